@@ -1,0 +1,28 @@
+"""The one exception for mistakes that the user can mend."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """What was given and what was expected, and the way out; shown without a traceback."""
+
+    def __init__(self, problem: str, way_out: str = "") -> None:
+        self.problem = problem
+        self.way_out = way_out
+        super().__init__(f"{problem}\n  → {way_out}" if way_out else problem)
+
+
+def nearest(given: str, known: Iterable[str]) -> str:
+    """'did you mean …?' for the closest known name, or an empty string."""
+    match = difflib.get_close_matches(given, list(known), n=1, cutoff=0.5)
+    return f"did you mean {match[0]!r}?" if match else ""
+
+
+def unknown(what: str, given: str, known: Iterable[str]) -> UserError:
+    """The error for a name that is not among `known`."""
+    known = sorted(known)
+    listing = f"known: {', '.join(known)}"
+    return UserError(f"unknown {what} {given!r}", f"{nearest(given, known)} {listing}".strip())

@@ -1,0 +1,103 @@
+"""A run's folder: which files it has, and reading them without torch.
+
+    <runs_dir>/<signature>/config.yaml       frozen at submission
+                           status.json       state, times, host, process, attempt
+                           metrics.jsonl     a line an epoch, flushed: the truth about training
+                           result.json       final figures; its presence with state `finished` ends a run
+                           error.txt         traceback of the last failure
+                           environment.json  commit and diff, versions, hardware
+                           checkpoint.pt     what resuming needs
+    <runs_dir>/studies/<name>/manifest.json  which runs a study consists of
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ablate.files import read_json, read_json_lines
+
+PENDING, RUNNING, FINISHED, FAILED, INTERRUPTED = "pending", "running", "finished", "failed", "interrupted"
+STATES = (PENDING, RUNNING, FINISHED, FAILED, INTERRUPTED)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths and readers of one run's files."""
+
+    path: Path
+
+    @property
+    def signature(self) -> str:
+        """12 hex digits: the folder's name."""
+        return self.path.name
+
+    @property
+    def config_path(self) -> Path:
+        """The frozen configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def status_path(self) -> Path:
+        """The state of the run."""
+        return self.path / "status.json"
+
+    @property
+    def metrics_path(self) -> Path:
+        """One JSON line an epoch."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def result_path(self) -> Path:
+        """The final figures."""
+        return self.path / "result.json"
+
+    @property
+    def error_path(self) -> Path:
+        """The traceback of the last failure."""
+        return self.path / "error.txt"
+
+    @property
+    def environment_path(self) -> Path:
+        """Commit, versions, hardware."""
+        return self.path / "environment.json"
+
+    @property
+    def checkpoint_path(self) -> Path:
+        """What resuming needs."""
+        return self.path / "checkpoint.pt"
+
+    def config(self) -> dict[str, Any]:
+        """The frozen configuration as plain containers; empty if there is none."""
+        if not self.config_path.exists():
+            return {}
+        return yaml.safe_load(self.config_path.read_text(encoding="utf-8")) or {}
+
+    def status(self) -> dict[str, Any]:
+        """The status record; a run that has none is pending."""
+        record = read_json(self.status_path)
+        return record if isinstance(record, dict) else {"state": PENDING, "attempt": 0}
+
+    def state(self) -> str:
+        """One of `STATES`."""
+        return str(self.status().get("state", PENDING))
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The whole records of metrics.jsonl."""
+        return read_json_lines(self.metrics_path)[0]
+
+    def result(self) -> dict[str, Any] | None:
+        """The final figures, or None before the run has finished."""
+        record = read_json(self.result_path)
+        return record if isinstance(record, dict) else None
+
+    def error(self) -> str:
+        """The recorded traceback, or an empty string."""
+        return self.error_path.read_text(encoding="utf-8") if self.error_path.exists() else ""
+
+    def finished(self) -> bool:
+        """True once the run has its final figures and says so."""
+        return self.state() == FINISHED and self.result() is not None
