@@ -1,0 +1,104 @@
+"""Swin Transformer hosts (Liu et al., 2021): timm's class, slot = a block's window attention."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import timm
+from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock
+from torch import Tensor, nn
+
+from ablate.errors import UserError
+from ablate.hosts.slots import HostSpec, PlacedSlot
+from ablate.ops import Slot
+
+
+class OperatorBlock(nn.Module):
+    """A Swin block with an operator in the place of shifted-window attention.
+
+    timm's block partitions and shifts in its own method around `attn`; here the operator sees the
+    whole map. Everything else is the given block's own modules under their own names.
+    """
+
+    def __init__(self, block: SwinTransformerBlock, operator: nn.Module) -> None:
+        super().__init__()
+        self.norm1 = block.norm1
+        self.attn = operator
+        self.drop_path1 = block.drop_path1
+        self.norm2 = block.norm2
+        self.mlp = block.mlp
+        self.drop_path2 = block.drop_path2
+        self.input_resolution = block.input_resolution
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) → (B, H, W, C)."""
+        x = x + self.drop_path1(self.attn(self.norm1(x)))
+        return x + self.drop_path2(self.mlp(self.norm2(x)))
+
+    def set_input_size(self, feat_size: tuple[int, int], window_size: Any, always_partition: Any = None) -> None:
+        """timm asks every block to follow another image size; only the map it was built for is sure to fit.
+
+        Raises:
+            UserError: another size than the one the operator was built and checked for.
+        """
+        if tuple(feat_size) != tuple(self.input_resolution):
+            raise UserError(
+                f"the operator was built for a map of {self.input_resolution}, not {tuple(feat_size)}",
+                "build the host with img_size=… and load the weights there",
+            )
+
+
+def slots(model: nn.Module) -> Iterator[PlacedSlot]:
+    """Every block's attention."""
+    assert isinstance(model, SwinTransformer)
+    for stage, layer in enumerate(model.layers):
+        for index, block in enumerate(layer.blocks):
+            height, width = block.input_resolution
+            slot = Slot(block.dim, block.attn.num_heads, (height, width), index=index)
+            yield PlacedSlot(slot, stage + 1, f"layers.{stage}.blocks.{index}")
+
+
+def _published(variant: str) -> Callable[..., nn.Module]:
+    return lambda **kwargs: timm.create_model(f"swin_{variant}_patch4_window7_224", pretrained=False, **kwargs)
+
+
+def _micro(**kwargs: Any) -> nn.Module:
+    settings = {
+        "img_size": 28,
+        "patch_size": 2,
+        "embed_dim": 32,
+        "depths": (2, 2),
+        "num_heads": (2, 4),
+        "window_size": 7,
+        "drop_path_rate": 0.0,
+    }
+    return SwinTransformer(**{**settings, **kwargs})
+
+
+def specs() -> list[HostSpec]:
+    """The Swin hosts."""
+    published = [
+        HostSpec(
+            name=f"swin_{variant}",
+            build=_published(variant),
+            slots=slots,
+            fill=OperatorBlock,
+            stages=4,
+            image_size=(224, 224),
+            multiple=4,
+            source=f"timm swin_{variant}_patch4_window7_224",
+        )
+        for variant in ("tiny", "small", "base")
+    ]
+    micro = HostSpec(
+        name="swin_micro",
+        build=_micro,
+        slots=slots,
+        fill=OperatorBlock,
+        stages=2,
+        image_size=(28, 28),
+        multiple=2,
+        source="timm's SwinTransformer for 28×28 images: patch 2, depths 2 and 2, 32 and 64 channels, 2 and 4 heads",
+    )
+    return [*published, micro]

@@ -1,0 +1,84 @@
+"""Presets and axis levels as they stand in `conf/op/`: the one place of an operator's defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ablate.errors import UserError, unknown
+from ablate.ops.axes import AXES
+
+
+@cache
+def conf_dir() -> Path:
+    """The folder `conf/`: inside an installed package, else at the top of the repository."""
+    package = Path(__file__).resolve().parent.parent
+    for candidate in (package / "conf", package.parent.parent / "conf"):
+        if (candidate / "train.yaml").exists():
+            return candidate
+    raise UserError(f"no configuration folder beside {package}", "reinstall the package: `pip install .`")
+
+
+def levels(axis: str) -> list[str]:
+    """The named levels of an axis."""
+    return sorted(path.stem for path in (conf_dir() / "op" / axis).glob("*.yaml"))
+
+
+def level(axis: str, name: str) -> dict[str, Any]:
+    """The settings of one level.
+
+    Raises:
+        UserError: no such level.
+    """
+    path = conf_dir() / "op" / axis / f"{name}.yaml"
+    if not path.exists():
+        raise unknown(f"level of op/{axis}", name, levels(axis))
+    return dict(_read(path))
+
+
+def preset(name: str) -> dict[str, Any] | None:
+    """The settings of `conf/op/<name>.yaml` with its levels filled in; None if there is no such file."""
+    path = conf_dir() / "op" / f"{name}.yaml"
+    if not path.exists():
+        return None
+    settings = dict(_read(path))
+    chosen: dict[str, Any] = {}
+    for default in settings.pop("defaults", []):
+        if isinstance(default, Mapping):
+            (axis, choice), *_ = default.items()
+            chosen[axis] = level(axis, choice)
+    return {**chosen, **settings}
+
+
+def override(settings: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with overrides as `ablate.ops.create` takes them.
+
+    For an axis, a string names a level, a mapping changes settings of the present level (or of the
+    level that its `name` gives); any other key replaces a setting.
+
+    Raises:
+        UserError: an unknown setting or level.
+    """
+    merged = dict(settings)
+    for key, value in overrides.items():
+        if key not in settings:
+            raise unknown(f"setting of operator {settings.get('name')!r}:", key, settings)
+        if key not in AXES or not isinstance(settings[key], Mapping):
+            merged[key] = value
+        elif isinstance(value, str):
+            merged[key] = level(key, value)
+        else:
+            base = settings[key]
+            if "name" in value and value["name"] != base.get("name"):
+                base = level(key, value["name"])
+            merged[key] = {**base, **value}
+    return merged
+
+
+@cache
+def _read(path: Path) -> dict[str, Any]:
+    return yaml.safe_load(path.read_text(encoding="utf-8")) or {}

@@ -1,0 +1,108 @@
+"""The one equation: `LocalOperator`, any point on the two axes."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ablate.ops import axes, regions, weights
+from ablate.ops.norms import NORMS
+
+
+class LocalOperator(nn.Module):
+    """y_i[c] = Σ_j ( (o_Δ[c])^λ · Norm_j(A_ij[g(c)]) + γ · s_Δ[c] ) · v_j[c].
+
+    The unified form of ELSA (Zhou et al., 2021) for convolution, dynamic filters, local
+    self-attention and Hadamard attention. Channels belong to heads in contiguous blocks.
+
+    Args:
+        config: the point on the two axes.
+        slot: where the operator stands.
+
+    Raises:
+        UserError: a combination that cannot exist in this slot.
+    """
+
+    def __init__(self, config: axes.OperatorConfig, slot: axes.Slot) -> None:
+        axes.check(config, slot)
+        super().__init__()
+        channel, dim = config.channel, slot.dim
+        self.heads = axes.resolve_heads(channel.heads, dim, slot.heads)
+        self.region = regions.build(_without_idle_mask(config), slot)
+        self.norm = NORMS[config.norm.name]
+        self.weights = weights.build(config.weights, dim, self.heads, self.region)
+        self.value = _projection(channel.value, dim)
+        self.output = _projection(channel.output, dim)
+        self.ghost = GhostHead(dim, self.region, channel.ghost_lambda, channel.ghost_gamma)
+        self.bias = nn.Parameter(torch.empty(dim)) if channel.bias else None
+        if self.bias is not None:
+            bound = 1 / math.sqrt(self.region.taps)
+            nn.init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) → (B, H, W, C)."""
+        groups = self.region.prepare(x)
+        logits = self.weights(groups, self.region)
+        filters = self.norm(logits, self.region.valid(x.shape, x.device))
+        multiply, add = self.ghost(self.region, *groups.shape[1:3])
+        y = self.region.aggregate(self.value(groups), filters, multiply, add)
+        if self.bias is not None:
+            y = y + self.bias
+        return self.region.restore(self.output(y), x.shape)
+
+    def extra_repr(self) -> str:
+        """What no submodule shows."""
+        return f"heads={self.heads}, region={type(self.region).__name__}, norm={self.norm.__name__}"
+
+
+class GhostHead(nn.Module):
+    """ELSA's ghost head: from a head's filter to one per channel by static tables o and s.
+
+    λ = 0 leaves out the multiplication, γ = 0 the addition; the tables are then not made.
+    """
+
+    def __init__(self, dim: int, region: regions.Region, ghost_lambda: int, ghost_gamma: float) -> None:
+        super().__init__()
+        self.ghost_lambda, self.ghost_gamma = ghost_lambda, ghost_gamma
+        self.multiply: nn.Parameter | None = None
+        self.add: nn.Parameter | None = None
+        if ghost_lambda:
+            self.multiply = nn.Parameter(torch.randn(dim, region.offsets))
+        if ghost_gamma:
+            self.add = nn.Parameter(nn.init.trunc_normal_(torch.empty(dim, region.offsets), std=0.02))
+
+    def forward(self, region: regions.Region, height: int, width: int) -> tuple[Tensor | None, Tensor | None]:
+        """o^λ and γ·s in the region's layout; None for what is left out."""
+        multiply = add = None
+        if self.multiply is not None:
+            multiply = region.table(self.multiply**self.ghost_lambda, height, width)
+        if self.add is not None:
+            add = region.table(self.ghost_gamma * self.add, height, width)
+        return multiply, add
+
+    def extra_repr(self) -> str:
+        """λ and γ."""
+        return f"lambda={self.ghost_lambda}, gamma={self.ghost_gamma}"
+
+
+def _without_idle_mask(config: axes.OperatorConfig) -> axes.Region:
+    """Without a norm a tap outside the map is lost under `mask` as under `zero`: its value is 0 either way.
+
+    Under `zero`, static filters stay the same at every position, and are a convolution.
+    """
+    region = config.region
+    if isinstance(region, axes.Neighborhood) and region.border == "mask" and config.norm.name == "identity":
+        return dataclasses.replace(region, border="zero")
+    return region
+
+
+def _projection(kind: str, dim: int) -> nn.Module:
+    if kind == "identity":
+        return nn.Identity()
+    linear = nn.Linear(dim, dim)
+    nn.init.trunc_normal_(linear.weight, std=0.02)
+    nn.init.zeros_(linear.bias)
+    return linear

@@ -1,0 +1,288 @@
+"""Where a position's neighbours are: windows, sliding neighbourhoods, the whole map.
+
+A region turns a map into the groups it works on (`prepare`), says which (query, key) pairs meet at
+which relative offset, and sums values with filters over its taps. Weight generators ask for
+`content`, `at_query`, `at_key` and `table` and never see positions themselves.
+
+Filters and logits have the layout that their region computes fastest in, taps always last:
+sliding (B, H, W, G, T), all pairs (N, G, L, T) with N groups of L = T positions.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ablate.errors import UserError
+from ablate.ops import axes, kernels
+from ablate.ops.kernels.geometry import neighborhoods, offsets_per_axis
+
+
+class Region(ABC):
+    """One level of the region axis, bound to a slot."""
+
+    offsets: int  # entries of a relative-position table
+    taps: int  # positions that one position meets
+
+    def prepare(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) → the groups (B', H', W', C) that the region works on."""
+        return x
+
+    def restore(self, y: Tensor, shape: torch.Size) -> Tensor:
+        """The groups back into a map of `shape`."""
+        return y
+
+    @abstractmethod
+    def content(self, query: Tensor, key: Tensor, heads: int) -> Tensor:
+        """q_i · k_j per head and tap."""
+
+    @abstractmethod
+    def at_query(self, maps: Tensor) -> Tensor:
+        """(B', H', W', G, offsets) at the query → its entry at each tap's offset."""
+
+    @abstractmethod
+    def at_key(self, maps: Tensor) -> Tensor:
+        """(B', H', W', G, offsets) at the key → its entry at the query's offset to it; 0 outside the map."""
+
+    @abstractmethod
+    def table(self, table: Tensor, height: int, width: int) -> Tensor:
+        """(G, offsets) → broadcastable over batch (and over positions, where all taps are alike)."""
+
+    @abstractmethod
+    def valid(self, shape: torch.Size, device: torch.device) -> Tensor | None:
+        """Which taps of a map of `shape` count in the norm, broadcastable to logits; None if all do."""
+
+    @abstractmethod
+    def aggregate(self, values: Tensor, filters: Tensor, multiply: Tensor | None, add: Tensor | None) -> Tensor:
+        """Σ_j (multiply · filters + add)_ij · values_j."""
+
+
+class NeighborhoodRegion(Region):
+    """K² positions around each position."""
+
+    def __init__(self, config: axes.Neighborhood) -> None:
+        self.kernel, self.dilation, self.border = config.kernel, config.dilation, config.border
+        self.taps = self.kernel**2
+        self.offsets = offsets_per_axis(self.kernel, self.border) ** 2
+
+    def content(self, query: Tensor, key: Tensor, heads: int) -> Tensor:
+        """(B, H, W, G, T) through the `scores` kernel."""
+        return kernels.scores(query, key, heads, **self._neighborhood)
+
+    def at_query(self, maps: Tensor) -> Tensor:
+        """A gather only where the neighbourhood moves inside: else tap t has offset t everywhere."""
+        if self.border != "inside":
+            return maps
+        offset = self._offset(maps.shape[1], maps.shape[2], maps.device)  # (H, W, T)
+        return maps.gather(-1, offset[None, :, :, None].expand(*maps.shape[:-1], -1))
+
+    def at_key(self, maps: Tensor) -> Tensor:
+        """The neighbour's map at the offset between the two."""
+        batch, height, width, heads, offsets = maps.shape
+        index, _, offset = neighborhoods(height, width, self.kernel, self.dilation, self.border, maps.device)
+        flat = F.pad(maps.flatten(1, 2).transpose(1, 2), (0, 0, 0, 1))  # (B, G, L + 1, offsets), last row outside
+        picked = flat.flatten(2)[:, :, (index * offsets + offset).flatten()]
+        return picked.unflatten(-1, (height, width, self.taps)).permute(0, 2, 3, 1, 4)
+
+    def table(self, table: Tensor, height: int, width: int) -> Tensor:
+        """(1, 1, 1, G, T), or (1, H, W, G, T) where the neighbourhood moves inside."""
+        if self.border != "inside":
+            return table[None, None, None]
+        offset = self._offset(height, width, table.device)
+        return table[:, offset].permute(1, 2, 0, 3)[None]
+
+    def valid(self, shape: torch.Size, device: torch.device) -> Tensor | None:
+        """(H, W, 1, T) under border `mask`; elsewhere every tap counts."""
+        if self.border != "mask":
+            return None
+        _, height, width, _ = shape
+        found = neighborhoods(height, width, self.kernel, self.dilation, self.border, device)
+        return found.valid.view(height, width, 1, self.taps)
+
+    def aggregate(self, values: Tensor, filters: Tensor, multiply: Tensor | None, add: Tensor | None) -> Tensor:
+        """Through the `aggregate` kernel."""
+        return kernels.aggregate(values, filters, multiply=multiply, add=add, **self._neighborhood)
+
+    @property
+    def _neighborhood(self) -> dict[str, int | str]:
+        return {"kernel": self.kernel, "dilation": self.dilation, "border": self.border}
+
+    def _offset(self, height: int, width: int, device: torch.device) -> Tensor:
+        found = neighborhoods(height, width, self.kernel, self.dilation, self.border, device)
+        return found.offset.view(height, width, self.taps)
+
+
+class AllPairsRegion(Region):
+    """Every position of a group meets every other: windows, and the whole map as one window."""
+
+    def __init__(self, height: int, width: int) -> None:
+        self.height, self.width = height, width
+        self.taps = height * width
+        self.offsets = (2 * height - 1) * (2 * width - 1)
+
+    def content(self, query: Tensor, key: Tensor, heads: int) -> Tensor:
+        """(N, G, L, L)."""
+        return _split_heads(query, heads) @ _split_heads(key, heads).transpose(-1, -2)
+
+    def at_query(self, maps: Tensor) -> Tensor:
+        """(N, G, L, L): row i of the maps at the offset from i to j."""
+        by_head = maps.flatten(1, 2).transpose(1, 2)  # (N, G, L, offsets)
+        return by_head.gather(-1, self._offset(maps.device).expand(*by_head.shape[:2], -1, -1))
+
+    def at_key(self, maps: Tensor) -> Tensor:
+        """(N, G, L, L): row j of the maps at the offset from i to j."""
+        by_head = maps.flatten(1, 2).transpose(1, 2)
+        offset = self._offset(maps.device).T  # (j, i)
+        return by_head.gather(-1, offset.expand(*by_head.shape[:2], -1, -1)).transpose(-1, -2)
+
+    def table(self, table: Tensor, height: int, width: int) -> Tensor:
+        """(1, G, L, L)."""
+        return table[:, self._offset(table.device)][None]
+
+    def valid(self, shape: torch.Size, device: torch.device) -> Tensor | None:
+        """Every pair."""
+        return None
+
+    def aggregate(self, values: Tensor, filters: Tensor, multiply: Tensor | None, add: Tensor | None) -> Tensor:
+        """Matrix products per head; with a ghost multiplication per channel."""
+        channels = values.shape[-1]
+        filters = filters.to(values.dtype)
+        if multiply is not None:
+            filters = _per_channel(filters, channels) * multiply.to(values.dtype)
+        if filters.shape[0] == 1:  # static: one filter for all groups, not to be copied for each
+            by_head = values.flatten(1, 2).unflatten(-1, (filters.shape[1], -1))
+            y = torch.einsum("glt,ntgd->nlgd", filters[0], by_head).flatten(2)
+        else:
+            y = (filters @ _split_heads(values, filters.shape[1])).transpose(1, 2).flatten(2)  # (N, L, C)
+        if add is not None:  # the sum is linear in the filters
+            static = torch.einsum("clt,ntc->nlc", add[0].to(values.dtype), values.flatten(1, 2))
+            y = y + static
+        return y.unflatten(1, (self.height, self.width))
+
+    def _offset(self, device: torch.device) -> Tensor:
+        return pair_offsets(self.height, self.width, device)
+
+
+class GlobalRegion(AllPairsRegion):
+    """The whole map, of the one size that its relative positions are learned for."""
+
+    def prepare(self, x: Tensor) -> Tensor:
+        """The map as it is.
+
+        Raises:
+            UserError: a map of another size.
+        """
+        if x.shape[1:3] != (self.height, self.width):
+            raise UserError(
+                f"op/region=global was built for a map of {self.height}×{self.width}, "
+                f"this one is {x.shape[1]}×{x.shape[2]}",
+                "build the host for this image size, or use op/region=neighborhood",
+            )
+        return x
+
+
+class WindowRegion(AllPairsRegion):
+    """Non-overlapping windows; in odd blocks shifted by half a window, as in Swin (Liu et al., 2021).
+
+    A map that windows do not tile is filled up with zeros at its right and bottom, and the filling
+    takes part in the norm: Swin's own rule. The map is one window where it is no larger.
+    """
+
+    def __init__(self, config: axes.Window, slot: axes.Slot) -> None:
+        super().__init__(config.size, config.size)
+        self.size = config.size
+        self.target_shift = config.size // 2 if config.shift == "alternate" and slot.index % 2 else 0
+
+    def prepare(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) → (B · windows, size, size, C).
+
+        Raises:
+            UserError: a map smaller than the window.
+        """
+        batch, height, width, channels = x.shape
+        if min(height, width) < self.size:
+            raise UserError(
+                f"op.region.size={self.size}: the window is larger than the map of {height}×{width}",
+                f"use op.region.size={min(height, width)} or less",
+            )
+        shift = self._shifts(height, width)
+        if any(shift):
+            x = x.roll((-shift[0], -shift[1]), (1, 2))
+        x = F.pad(x, (0, 0, 0, -width % self.size, 0, -height % self.size))
+        rows, columns = x.shape[1] // self.size, x.shape[2] // self.size
+        x = x.view(batch, rows, self.size, columns, self.size, channels).transpose(2, 3)
+        return x.reshape(-1, self.size, self.size, channels)
+
+    def restore(self, y: Tensor, shape: torch.Size) -> Tensor:
+        """(B · windows, size, size, C) → (B, H, W, C)."""
+        batch, height, width = shape[:3]
+        rows, columns = self._tiles(height, width)
+        y = y.view(batch, rows, columns, self.size, self.size, -1).transpose(2, 3)
+        y = y.reshape(batch, rows * self.size, columns * self.size, -1)[:, :height, :width]
+        shift = self._shifts(height, width)
+        return y.roll(shift, (1, 2)) if any(shift) else y
+
+    def valid(self, shape: torch.Size, device: torch.device) -> Tensor | None:
+        """(N, 1, L, L) in shifted blocks: no pairs across the seam of the roll."""
+        batch, height, width, _ = shape
+        shift = self._shifts(height, width)
+        if not any(shift):
+            return None
+        return window_mask(*self._tiles(height, width), self.size, shift, device).repeat(batch, 1, 1, 1)
+
+    def _tiles(self, height: int, width: int) -> tuple[int, int]:
+        return -(-height // self.size), -(-width // self.size)
+
+    def _shifts(self, height: int, width: int) -> tuple[int, int]:
+        return (
+            self.target_shift if height > self.size else 0,
+            self.target_shift if width > self.size else 0,
+        )
+
+
+def build(config: axes.Region, slot: axes.Slot) -> Region:
+    """The region of a checked configuration."""
+    if isinstance(config, axes.Window):
+        return WindowRegion(config, slot)
+    if isinstance(config, axes.Neighborhood):
+        return NeighborhoodRegion(config)
+    assert slot.resolution is not None  # `axes.check` has refused it
+    return GlobalRegion(*slot.resolution)
+
+
+@lru_cache(maxsize=64)
+def pair_offsets(height: int, width: int, device: torch.device) -> Tensor:
+    """(L, L): flat index of the offset j - i into a (2·height - 1)(2·width - 1) table."""
+    rows = torch.arange(height).repeat_interleave(width)
+    columns = torch.arange(width).repeat(height)
+    row = rows[None, :] - rows[:, None] + height - 1
+    column = columns[None, :] - columns[:, None] + width - 1
+    return (row * (2 * width - 1) + column).to(device)
+
+
+@lru_cache(maxsize=64)
+def window_mask(rows: int, columns: int, size: int, shift: tuple[int, int], device: torch.device) -> Tensor:
+    """(windows, 1, L, L): True for pairs that were neighbours before the roll."""
+
+    def part(count: int, shift: int) -> Tensor:
+        length = count * size
+        position = torch.arange(length)
+        return (position >= length - size).long() + (position >= length - shift).long() * (shift > 0)
+
+    region = part(rows, shift[0])[:, None] * 3 + part(columns, shift[1])[None, :]
+    region = region.view(rows, size, columns, size).transpose(1, 2).reshape(rows * columns, size * size)
+    return (region[:, None, :] == region[:, :, None])[:, None].to(device)
+
+
+def _split_heads(x: Tensor, heads: int) -> Tensor:
+    """(N, H, W, C) → (N, G, L, C/G)."""
+    return x.flatten(1, 2).unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def _per_channel(filters: Tensor, channels: int) -> Tensor:
+    """(N, G, L, T) → (N, C, L, T)."""
+    return filters.repeat_interleave(channels // filters.shape[1], dim=1)

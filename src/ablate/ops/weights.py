@@ -1,0 +1,199 @@
+"""What generates the weights A_ij before they are normalised: one module per level of the axis.
+
+Each maps groups (B', H', W', C) to logits in its region's layout, one map per head.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ablate.ops import axes
+from ablate.ops.regions import NeighborhoodRegion, Region
+
+
+class PositionTerms(nn.Module):
+    """Any subset of q_i·k_j + q_i·r^k_Δ + r^q_Δ·k_j + r^b_Δ, for given queries and keys."""
+
+    def __init__(self, terms: tuple[str, ...], dim: int, heads: int, offsets: int) -> None:
+        super().__init__()
+        self.terms, self.heads = terms, heads
+        width = dim // heads
+        self.query_position: nn.Parameter | None = None
+        self.key_position: nn.Parameter | None = None
+        self.relative_position_bias_table: nn.Parameter | None = None
+        if "query_position" in terms:
+            self.query_position = nn.Parameter(torch.empty(heads, offsets, width))
+        if "key_position" in terms:
+            self.key_position = nn.Parameter(torch.empty(heads, offsets, width))
+        if "bias" in terms:
+            self.relative_position_bias_table = nn.Parameter(torch.empty(heads, offsets))
+        for table in self.parameters():
+            nn.init.trunc_normal_(table, std=0.02)
+
+    def no_weight_decay(self) -> set[str]:
+        """Relative positions are not decayed, as in Swin."""
+        return {name for name, _ in self.named_parameters()}
+
+    def forward(self, query: Tensor, key: Tensor, region: Region) -> Tensor:
+        """Logits in the region's layout, for (B', H', W', C) queries and keys."""
+        logits: list[Tensor] = []
+        if "content" in self.terms:
+            logits.append(region.content(query, key, self.heads))
+        if self.query_position is not None:
+            logits.append(region.at_query(self._products(query, self.query_position)))
+        if self.key_position is not None:
+            logits.append(region.at_key(self._products(key, self.key_position)))
+        if self.relative_position_bias_table is not None:
+            logits.append(region.table(self.relative_position_bias_table, *query.shape[1:3]))
+        return sum(logits[1:], start=logits[0])
+
+    def _products(self, x: Tensor, positions: Tensor) -> Tensor:
+        """x · r_Δ for every offset: (B', H', W', G, offsets)."""
+        return torch.einsum("bhwgd,god->bhwgo", x.unflatten(-1, (self.heads, -1)), positions)
+
+
+class PairwiseWeights(nn.Module):
+    """Attention: terms of linear queries and keys; queries are scaled by `scale`, default 1/√(C/heads)."""
+
+    def __init__(self, config: axes.Pairwise, dim: int, heads: int, region: Region) -> None:
+        super().__init__()
+        self.query_key = nn.Linear(dim, 2 * dim, bias=config.bias)
+        self.scale = config.scale if config.scale is not None else (dim // heads) ** -0.5
+        self.position = PositionTerms(config.terms, dim, heads, region.offsets)
+        _initialize_transformer(self.query_key)
+
+    def forward(self, x: Tensor, region: Region) -> Tensor:
+        """Logits of (B', H', W', C) in the region's layout."""
+        query, key = self.query_key(x).chunk(2, dim=-1)
+        return self.position(query * self.scale, key.contiguous(), region)
+
+
+class HadamardWeights(nn.Module):
+    """The same terms with u = scale · q⊙k as both query and key (ELSA, equation form).
+
+    With the terms query_position, key_position and bias this is the paper's
+    u_i·r^k_Δ + r^q_Δ·u_j + r^b_Δ.
+    """
+
+    def __init__(self, config: axes.Hadamard, dim: int, heads: int, region: Region) -> None:
+        super().__init__()
+        self.query_key = nn.Linear(dim, 2 * dim, bias=config.bias)
+        self.scale = 1.0 if config.scale is None else config.scale
+        self.position = PositionTerms(config.terms, dim, heads, region.offsets)
+        _initialize_transformer(self.query_key)
+
+    def forward(self, x: Tensor, region: Region) -> Tensor:
+        """Logits of (B', H', W', C) in the region's layout."""
+        query, key = self.query_key(x).chunk(2, dim=-1)
+        product = query * key * self.scale
+        return self.position(product, product, region)
+
+
+class HadamardConvWeights(nn.Module):
+    """u = scale · q⊙k → grouped K×K convolution → GELU → 1×1 convolution (ELSA, official code).
+
+    q and k have 2·⌊C/3⌋ channels, rounded up to a multiple of `group_width`; the convolution sees
+    zeros outside the map. Initialised as convolutions are in PyTorch: the authors' initialisation
+    leaves them alone.
+    """
+
+    def __init__(self, config: axes.HadamardConv, dim: int, heads: int, region: NeighborhoodRegion) -> None:
+        super().__init__()
+        width = config.group_width
+        inner = -(-2 * (dim // 3) // width) * width
+        self.query_key = nn.Linear(dim, 2 * inner, bias=config.bias)
+        self.scale = config.scale
+        self.mix = nn.Conv2d(
+            inner,
+            inner,
+            region.kernel,
+            padding=region.dilation * (region.kernel // 2),
+            dilation=region.dilation,
+            groups=inner // width,
+        )
+        self.expand = nn.Linear(inner, heads * region.offsets)
+        self.heads = heads
+
+    def forward(self, x: Tensor, region: Region) -> Tensor:
+        """(B, H, W, C) → (B, H, W, G, K²)."""
+        query, key = self.query_key(x).chunk(2, dim=-1)
+        product = query * key * self.scale
+        mixed = self.mix(product.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return region.at_query(self.expand(F.gelu(mixed)).unflatten(-1, (self.heads, -1)))
+
+
+class BottleneckWeights(nn.Module):
+    """The centre feature: C → C/reduction, batch norm, ReLU, → one weight per head and offset.
+
+    Involution (Li et al., 2021), and I-D-DWConv (Han et al., 2022) with `reduce_bias`.
+    """
+
+    def __init__(self, config: axes.Bottleneck, dim: int, heads: int, region: Region) -> None:
+        super().__init__()
+        inner = dim // config.reduction
+        self.reduce = nn.Linear(dim, inner, bias=config.reduce_bias)
+        self.norm = nn.BatchNorm1d(inner)
+        self.expand = nn.Linear(inner, heads * region.offsets)
+        self.heads = heads
+        for layer in (self.reduce, self.expand):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor, region: Region) -> Tensor:
+        """Logits of (B', H', W', C) in the region's layout."""
+        inner = self.norm(self.reduce(x).flatten(0, 2)).relu().unflatten(0, x.shape[:3])
+        return region.at_query(self.expand(inner).unflatten(-1, (self.heads, -1)))
+
+
+class LinearWeights(nn.Module):
+    """The centre feature through one linear layer: one weight per head and offset."""
+
+    def __init__(self, config: axes.Linear, dim: int, heads: int, region: Region) -> None:
+        super().__init__()
+        self.expand = nn.Linear(dim, heads * region.offsets)
+        self.heads = heads
+        _initialize_transformer(self.expand)
+
+    def forward(self, x: Tensor, region: Region) -> Tensor:
+        """Logits of (B', H', W', C) in the region's layout."""
+        return region.at_query(self.expand(x).unflatten(-1, (self.heads, -1)))
+
+
+class StaticWeights(nn.Module):
+    """Learned weights per head and offset, whatever the input: a convolution's kernel."""
+
+    def __init__(self, config: axes.Static, dim: int, heads: int, region: Region) -> None:
+        super().__init__()
+        self.filters = nn.Parameter(torch.empty(heads, region.offsets))
+        bound = 1 / math.sqrt(region.taps)  # PyTorch's own for a depthwise convolution
+        nn.init.uniform_(self.filters, -bound, bound)
+
+    def forward(self, x: Tensor, region: Region) -> Tensor:
+        """Logits that broadcast over the batch."""
+        return region.table(self.filters, *x.shape[1:3])
+
+
+def build(config: axes.Weights, dim: int, heads: int, region: Region) -> nn.Module:
+    """The generator of a checked configuration."""
+    if isinstance(config, axes.HadamardConv):
+        assert isinstance(region, NeighborhoodRegion)  # `axes.check` has refused the others
+        return HadamardConvWeights(config, dim, heads, region)
+    generators = {
+        axes.Pairwise: PairwiseWeights,
+        axes.Hadamard: HadamardWeights,
+        axes.Bottleneck: BottleneckWeights,
+        axes.Linear: LinearWeights,
+        axes.Static: StaticWeights,
+    }
+    return generators[type(config)](config, dim, heads, region)
+
+
+def _initialize_transformer(linear: nn.Linear) -> None:
+    nn.init.trunc_normal_(linear.weight, std=0.02)
+    if linear.bias is not None:
+        nn.init.zeros_(linear.bias)
