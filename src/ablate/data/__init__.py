@@ -1,0 +1,14 @@
+"""Data sets as training, validation and test batches of normalised images.
+
+Start with `create`, which turns a `conf/data` node into `Splits`; `info` answers how many classes
+and which image shape without any data on disk. Small sets live in memory as uint8 tensors and are
+augmented batch by batch (`tensor_loader.py`); folders of image files go through timm's transforms
+in worker processes (`image_loader.py`). What epoch `e` yields depends on the seed and on `e` alone.
+Imported by `training`, `bench` and `cli`; imports no other part of `ablate`, and torch only in `create`.
+"""
+
+from ablate.data.availability import availability
+from ablate.data.catalogue import create, info
+from ablate.data.contract import DataInfo, Loader, Splits
+
+__all__ = ["DataInfo", "Loader", "Splits", "availability", "create", "info"]

@@ -1,0 +1,137 @@
+"""What may be done to training images, and the operations that work on whole batches."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ablate.data.options import require_between, require_whole
+from ablate.errors import UserError, unknown
+
+ERASED_AREA = 0.02, 1 / 3  # share of the image; Zhong et al., 2020, arXiv:1708.04896
+ERASED_ASPECT = 0.3, 1 / 0.3  # height by width
+
+
+@dataclass(frozen=True)
+class TensorAugmentation:
+    """Augmentation of sets held in memory; everything is off unless asked for."""
+
+    crop_padding: int = 0  # pixels of black on every side before a crop of the original size
+    horizontal_flip: float = 0.0  # probability
+    random_erasing: float = 0.0  # probability
+
+    def __post_init__(self) -> None:
+        require_whole("crop_padding", self.crop_padding, at_least=0)
+        require_between("horizontal_flip", self.horizontal_flip, 0, 1)
+        require_between("random_erasing", self.random_erasing, 0, 1)
+
+
+@dataclass(frozen=True)
+class FolderAugmentation:
+    """Augmentation of folders of images, in timm's terms; everything is off unless asked for."""
+
+    scale: tuple[float, float] | None = None  # of a random resized crop, as share of the image's area
+    interpolation: str = "bicubic"  # of that crop; evaluation is always bicubic
+    horizontal_flip: float = 0.0  # probability
+    color_jitter: float = 0.0  # strength; timm leaves it out where auto_augment is given
+    auto_augment: str | None = None  # for instance rand-m9-mstd0.5-inc1
+    random_erasing: float = 0.0  # probability
+
+    def __post_init__(self) -> None:
+        require_between("horizontal_flip", self.horizontal_flip, 0, 1)
+        require_between("random_erasing", self.random_erasing, 0, 1)
+        require_between("color_jitter", self.color_jitter, 0, 1)
+        interpolations = ("bicubic", "bilinear", "lanczos", "nearest", "random")
+        if self.interpolation not in interpolations:
+            raise unknown("interpolation", str(self.interpolation), interpolations)
+        if self.scale is not None:
+            low_to_high = len(self.scale) == 2 and 0 < self.scale[0] <= self.scale[1] <= 1
+            if not low_to_high:
+                raise UserError(
+                    f"scale is {list(self.scale)}",
+                    "it must be two shares of the area in ascending order, in (0, 1]",
+                )
+
+
+def crop_and_flip(images: Tensor, augmentation: TensorAugmentation, generator: torch.Generator) -> Tensor:
+    """Move each image by up to `crop_padding` pixels and mirror it, at random.
+
+    Args:
+        images: (B, C, H, W), on any device.
+        augmentation: what to do.
+        generator: on the CPU, so that the same choices are made for every device.
+    """
+    padding, probability = augmentation.crop_padding, augmentation.horizontal_flip
+    if padding == 0 and probability == 0:
+        return images
+    top, left = torch.randint(0, 2 * padding + 1, (2, len(images)), generator=generator)
+    flip = torch.rand(len(images), generator=generator) < probability
+    top, left, flip = (choice.to(images.device, non_blocking=True) for choice in (top, left, flip))
+    return crop_at(images, top, left, flip, padding)
+
+
+def crop_at(images: Tensor, top: Tensor, left: Tensor, flip: Tensor, padding: int) -> Tensor:
+    """Pad with zeros, cut windows of the original size, and mirror some of them.
+
+    Args:
+        images: (B, C, H, W).
+        top: first row of each window in the padded image, (B,) int64 in [0, 2·padding].
+        left: first column, likewise.
+        flip: whether to mirror the window left to right, (B,) bool.
+        padding: pixels on every side.
+    """
+    B, C, H, W = images.shape
+    padded = F.pad(images, (padding,) * 4)
+    columns = torch.arange(W, device=images.device)
+    columns = torch.where(flip[:, None], columns.flip(0), columns) + left[:, None]  # (B, W)
+    rows = torch.arange(H, device=images.device) + top[:, None]  # (B, H)
+    # One gather over flat pixels: three times as fast as indexing with four tensors.
+    pixels = (rows[:, :, None] * padded.shape[-1] + columns[:, None, :]).flatten(1)  # (B, H·W)
+    return padded.flatten(2).gather(2, pixels[:, None].expand(-1, C, -1)).view(B, C, H, W)
+
+
+def erase(images: Tensor, probability: float, generator: torch.Generator) -> Tensor:
+    """Random erasing: a rectangle of standard normal noise, in each image with this probability.
+
+    As timm's `RandomErasing` in mode `pixel` with one rectangle, for a whole batch at once; a side
+    that would not fit is shortened where timm draws again.
+
+    Args:
+        images: (B, C, H, W), normalised float, on any device; changed in place.
+        probability: of erasing, for each image.
+        generator: on the CPU.
+    """
+    if probability == 0:
+        return images
+    _, C, H, W = images.shape
+    chosen = (torch.rand(len(images), generator=generator) < probability).nonzero()[:, 0]
+    area, log_aspect, top, left = torch.rand(4, len(chosen), generator=generator)
+    area = H * W * _between(*ERASED_AREA, area)
+    aspect = _between(math.log(ERASED_ASPECT[0]), math.log(ERASED_ASPECT[1]), log_aspect).exp()
+    inside_rows = _interval((area * aspect).sqrt(), top, H)
+    inside_columns = _interval((area / aspect).sqrt(), left, W)
+    inside = (inside_rows[:, :, None] & inside_columns[:, None, :])[:, None]  # (chosen, 1, H, W)
+
+    seed = int(torch.randint(2**62, (), generator=generator))
+    device = images.device
+    noise_generator = torch.Generator(device).manual_seed(seed)  # much noise: drawn where it is needed
+    noise = torch.randn(len(chosen), C, H, W, generator=noise_generator, device=device)
+    chosen, inside = chosen.to(device), inside.to(device)
+    images[chosen] = torch.where(inside, noise, images[chosen])
+    return images
+
+
+def _between(low: float, high: float, position: Tensor) -> Tensor:
+    return low + (high - low) * position
+
+
+def _interval(length: Tensor, position: Tensor, size: int) -> Tensor:
+    """Which of `size` places lie in an interval; `position` in [0, 1) says where it is: (N, size)."""
+    length = length.round().clamp(1, max(1, size - 1))
+    start = (position * (size - length + 1)).floor()
+    places = torch.arange(size)
+    return (places >= start[:, None]) & (places < (start + length)[:, None])

@@ -1,0 +1,47 @@
+"""Which data sets are on this machine, and the ways to get the others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from ablate.data import fashion_mini, fashion_mnist
+from ablate.data.cifar import CIFAR10, CIFAR100
+from ablate.data.folders import ImageNet
+from ablate.data.storage import Origin, default_data_root
+
+ORIGINS: dict[str, Origin] = {
+    "fashion_mini": fashion_mini.ORIGIN,
+    "fashion_mnist": fashion_mnist.ORIGIN,
+    "cifar10": CIFAR10.origin,
+    "cifar100": CIFAR100.origin,
+    "imagenet": ImageNet.ORIGIN,
+}
+
+
+class Availability(NamedTuple):
+    """One line of `ablate doctor`: where a data set was found, or the ways to get it."""
+
+    name: str
+    available: bool
+    detail: str
+
+
+def availability(data_root: Path | None = None) -> list[Availability]:
+    """Look for every data set, without reading or importing anything large.
+
+    Args:
+        data_root: as for `ablate.data.create`.
+    """
+    root = data_root or default_data_root()
+    rows = [Availability("synthetic", True, "generated")]
+    for name, origin in ORIGINS.items():
+        found = origin.find(root)
+        rows.append(Availability(name, found is not None, str(found or "; or ".join(origin.ways))))
+    return [*rows, _image_folders(root)]
+
+
+def _image_folders(root: Path) -> Availability:
+    folders = sorted(path.parent.name for path in root.glob("*/train") if (path.parent / "val").is_dir())
+    detail = f"in {root}: {', '.join(folders)}" if folders else f"put DIR/train and DIR/val under {root}"
+    return Availability("image_folder", bool(folders), detail)

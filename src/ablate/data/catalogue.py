@@ -1,0 +1,92 @@
+"""The data sets by name, and the two ways to ask for one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ablate.data.cifar import CIFAR10, CIFAR100
+from ablate.data.contract import Batching, DataInfo, DataSet, Splits, Storage
+from ablate.data.fashion_mini import FashionMini
+from ablate.data.fashion_mnist import FashionMNIST
+from ablate.data.folders import ImageFolder, ImageNet
+from ablate.data.options import parse
+from ablate.data.storage import default_data_root
+from ablate.data.synthetic import Synthetic
+from ablate.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    import torch
+
+DATA_SETS: dict[str, type[DataSet]] = {
+    "cifar10": CIFAR10,
+    "cifar100": CIFAR100,
+    "fashion_mini": FashionMini,
+    "fashion_mnist": FashionMNIST,
+    "image_folder": ImageFolder,
+    "imagenet": ImageNet,
+    "synthetic": Synthetic,
+}
+
+
+def info(config: Mapping[str, Any]) -> DataInfo:
+    """The number of classes and the image shape of a data set, without needing its data on disk.
+
+    Args:
+        config: a node of `conf/data`: `name`, and the keys that this set has.
+
+    Raises:
+        UserError: the name, a key or a value is not valid.
+    """
+    return _data_set(config).info
+
+
+def create(
+    config: Mapping[str, Any],
+    *,
+    seed: int,
+    batch_size: int,
+    augment: Mapping[str, Any],
+    evaluation_batch_size: int | None = None,
+    device: str | torch.device = "cpu",
+    data_root: Path | None = None,
+    download: bool = False,
+    workers: int = 0,
+) -> Splits:
+    """Read a data set and cut it into batches.
+
+    Args:
+        config: a node of `conf/data`: `name`, and the keys that this set has.
+        seed: of the order and the augmentation of the training batches. The splits do not depend on it.
+        batch_size: images in a training batch; an incomplete last batch is dropped.
+        augment: of the training images; the keys are those of `augmentation.TensorAugmentation` for
+            the sets held in memory, of `augmentation.FolderAugmentation` for folders of images.
+        evaluation_batch_size: images in a validation or test batch, by default `batch_size`.
+        device: where the batches arrive; the sets held in memory are kept there whole.
+        data_root: folder that holds the data sets, by default `~/.cache/ablate`.
+        download: whether a missing data set may be fetched into `data_root`.
+        workers: processes that read image files; the batches do not depend on their number.
+
+    Raises:
+        UserError: a name, key or value is not valid; the data are missing, corrupt or fewer than a batch.
+    """
+    batching = Batching(
+        seed=seed,
+        batch_size=batch_size,
+        evaluation_batch_size=batch_size if evaluation_batch_size is None else evaluation_batch_size,
+        device=str(device),
+        workers=workers,
+    )
+    storage = Storage(Path(data_root) if data_root is not None else default_data_root(), download)
+    return _data_set(config).splits(augment, batching, storage)
+
+
+def _data_set(config: Mapping[str, Any]) -> DataSet:
+    options = dict(config)
+    name = options.pop("name", None)
+    if name is None:
+        raise UserError("the data configuration has no name", f"known: {', '.join(sorted(DATA_SETS))}")
+    if name not in DATA_SETS:
+        raise unknown("data set", str(name), DATA_SETS)
+    return parse(DATA_SETS[name], options, what=f"key of data set {name!r}", beside=("name",))

@@ -1,0 +1,104 @@
+"""What every data set promises, and what it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ablate.data.options import require_whole
+from ablate.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """What a network must know of a data set: classes, and (channels, height, width) of an image."""
+
+    num_classes: int
+    image_shape: tuple[int, int, int]
+
+
+class Loader(Protocol):
+    """One split in batches; an epoch can be asked for in any order and any number of times."""
+
+    @property
+    def samples(self) -> int:
+        """Images that one epoch yields."""
+        ...
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images (B, C, H, W) float32, normalised, and labels (B,) int64 of one epoch.
+
+        Order and augmentation are a function of the seed and `epoch` alone.
+        """
+        ...
+
+    def __len__(self) -> int:
+        """Batches in one epoch."""
+        ...
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The three splits of a data set. Nothing is ever chosen on `test`."""
+
+    train: Loader
+    validation: Loader
+    test: Loader
+    num_classes: int
+    image_shape: tuple[int, int, int]  # (channels, height, width)
+
+
+@dataclass(frozen=True)
+class Batching:
+    """How splits are cut into batches, and on which device the batches arrive."""
+
+    seed: int
+    batch_size: int
+    evaluation_batch_size: int
+    device: str
+    workers: int
+
+    def __post_init__(self) -> None:
+        require_whole("seed", self.seed, at_least=0)
+        require_whole("batch_size", self.batch_size, at_least=1)
+        require_whole("evaluation_batch_size", self.evaluation_batch_size, at_least=1)
+        require_whole("workers", self.workers, at_least=0)
+
+    def training_batches(self, images: int) -> int:
+        """Whole batches in `images` training images; what is left over is dropped.
+
+        Raises:
+            UserError: there is not one whole batch.
+        """
+        if images < self.batch_size:
+            raise UserError(
+                f"batch_size {self.batch_size} is more than the {images} training images",
+                f"lower it to {images} or less",
+            )
+        return images // self.batch_size
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Where data lie on this machine, and whether they may be fetched. No part of a run's identity."""
+
+    data_root: Path
+    download: bool = False
+
+
+class DataSet(Protocol):
+    """One entry of the catalogue: a frozen dataclass whose fields are the keys of its configuration."""
+
+    @property
+    def info(self) -> DataInfo:
+        """Classes and image shape, known without the data."""
+        ...
+
+    def splits(self, augment: Mapping[str, Any], batching: Batching, storage: Storage) -> Splits:
+        """The data, read and cut into batches."""
+        ...

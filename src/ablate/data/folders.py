@@ -1,0 +1,160 @@
+"""ImageNet and any other folder of image files, one subfolder a class.
+
+Validation is held out of `train/`, so that the official validation images in `val/` serve as the
+test set and nothing is ever chosen on them. A folder with a `test/` of its own needs no hold-out.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from ablate.data.contract import Batching, DataInfo, Splits, Storage
+from ablate.data.holdout import stratified_holdout
+from ablate.data.options import parse, require_between, require_whole
+from ablate.data.storage import Origin
+from ablate.errors import UserError
+
+Samples = list[tuple[str, int]]  # path of the image file, class
+
+
+class SampleSplits(NamedTuple):
+    """The image files of the three splits."""
+
+    train: Samples
+    validation: Samples
+    test: Samples
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderSet(ABC):
+    """A folder with `train/` and `val/`; a subclass says where it is."""
+
+    size: int = 224  # height and width of what the network sees
+    validation_per_class: int = 10  # images held out of train/ for validation
+    crop_pct: float = 0.875  # share of the resized image that evaluation cuts from its centre
+
+    def __post_init__(self) -> None:
+        require_whole("data.size", self.size, at_least=1)
+        require_whole("data.validation_per_class", self.validation_per_class, at_least=1)
+        require_between("data.crop_pct", self.crop_pct, 0.01, 1)
+
+    @property
+    @abstractmethod
+    def info(self) -> DataInfo:
+        """Classes and image shape, known without the data."""
+
+    @property
+    @abstractmethod
+    def origin(self) -> Origin:
+        """Where the folder is looked for."""
+
+    def read(self, storage: Storage) -> SampleSplits:
+        """The image files of the three splits, without opening them.
+
+        Raises:
+            UserError: the folder is missing, or its classes are not those expected.
+        """
+        root = self.origin.find(storage.data_root)
+        if root is None:
+            raise self.origin.missing(storage.data_root)
+        train, val = self._samples(root, "train"), self._samples(root, "val")
+        if self._has_test(root):
+            return SampleSplits(train=train, validation=val, test=self._samples(root, "test"))
+        labels = np.array([label for _, label in train])
+        kept, held = stratified_holdout(labels, self.validation_per_class)
+        return SampleSplits([train[i] for i in kept], [train[i] for i in held], test=val)
+
+    def splits(self, augment: Mapping[str, Any], batching: Batching, storage: Storage) -> Splits:
+        """The data, read by worker processes, in batches."""
+        from ablate.data.augmentation import FolderAugmentation
+        from ablate.data.image_loader import image_splits
+
+        augmentation = parse(FolderAugmentation, augment, what="augmentation of a folder of images")
+        return image_splits(self, self.read(storage), augmentation, batching)
+
+    def _has_test(self, root: Path) -> bool:
+        return (root / "test").is_dir()
+
+    def _samples(self, root: Path, split: str) -> Samples:
+        from timm.data.readers import create_reader
+
+        try:
+            reader = create_reader("", root=str(root / split))
+        except RuntimeError as error:
+            raise self.origin.corrupt(root / split, "it holds no images") from error
+        classes = sorted(folder.name for folder in (root / "train").iterdir() if folder.is_dir())
+        if len(classes) != self.info.num_classes:
+            raise UserError(
+                f"{root / 'train'} has {len(classes)} class folders, expected {self.info.num_classes}",
+                "set data.num_classes to what is there, or mend the folder",
+            )
+        if sorted(reader.class_to_idx) != classes:
+            raise UserError(
+                f"the class folders of {root / split} are not those of {root / 'train'}",
+                "every split needs images in the same class folders",
+            )
+        return list(reader.samples)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFolder(FolderSet):
+    """A folder under the data root with `train/`, `val/` and, if it has one, `test/`."""
+
+    folder: str  # its name under the data root
+    num_classes: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_whole("data.num_classes", self.num_classes, at_least=1)
+
+    @property
+    def info(self) -> DataInfo:
+        """As configured; `read` compares it with the folder."""
+        return DataInfo(self.num_classes, (3, self.size, self.size))
+
+    @property
+    def origin(self) -> Origin:
+        """The folder of this name under the data root."""
+        return Origin(
+            title=f"image folder {self.folder!r}",
+            contents=("train", "val"),
+            folders=(self.folder,),
+            ways=(
+                f"point infra.data_root=DIR at the folder that holds {self.folder}/",
+                "correct data.folder",
+            ),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageNet(FolderSet):
+    """ImageNet-1k (ILSVRC 2012): 1,281,167 training images less the hold-out, 50,000 for test."""
+
+    ORIGIN: ClassVar[Origin] = Origin(
+        title="ImageNet",
+        contents=("train", "val"),
+        folders=("imagenet", ""),
+        ways=(
+            "get ILSVRC2012 from https://image-net.org (registration), sort both parts into class folders, "
+            "and point infra.data_root=DIR at the folder that holds imagenet/train and imagenet/val",
+        ),
+    )
+
+    @property
+    def info(self) -> DataInfo:
+        """1,000 classes at the configured size."""
+        return DataInfo(1000, (3, self.size, self.size))
+
+    @property
+    def origin(self) -> Origin:
+        """`imagenet/` under the data root, or the data root itself."""
+        return self.ORIGIN
+
+    def _has_test(self, root: Path) -> bool:
+        return False  # the official test/ has no labels

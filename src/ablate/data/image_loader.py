@@ -1,0 +1,175 @@
+"""Batches from image files: decoded and transformed by timm in workers, normalised on the device.
+
+timm's `create_loader` draws order and augmentation from global generators, so that an epoch depends
+on what ran before it and on the number of workers. Here each image of each epoch has a seed of its
+own; the transforms, the collation and the prefetching are timm's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+from PIL import Image
+from timm.data import create_transform
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.data.loader import PrefetchLoader, fast_collate
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from ablate.data.augmentation import FolderAugmentation, erase
+from ablate.data.contract import Batching, Splits
+from ablate.data.folders import FolderSet, Samples, SampleSplits
+from ablate.data.seeding import epoch_generator, global_generators_seeded
+from ablate.errors import UserError
+
+SeededPosition = tuple[int, int]  # position of an image, seed of its augmentation
+
+
+class ImageFiles(Dataset[tuple[Tensor, int]]):
+    """Image files as uint8 tensors (3, H, W) with their class."""
+
+    def __init__(self, samples: Samples, transform: Callable[[Image.Image], Tensor]) -> None:
+        self._samples = samples
+        self._transform = transform
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, item: SeededPosition) -> tuple[Tensor, int]:
+        position, seed = item
+        path, label = self._samples[position]
+        try:
+            with Image.open(path) as file:
+                image = file.convert("RGB")
+        except OSError as error:  # timm would put the next image in its place
+            raise UserError(f"cannot read the image {path}: {error}", "restore or remove the file") from error
+        with global_generators_seeded(seed):
+            return self._transform(image), label
+
+
+class EpochSampler(Sampler[list[SeededPosition]]):
+    """The batches of the epoch that `generator` stands for; in order where there is none."""
+
+    def __init__(self, images: int, batch_size: int, batches: int) -> None:
+        self._images = images
+        self._batch_size = batch_size
+        self._batches = batches
+        self.generator: torch.Generator | None = None
+
+    def __len__(self) -> int:
+        return self._batches
+
+    def __iter__(self) -> Iterator[list[SeededPosition]]:
+        order, seeds = list(range(self._images)), [0] * self._images
+        if self.generator is not None:
+            order = torch.randperm(self._images, generator=self.generator).tolist()
+            seeds = torch.randint(2**32, (self._images,), generator=self.generator).tolist()
+        for start in range(0, self._batches * self._batch_size, self._batch_size):
+            batch = slice(start, start + self._batch_size)
+            yield list(zip(order[batch], seeds[batch], strict=True))
+
+
+class ImageLoader:
+    """A split read from image files; in order and whole for evaluation."""
+
+    def __init__(
+        self, images: ImageFiles, *, batch_size: int, batches: int, device: str, workers: int
+    ) -> None:
+        self.samples = min(len(images), batches * batch_size)
+        self._sampler = EpochSampler(len(images), batch_size, batches)
+        loader = DataLoader(
+            images,
+            batch_sampler=self._sampler,
+            collate_fn=fast_collate,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=torch.device(device).type == "cuda",
+            generator=torch.Generator(),  # else the loader would draw from the global one
+        )
+        mean, std = IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+        self._batches = PrefetchLoader(loader, mean, std, device=torch.device(device))
+
+    def __len__(self) -> int:
+        return len(self._sampler)
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Every image once, in the order of their paths; see `Loader.epoch`."""
+        yield from self._batches
+
+
+class TrainingImageLoader(ImageLoader):
+    """The training split: shuffled and augmented anew in each epoch, whole batches only."""
+
+    def __init__(self, images: ImageFiles, *, batching: Batching, random_erasing: float) -> None:
+        super().__init__(
+            images,
+            batch_size=batching.batch_size,
+            batches=batching.training_batches(len(images)),
+            device=batching.device,
+            workers=batching.workers,
+        )
+        self._seed = batching.seed
+        self._random_erasing = random_erasing
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """A random choice of whole batches; see `Loader.epoch`."""
+        generator = epoch_generator(self._seed, epoch)
+        self._sampler.generator = generator
+        for images, labels in self._batches:
+            yield erase(images, self._random_erasing, generator), labels
+
+
+def image_splits(
+    data_set: FolderSet, samples: SampleSplits, augmentation: FolderAugmentation, batching: Batching
+) -> Splits:
+    """The three splits of a folder of images.
+
+    Raises:
+        UserError: there are fewer training images than a batch holds.
+    """
+    to_evaluate = create_transform(
+        data_set.size, interpolation="bicubic", crop_pct=data_set.crop_pct, use_prefetcher=True
+    )
+
+    def evaluation(split: Samples) -> ImageLoader:
+        batch_size = batching.evaluation_batch_size
+        return ImageLoader(
+            ImageFiles(split, to_evaluate),
+            batch_size=batch_size,
+            batches=math.ceil(len(split) / batch_size),
+            device=batching.device,
+            workers=batching.workers,
+        )
+
+    return Splits(
+        train=TrainingImageLoader(
+            ImageFiles(samples.train, _training_transform(data_set.size, augmentation)),
+            batching=batching,
+            random_erasing=augmentation.random_erasing,
+        ),
+        validation=evaluation(samples.validation),
+        test=evaluation(samples.test),
+        num_classes=data_set.info.num_classes,
+        image_shape=data_set.info.image_shape,
+    )
+
+
+def _training_transform(size: int, augmentation: FolderAugmentation) -> Callable[[Image.Image], Tensor]:
+    """timm's training transform, up to the uint8 tensor."""
+    whole_image = {"scale": (1.0, 1.0), "ratio": (1.0, 1.0)}  # the largest square in the centre
+    try:
+        return create_transform(
+            size,
+            is_training=True,
+            interpolation=augmentation.interpolation,
+            hflip=augmentation.horizontal_flip,
+            color_jitter=augmentation.color_jitter,
+            auto_augment=augmentation.auto_augment,
+            use_prefetcher=True,
+            **({"scale": tuple(augmentation.scale)} if augmentation.scale else whole_image),
+        )
+    except (AssertionError, ValueError, KeyError) as error:
+        problem = f"timm refuses auto_augment {augmentation.auto_augment!r}: {error}"
+        raise UserError(problem, "write it as timm does, for instance rand-m9-mstd0.5-inc1") from error

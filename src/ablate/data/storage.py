@@ -1,0 +1,70 @@
+"""Where a data set lies on disk, how it gets there, and the errors when it does not."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ablate.errors import UserError
+
+
+def default_data_root() -> Path:
+    """Folder of the data sets if none is named: `$XDG_CACHE_HOME/ablate`, else `~/.cache/ablate`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ablate"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where to look for a data set, and the ways to get it."""
+
+    title: str
+    contents: tuple[str, ...]  # files or folders that a place must hold
+    folders: tuple[str, ...]  # places in the order of preference: absolute, or relative to the data root
+    ways: tuple[str, ...]
+
+    def places(self, data_root: Path) -> list[Path]:
+        """Every folder that is looked at."""
+        return [data_root / folder for folder in self.folders]
+
+    def find(self, data_root: Path) -> Path | None:
+        """The first place that holds the whole contents."""
+        for place in self.places(data_root):
+            if all((place / name).exists() for name in self.contents):
+                return place
+        return None
+
+    def missing(self, data_root: Path, hindrance: str = "") -> UserError:
+        """The error for data that are not there: what, where, and every way to get them."""
+        places = ", ".join(str(place) for place in self.places(data_root))
+        problem = f"{self.title} not found: looked for {', '.join(self.contents)} in {places}"
+        return UserError(problem + (f"; {hindrance}" if hindrance else ""), "; or ".join(self.ways))
+
+    def corrupt(self, path: Path, reason: object) -> UserError:
+        """The error for data that are there but cannot be read."""
+        ways = "; or ".join(self.ways)
+        return UserError(f"{self.title} is corrupt: {path}: {reason}", f"remove {path}, then: {ways}")
+
+    def fetch(self, data_root: Path, folder: str, download: Callable[[Path], object]) -> None:
+        """Download `folder` into the data root, whole or not at all.
+
+        Processes that download at the same time never see half a file of each other's; the first wins.
+
+        Args:
+            data_root: made if it does not exist.
+            folder: what the download leaves behind, relative to the root that it is given.
+            download: fetches into the root that it is given.
+
+        Raises:
+            UserError: there is no network or no space, or the source is damaged.
+        """
+        try:
+            data_root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=data_root, prefix=".download-") as scratch:
+                download(Path(scratch))
+                if not (data_root / folder).exists():
+                    (Path(scratch) / folder).rename(data_root / folder)
+        except (OSError, RuntimeError) as error:
+            raise self.missing(data_root, f"the download failed: {error}") from error

@@ -1,0 +1,97 @@
+"""Batches from images that are held in memory as bytes, on the device where they are used."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from ablate.data.augmentation import TensorAugmentation, crop_and_flip, erase
+from ablate.data.contract import Batching, Splits
+from ablate.data.in_memory import InMemorySet, Labelled, LabelledSplits
+from ablate.data.seeding import epoch_generator
+
+
+class TensorLoader:
+    """A split on the device; in order and whole for evaluation, shuffled and augmented for training."""
+
+    def __init__(
+        self,
+        data: Labelled,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        *,
+        batch_size: int,
+        device: str,
+    ) -> None:
+        self.samples = len(data.labels)
+        self.batch_size = batch_size
+        self._images = torch.tensor(data.images, device=device)  # (N, C, H, W) uint8
+        self._labels = torch.tensor(data.labels, dtype=torch.int64, device=device)
+        self._mean = 255 * torch.tensor(mean, device=device)[:, None, None]
+        self._std = 255 * torch.tensor(std, device=device)[:, None, None]
+
+    def __len__(self) -> int:
+        return math.ceil(self.samples / self.batch_size)
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Every image once, in the order of the data set; see `Loader.epoch`."""
+        for start in range(0, self.samples, self.batch_size):
+            batch = slice(start, start + self.batch_size)
+            yield self._normalised(self._images[batch]), self._labels[batch]
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        return images.float().sub_(self._mean).div_(self._std)
+
+
+class TrainingTensorLoader(TensorLoader):
+    """The training split: shuffled and augmented anew in each epoch, whole batches only."""
+
+    def __init__(
+        self,
+        data: Labelled,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        *,
+        batching: Batching,
+        augmentation: TensorAugmentation,
+    ) -> None:
+        super().__init__(data, mean, std, batch_size=batching.batch_size, device=batching.device)
+        self.samples = batching.training_batches(self.samples) * self.batch_size
+        self._seed = batching.seed
+        self._augmentation = augmentation
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """A random choice of whole batches; see `Loader.epoch`."""
+        generator = epoch_generator(self._seed, epoch)
+        order = torch.randperm(len(self._labels), generator=generator)[: self.samples]
+        for batch in order.to(self._labels.device).split(self.batch_size):
+            images = crop_and_flip(self._images[batch], self._augmentation, generator)
+            images = erase(self._normalised(images), self._augmentation.random_erasing, generator)
+            yield images, self._labels[batch]
+
+
+def tensor_splits(
+    data_set: InMemorySet, data: LabelledSplits, augmentation: TensorAugmentation, batching: Batching
+) -> Splits:
+    """The three splits of a set in memory, moved to the device.
+
+    Raises:
+        UserError: there are fewer training images than a batch holds.
+    """
+
+    def evaluation(split: Labelled) -> TensorLoader:
+        batch_size = batching.evaluation_batch_size
+        return TensorLoader(split, data_set.mean, data_set.std, batch_size=batch_size, device=batching.device)
+
+    return Splits(
+        train=TrainingTensorLoader(
+            data.train, data_set.mean, data_set.std, batching=batching, augmentation=augmentation
+        ),
+        validation=evaluation(data.validation),
+        test=evaluation(data.test),
+        num_classes=data_set.info.num_classes,
+        image_shape=data_set.info.image_shape,
+    )
