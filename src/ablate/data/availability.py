@@ -8,7 +8,7 @@ from typing import NamedTuple
 from ablate.data import fashion_mini, fashion_mnist
 from ablate.data.cifar import CIFAR10, CIFAR100
 from ablate.data.folders import ImageNet
-from ablate.data.storage import Origin, default_data_root
+from ablate.data.origin import Origin, default_data_root
 
 ORIGINS: dict[str, Origin] = {
     "fashion_mini": fashion_mini.ORIGIN,

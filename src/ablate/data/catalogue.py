@@ -12,7 +12,7 @@ from ablate.data.fashion_mini import FashionMini
 from ablate.data.fashion_mnist import FashionMNIST
 from ablate.data.folders import ImageFolder, ImageNet
 from ablate.data.options import parse
-from ablate.data.storage import default_data_root
+from ablate.data.origin import default_data_root
 from ablate.data.synthetic import Synthetic
 from ablate.errors import UserError, unknown
 

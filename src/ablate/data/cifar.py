@@ -8,7 +8,7 @@ import numpy as np
 
 from ablate.data.contract import DataInfo, Storage
 from ablate.data.in_memory import InMemorySet, Labelled, LabelledSplits, with_validation
-from ablate.data.storage import Origin
+from ablate.data.origin import Origin
 
 
 def _origin(title: str, folder: str) -> Origin:

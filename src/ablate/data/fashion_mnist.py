@@ -7,7 +7,7 @@ from pathlib import Path
 from ablate.data.contract import DataInfo, Storage
 from ablate.data.idx import read_idx
 from ablate.data.in_memory import InMemorySet, Labelled, LabelledSplits, with_validation
-from ablate.data.storage import Origin
+from ablate.data.origin import Origin
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 _SHAPES = {

@@ -17,7 +17,7 @@ import numpy as np
 from ablate.data.contract import Batching, DataInfo, Splits, Storage
 from ablate.data.holdout import stratified_holdout
 from ablate.data.options import parse, require_between, require_whole
-from ablate.data.storage import Origin
+from ablate.data.origin import Origin
 from ablate.errors import UserError
 
 Samples = list[tuple[str, int]]  # path of the image file, class

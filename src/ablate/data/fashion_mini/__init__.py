@@ -14,7 +14,7 @@ import numpy as np
 from ablate.data.contract import Storage
 from ablate.data.fashion_mnist import FashionMNIST
 from ablate.data.in_memory import Labelled, LabelledSplits
-from ablate.data.storage import Origin
+from ablate.data.origin import Origin
 
 ARCHIVE = Path(__file__).with_name("fashion_mini.npz")
 ORIGIN = Origin(
