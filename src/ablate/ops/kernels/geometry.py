@@ -82,3 +82,27 @@ def neighborhoods(
     offset = (row_offset * offsets_per_axis(kernel, border) + column_offset).reshape(shape)
     return Neighborhoods(index.to(device), valid.to(device), offset.to(device))
 
+
+
+@lru_cache(maxsize=64)
+def pair_index(
+    height: int, width: int, kernel: int, dilation: int, border: str, device: torch.device
+) -> tuple[Tensor, Tensor | None]:
+    """(L·T,): where each tap's pair stands in a flat (L, L) matrix; which are real, None if all are."""
+    found = neighborhoods(height, width, kernel, dilation, border, device)
+    length = height * width
+    query = torch.arange(length, device=device)[:, None]
+    pairs = (query * length + found.index.clamp(max=length - 1)).flatten()
+    return pairs, None if border == "inside" else found.valid.flatten()
+
+
+@lru_cache(maxsize=64)
+def matrix_index(
+    height: int, width: int, kernel: int, dilation: int, border: str, device: torch.device
+) -> Tensor:
+    """(L·L,): which of the flat (L, T) taps stands at each entry of the matrix; L·T where none does."""
+    index = neighborhoods(height, width, kernel, dilation, border, device).index
+    length, taps = index.shape
+    matrix = torch.full((length, length + 1), length * taps, device=device)
+    matrix.scatter_(1, index, torch.arange(length * taps, device=device).view(length, taps))
+    return matrix[:, :length].flatten()
