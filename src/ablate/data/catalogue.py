@@ -78,7 +78,7 @@ def create(
         device=str(device),
         workers=workers,
     )
-    storage = Storage(Path(data_root) if data_root is not None else default_data_root(), download)
+    storage = Storage(default_data_root() if data_root is None else Path(data_root).expanduser(), download)
     return _data_set(config).splits(augment, batching, storage)
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ablate.data.contract import Batching, DataInfo, Splits, Storage
 from ablate.data.holdout import stratified_holdout
+from ablate.data.options import parse
 
 
 class Labelled(NamedTuple):
@@ -62,7 +63,6 @@ class InMemorySet(ABC):
     def splits(self, augment: Mapping[str, Any], batching: Batching, storage: Storage) -> Splits:
         """The data on the device, in batches."""
         from ablate.data.augmentation import TensorAugmentation
-        from ablate.data.options import parse
         from ablate.data.tensor_loader import tensor_splits
 
         augmentation = parse(TensorAugmentation, augment, what="augmentation of images in memory")
