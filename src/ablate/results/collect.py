@@ -1,0 +1,156 @@
+"""Run folders into tidy frames: a row a run, and a row an epoch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from ablate.files import read_json, write_text
+from ablate.results.conditions import UNSET, labels
+from ablate.runs.folder import FAILED, PENDING, RunFolder
+from ablate.runs.manifest import Manifest, PlannedRun, load
+
+MISSING = "missing"  # planned, but without a folder on disk
+
+IDENTITY = ("study", "condition")
+RUN = ("seed", "signature", "pair_key", "state", "error")
+PROGRESS = ("epoch", "epochs", "attempt", "started", "finished")
+FIGURES = (
+    "test_top1",
+    "test_top5",
+    "test_loss",
+    "validation_top1",
+    "best_epoch",
+    "parameters",
+    "macs",
+    "throughput",
+    "peak_memory_bytes",
+    "train_seconds",
+)
+AXES = {  # column: its place in the configuration
+    "operator": "op.name",
+    "heads": "op.channel.heads",
+    "ghost_lambda": "op.channel.ghost_lambda",
+    "ghost_gamma": "op.channel.ghost_gamma",
+    "value": "op.channel.value",
+    "output": "op.channel.output",
+    "weights": "op.weights.name",
+    "norm": "op.norm.name",
+    "region": "op.region.name",
+}
+FIXED = {"host": "host.name", "data": "data.name", "recipe": "recipe.name"}
+ENVIRONMENT = {  # column: its place in environment.json
+    "commit": "commit",
+    "dirty": "dirty",
+    "device": "hardware.device",
+    "torch": "versions.torch",
+}
+INTEGERS = ("epoch", "epochs", "attempt", "best_epoch", "parameters", "macs", "peak_memory_bytes")
+
+# The C parser is some ten times faster; PyYAML lacks it where libyaml was missing at its build.
+_YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def collect(runs_dir: Path, study: str) -> pd.DataFrame:
+    """All runs that a study planned, one row each, in the order of its manifest.
+
+    Runs without figures are rows too: `state` is one of the states of a run folder, or
+    `missing` where there is no folder. The columns are the study and the condition, one for
+    each factor, the status (`epoch` counts those done), the figures of result.json (accuracies
+    in percent, throughput in training images a second), the operator's place on the axes, what
+    a study holds fixed, and the environment. `host` is the network; the machine is `hostname`.
+
+    Raises:
+        UserError: there is no such study.
+    """
+    manifest = load(runs_dir, study)
+    rows = [
+        _row(runs_dir, manifest, run, condition)
+        for run, condition in zip(manifest.runs, labels(manifest), strict=True)
+    ]
+    frame = pd.DataFrame(rows, columns=_columns(manifest, rows))
+    for column in FIGURES:
+        frame[column] = pd.to_numeric(frame[column], errors="coerce")
+    for column in INTEGERS:
+        frame[column] = pd.to_numeric(frame[column], errors="coerce").round().astype("Int64")
+    return frame
+
+
+def collect_metrics(runs_dir: Path, runs: pd.DataFrame) -> pd.DataFrame:
+    """The training records of collected runs, one row an epoch.
+
+    An epoch that was trained again after an interruption appears once, as it was last. The
+    columns are those of metrics.jsonl beside condition, seed, signature and state.
+    """
+    keys = ["condition", "seed", "signature", "state"]
+    rows = [
+        {**run, **record}
+        for run in runs[keys].to_dict("records")
+        for record in RunFolder(runs_dir / run["signature"]).metrics()
+        if "epoch" in record
+    ]
+    columns = dict.fromkeys([*keys, "epoch", *(key for row in rows for key in row)])
+    frame = pd.DataFrame(rows, columns=list(columns))
+    return frame.drop_duplicates(["signature", "epoch"], keep="last", ignore_index=True)
+
+
+def write_csv(frame: pd.DataFrame, path: Path) -> None:
+    """Write a frame as CSV, whole or not at all."""
+    write_text(path, frame.to_csv(index=False, lineterminator="\n"))
+
+
+def _row(runs_dir: Path, manifest: Manifest, run: PlannedRun, condition: str) -> dict[str, Any]:
+    folder = RunFolder(runs_dir / run.signature)
+    exists = folder.path.is_dir()
+    status = folder.status() if exists else {"state": MISSING}
+    config = _config(folder) if exists else {}
+    environment = read_json(folder.environment_path)
+    return {
+        **((folder.result() if exists else None) or {}),
+        **{column: _at(config, place) for column, place in (AXES | FIXED).items()},
+        **{column: _at(environment, place) for column, place in ENVIRONMENT.items()},
+        **{key: status.get(key) for key in PROGRESS},
+        "hostname": status.get("host"),
+        "study": manifest.name,
+        "condition": condition,
+        "seed": run.seed,
+        "signature": run.signature,
+        "pair_key": run.pair_key,
+        "state": status.get("state", PENDING),
+        "error": _error(folder, status),
+        **{factor: run.factors.get(factor, UNSET) for factor in manifest.factors},
+    }
+
+
+def _columns(manifest: Manifest, rows: list[dict[str, Any]]) -> list[str]:
+    known = [*IDENTITY, *manifest.factors, *RUN, *PROGRESS, *FIGURES]
+    context = [*AXES, *FIXED, "hostname", *ENVIRONMENT]
+    more_figures = sorted({key for row in rows for key in row} - {*known, *context})
+    return list(dict.fromkeys([*known, *more_figures, *context]))
+
+
+def _config(folder: RunFolder) -> dict[str, Any]:
+    try:
+        config = yaml.load(folder.config_path.read_text(encoding="utf-8"), Loader=_YAML_LOADER)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def _error(folder: RunFolder, status: dict[str, Any]) -> str:
+    """One line: what the status says, else the exception that ends the recorded traceback."""
+    message = str(status.get("error") or "").strip()
+    if message:
+        return message.splitlines()[0]
+    traceback = folder.error().strip() if status.get("state") == FAILED else ""
+    return traceback.splitlines()[-1] if traceback else ""
+
+
+def _at(tree: Any, place: str) -> Any:
+    """The value at a dotted place of nested dictionaries, or None."""
+    for key in place.split("."):
+        tree = tree.get(key) if isinstance(tree, dict) else None
+    return tree

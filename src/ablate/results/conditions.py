@@ -1,0 +1,68 @@
+"""The conditions of a study: what they are called, and which one is the baseline."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from ablate.errors import UserError
+from ablate.runs.manifest import Manifest, PlannedRun
+
+UNSET = "default"  # the level of a factor that a run does not override
+
+
+def labels(manifest: Manifest) -> list[str]:
+    """The condition of every planned run, in the manifest's order.
+
+    With one factor a condition is called by its level (`lsa`), with several by short name and
+    level of each (`heads=C, region=window`), without any by the study's name.
+    """
+    names = short_names(manifest.factors)
+    return [_label(manifest, names, run) for run in manifest.runs]
+
+
+def short_names(factors: Sequence[str]) -> list[str]:
+    """The last parts of dotted or slashed factors, as many as it takes to tell them apart."""
+    parts = [re.split(r"[./]", factor) for factor in factors]
+    for length in range(1, max(map(len, parts), default=0) + 1):
+        names = [".".join(part[-length:]) for part in parts]
+        if len(set(names)) == len(names):
+            return names
+    return list(factors)
+
+
+def baseline(manifest: Manifest) -> str:
+    """The condition that all others are compared with: the declared one, else the first.
+
+    Raises:
+        UserError: the study has no runs, or its baseline matches none or several conditions.
+    """
+    if not manifest.runs:
+        way_out = f"start it: {manifest.command}" if manifest.command else "plan some with `ablate train -m`"
+        raise UserError(f"study {manifest.name!r} has no runs", way_out)
+    conditions = labels(manifest)
+    declared = {factor: str(level) for factor, level in manifest.baseline.items()}
+    matches = dict.fromkeys(
+        condition
+        for condition, run in zip(conditions, manifest.runs, strict=True)
+        if all(run.factors.get(factor) == level for factor, level in declared.items())
+    )
+    if declared and len(matches) != 1:
+        wanted = ", ".join(f"{factor}={level}" for factor, level in declared.items())
+        found = "several conditions" if matches else "no condition"
+        raise UserError(
+            f"the baseline {wanted} of study {manifest.name!r} matches {found}",
+            f"name one of them through the factors {', '.join(manifest.factors)}: "
+            + "; ".join(matches or dict.fromkeys(conditions)),
+        )
+    return next(iter(matches))
+
+
+def _label(manifest: Manifest, names: Sequence[str], run: PlannedRun) -> str:
+    levels = [run.factors.get(factor, UNSET) for factor in manifest.factors]
+    match levels:
+        case []:
+            return manifest.name
+        case [level]:
+            return level
+    return ", ".join(f"{name}={level}" for name, level in zip(names, levels, strict=True))

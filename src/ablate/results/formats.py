@@ -1,0 +1,83 @@
+"""Numbers and names as a reader meets them, the same in tables, figures and the page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from ablate.results.statistics import Interval
+
+NOTHING = "–"
+MINUS = "−"
+
+# From which value on a unit is used: tenths of a million read better than hundreds of a thousand.
+_UNITS = ((1e9, 1e9, " G"), (1e5, 1e6, " M"), (1e3, 1e3, " k"))
+
+
+def metric_name(metric: str) -> str:
+    """`test_top1` → 'Test top-1 (%)'."""
+    words = metric.replace("_", " ").replace("top1", "top-1").replace("top5", "top-5")
+    return words[:1].upper() + words[1:] + (" (%)" if is_accuracy(metric) else "")
+
+
+def difference_name(metric: str) -> str:
+    """The name of a difference, with its unit."""
+    return "Difference (pp)" if is_accuracy(metric) else "Difference"
+
+
+def is_accuracy(metric: str) -> bool:
+    """Whether a figure is in percent, so that its differences are percentage points."""
+    return metric.endswith(("top1", "top5"))
+
+
+def human(value: float) -> str:
+    """Three digits and a unit: 0.46 M, 12.3 M, 4.51 G."""
+    if not math.isfinite(value):
+        return NOTHING
+    for least, scale, unit in _UNITS:
+        if value >= least:
+            return _three_digits(value / scale) + unit
+    return _three_digits(value)
+
+
+def decimals(intervals: Iterable[Interval]) -> int:
+    """How many decimals intervals of such a width deserve: two digits of their half-width.
+
+    One number for a whole column, from the median interval, so that the column can be read down.
+    """
+    widths = sorted((high - low) / 2 for low, high in intervals if math.isfinite(high - low))
+    if not widths or widths[len(widths) // 2] <= 0:
+        return 2
+    return min(max(1 - math.floor(math.log10(widths[len(widths) // 2])), 0), 4)
+
+
+def plain(value: float, digits: int) -> str:
+    """A number with so many decimals and a true minus sign."""
+    return f"{value:.{digits}f}".replace("-", MINUS) if math.isfinite(value) else NOTHING
+
+
+def signed(value: float, digits: int) -> str:
+    """A difference, its sign always written."""
+    return f"{value:+.{digits}f}".replace("-", MINUS) if math.isfinite(value) else NOTHING
+
+
+def interval(bounds: Interval, digits: int) -> str:
+    """'[−0.12, +0.57]', or an empty string where there is none."""
+    low, high = bounds
+    return f"[{signed(low, digits)}, {signed(high, digits)}]" if math.isfinite(high - low) else ""
+
+
+def probability(p: float) -> str:
+    """A p-value to three decimals."""
+    if not math.isfinite(p):
+        return NOTHING
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def counted(count: int, noun: str) -> str:
+    """'1 run', '3 runs'."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}"

@@ -1,0 +1,146 @@
+"""The report of a study: one self-contained page, its figures, the table and the tidy results."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup
+
+from ablate.files import read_json, write_text
+from ablate.results import figures, formats, tables
+from ablate.results.collect import FIXED, collect, collect_metrics, write_csv
+from ablate.results.comparisons import Findings, analyse
+from ablate.results.style import INK, PAPER
+from ablate.runs.folder import FINISHED, RunFolder
+from ablate.runs.manifest import load, study_dir
+
+TEMPLATE = "report.html.jinja"
+
+
+def report(runs_dir: Path, study: str, output: Path | None = None) -> list[Path]:
+    """Write the report of a study, finished or not, and return the paths of its files.
+
+    They are index.html (figures inside, no request to anywhere), the figures as SVG and PNG,
+    table.md, table.tex and results.csv, in `output` or else in studies/<study>/report under
+    `runs_dir`.
+
+    Raises:
+        UserError: there is no such study, or it names no baseline that it has.
+    """
+    manifest = load(runs_dir, study)
+    runs = collect(runs_dir, study)
+    findings = analyse(manifest, runs)
+    folder = output or study_dir(runs_dir, study) / "report"
+    folder.mkdir(parents=True, exist_ok=True)
+
+    drawn = {
+        "differences": figures.forest(findings),
+        "accuracy_macs": figures.accuracy_against_macs(findings),
+        "learning_curves": figures.learning_curves(findings, collect_metrics(runs_dir, runs)),
+    }
+    figure_paths = [path for name, figure in drawn.items() for path in figures.save(figure, folder / name)]
+    page, results = folder / "index.html", folder / "results.csv"
+    write_csv(runs, results)
+    table_paths = _write_tables(findings, folder)
+    write_text(page, _page(findings, runs_dir, {name: folder / f"{name}.svg" for name in drawn}))
+    return [page, *figure_paths, *table_paths, results]
+
+
+def _write_tables(findings: Findings, folder: Path) -> list[Path]:
+    table, note = tables.study_table(findings), tables.footnote(findings)
+    markdown, latex = folder / "table.md", folder / "table.tex"
+    caption = findings.manifest.question or f"Study {findings.manifest.name}."
+    label = re.sub(r"[^A-Za-z0-9-]+", "-", findings.manifest.name)
+    write_text(markdown, tables.to_markdown(table, note))
+    write_text(latex, tables.to_latex(table, note, caption, label))
+    return [markdown, latex]
+
+
+def _page(findings: Findings, runs_dir: Path, drawings: dict[str, Path]) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("ablate.results", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    states = findings.runs["state"].value_counts()
+    return environment.get_template(TEMPLATE).render(
+        manifest=findings.manifest,
+        findings=findings,
+        finished=int((findings.runs["state"] == FINISHED).sum()),
+        states={str(state): int(count) for state, count in states.items()},
+        fixed=_fixed(findings.runs),
+        table=tables.cells(findings),
+        note=tables.footnote(findings),
+        few=tables.FEW_PAIRS,
+        formats=formats,
+        figures={name: inline_svg(path.read_text(encoding="utf-8"), name) for name, path in drawings.items()},
+        unfinished=_unfinished(findings),
+        environments=_environments(findings.runs, runs_dir),
+        configuration=_configuration(findings, runs_dir),
+    )
+
+
+def inline_svg(svg: str, name: str) -> Markup:
+    """An SVG file of ours as part of a page: the page's own ink and paper, and its own identifiers."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
+    svg = svg.replace(INK, "currentColor").replace(PAPER, "var(--card)")
+    return Markup(svg.replace("<svg ", '<svg aria-hidden="true" focusable="false" ', 1))
+
+
+def _fixed(runs: pd.DataFrame) -> dict[str, str]:
+    """What the study holds fixed, by name; where it does not hold, all the names."""
+    levels = {column: runs[column].dropna().astype(str).unique() for column in FIXED}
+    return {column: ", ".join(names) for column, names in levels.items() if len(names)}
+
+
+def _unfinished(findings: Findings) -> list[dict[str, Any]]:
+    rows = findings.unfinished()[["condition", "seed", "signature", "state", "epoch", "epochs", "error"]]
+    return [
+        {
+            **row,
+            "progress": f"{row['epoch']} of {row['epochs']}" if pd.notna(row["epoch"]) else formats.NOTHING,
+            "error": f"no finite {findings.metric}" if row["state"] == FINISHED else row["error"],
+        }
+        for row in (dict(zip(rows.columns, values, strict=True)) for values in rows.itertuples(index=False))
+    ]
+
+
+def _environments(runs: pd.DataFrame, runs_dir: Path) -> list[tuple[int, dict[str, str]]]:
+    """The different environments that runs were trained in, the most frequent first."""
+    records = (read_json(RunFolder(runs_dir / signature).environment_path) for signature in runs["signature"])
+    kinds = Counter(
+        json.dumps({key: record.get(key) for key in ("commit", "dirty", "versions", "hardware")})
+        for record in records
+        if isinstance(record, dict)
+    )
+    return [(count, _described(json.loads(kind))) for kind, count in kinds.most_common()]
+
+
+def _described(environment: dict[str, Any]) -> dict[str, str]:
+    def listed(values: Any) -> str:
+        pairs = values.items() if isinstance(values, dict) else ()
+        return ", ".join(f"{key} {value}" for key, value in pairs)
+
+    dirty = " with uncommitted changes" if environment["dirty"] else ""
+    return {
+        "Commit": f"{environment['commit'] or 'unknown'}{dirty}",
+        "Versions": listed(environment["versions"]),
+        "Hardware": listed(environment["hardware"]),
+    }
+
+
+def _configuration(findings: Findings, runs_dir: Path) -> str:
+    """The frozen configuration of the baseline's first run that has one, as it stands in its file."""
+    baseline = findings.runs[findings.runs["condition"] == findings.baseline]
+    paths = (RunFolder(runs_dir / signature).config_path for signature in baseline["signature"])
+    return next((path.read_text(encoding="utf-8", errors="replace") for path in paths if path.exists()), "")

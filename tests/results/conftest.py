@@ -1,0 +1,111 @@
+"""Studies fabricated on disk, as training would have left them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from ablate.files import append_json_line, write_json, write_text
+from ablate.runs.folder import FAILED, FINISHED, RunFolder
+from ablate.runs.manifest import Manifest, PlannedRun
+
+MACS = {"lsa": 12_310_000, "lsa_neighborhood": 12_310_000, "dwconv": 9_120_000, "dynamic_filter": 9_640_000}
+EPOCHS = 20
+
+Fabricate = Callable[..., Manifest]
+
+
+def fabricate_run(
+    runs_dir: Path, run: PlannedRun, top1: float, state: str = FINISHED, error: str = ""
+) -> None:
+    """One run folder whose test accuracy is `top1`; unfinished ones stop half way."""
+    folder = RunFolder(runs_dir / run.signature)
+    folder.path.mkdir(parents=True)
+    operator = run.factors.get("op", "lsa")
+    epochs = EPOCHS if state == FINISHED else EPOCHS // 2
+    config = {
+        "op": {
+            "name": operator,
+            "channel": {"heads": "1x", "ghost_lambda": None},
+            "region": {"name": "window"},
+        },
+        "host": {"name": "swin_micro"},
+        "data": {"name": "fashion_mini"},
+        "recipe": {"name": "micro"},
+        "seed": run.seed,
+    }
+    write_text(folder.config_path, yaml.safe_dump(config))
+    status = {
+        "state": state,
+        "attempt": 1,
+        "host": "node1",
+        "epoch": epochs,
+        "epochs": EPOCHS,
+        "error": error or None,
+    }
+    write_json(folder.status_path, status)
+    noise = np.random.default_rng(int(run.signature, 16) % 2**32)
+    for epoch in range(1, epochs + 1):
+        accuracy = top1 - 40 * np.exp(-epoch / 4) + noise.normal(0, 0.3)
+        append_json_line(folder.metrics_path, {"epoch": epoch, "validation_top1": float(accuracy)})
+    versions = {"python": "3.11.7", "torch": "2.9.0"}
+    hardware = {"cpu": "AMD EPYC", "threads": 1, "device": "cpu"}
+    write_json(
+        folder.environment_path,
+        {"commit": "0123abc", "dirty": False, "versions": versions, "hardware": hardware},
+    )
+    if state == FINISHED:
+        figures = {
+            "test_top1": top1,
+            "test_top5": 99.0,
+            "parameters": 460_123,
+            "macs": MACS.get(operator, 12_950_000),
+        }
+        # unlike write_json, json.dumps lets a NaN through
+        write_text(folder.result_path, json.dumps({**figures, "throughput": 812.0}))
+
+
+@pytest.fixture
+def fabricate(tmp_path: Path) -> Fabricate:
+    """`fabricate(top1, **manifest)`: a study from {condition: {seed: accuracy, or (state, error), or None}}."""
+
+    def build(top1: Mapping[str, Mapping[int, Any]], **manifest: Any) -> Manifest:
+        runs = []
+        for operator, seeds in top1.items():
+            for seed, outcome in seeds.items():
+                signature = hashlib.sha256(f"{operator} {seed}".encode()).hexdigest()[:12]
+                run = PlannedRun(signature, f"pair of {operator}", seed, {"op": operator})
+                runs.append(run)
+                match outcome:
+                    case None:
+                        pass
+                    case (state, error):
+                        fabricate_run(tmp_path, run, 80.0, state, error)
+                    case _:
+                        fabricate_run(tmp_path, run, outcome)
+        study = Manifest(**{"name": "quick", "factors": ["op"], "runs": runs, **manifest})
+        study.save(tmp_path)
+        return study
+
+    return build
+
+
+@pytest.fixture
+def half_finished(fabricate: Fabricate) -> Manifest:
+    """Three seeds of three conditions: one run failed, one missing, one pending."""
+    return fabricate(
+        {
+            "lsa": {0: 84.0, 1: 84.5, 2: 83.5},
+            "elsa": {0: 85.0, 1: 85.1, 2: (FAILED, "<script>alert('x')</script> & more")},
+            "dwconv": {0: 83.0, 1: None, 2: ("pending", "")},
+        },
+        question="Is <b>100 %</b> of it in the filter_norm & heads?",
+        command="ablate train -m study=quick",
+    )
