@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
-from ablate.files import append_json_line, write_json, write_text
+from ablate.files import write_json, write_text
 from ablate.runs.folder import FAILED, FINISHED, RunFolder
 from ablate.runs.manifest import Manifest, PlannedRun
 
@@ -52,9 +52,10 @@ def fabricate_run(
     }
     write_json(folder.status_path, status)
     noise = np.random.default_rng(int(run.signature, 16) % 2**32)
-    for epoch in range(1, epochs + 1):
-        accuracy = top1 - 40 * np.exp(-epoch / 4) + noise.normal(0, 0.3)
-        append_json_line(folder.metrics_path, {"epoch": epoch, "validation_top1": float(accuracy)})
+    rise = top1 - 40 * np.exp(-np.arange(1, epochs + 1) / 4) + noise.normal(0, 0.3, epochs)
+    records = [{"epoch": epoch, "validation_top1": float(top1)} for epoch, top1 in enumerate(rise, 1)]
+    write_text(folder.metrics_path, "".join(json.dumps(record) + "
+" for record in records))
     versions = {"python": "3.11.7", "torch": "2.9.0"}
     hardware = {"cpu": "AMD EPYC", "threads": 1, "device": "cpu"}
     write_json(
@@ -66,15 +67,15 @@ def fabricate_run(
             "test_top1": top1,
             "test_top5": 99.0,
             "parameters": 460_123,
+            "throughput": 812.0,
             "macs": MACS.get(operator, 12_950_000),
         }
-        # unlike write_json, json.dumps lets a NaN through
-        write_text(folder.result_path, json.dumps({**figures, "throughput": 812.0}))
+        write_json(folder.result_path, figures)
 
 
 @pytest.fixture
 def fabricate(tmp_path: Path) -> Fabricate:
-    """`fabricate(top1, **manifest)`: a study from {condition: {seed: accuracy, or (state, error), or None}}."""
+    """A study from {operator: {seed: accuracy, or (state, error), or None for a missing run}}."""
 
     def build(top1: Mapping[str, Mapping[int, Any]], **manifest: Any) -> Manifest:
         runs = []

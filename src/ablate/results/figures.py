@@ -15,6 +15,7 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox, ScaledTranslation, Transform
 
@@ -28,6 +29,7 @@ WIDTH = 6.4  # inches: the text width of most journals
 PNG_DPI = 200
 LOG_RATIO = 10  # costs that differ by more are drawn on a logarithmic axis
 CURVE = "validation_top1"
+LONG_NAME, MANY_NAMES = 24, 8  # beyond either, names stand in a legend and not at their marks
 MEAN: dict[str, Any] = {"markersize": 8, "markeredgecolor": PAPER}
 
 
@@ -55,8 +57,9 @@ def forest(findings: Findings) -> Figure:
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x", color=FAINT, alpha=0.25, linewidth=0.6)
     metric = formats.metric_name(findings.metric).removesuffix(" (%)")
+    baseline = findings.baseline if len(findings.baseline) <= LONG_NAME else "the baseline"
     unit = ", pp" if formats.is_accuracy(findings.metric) else ""
-    axes.set_xlabel(f"{metric}: difference from {findings.baseline}{unit}")
+    axes.set_xlabel(f"{metric}: difference from {baseline}{unit}")
     if not compared:
         _say(axes, "only one condition: nothing to compare")
     elif not any(comparison.n for comparison in compared):
@@ -84,6 +87,7 @@ def accuracy_against_macs(findings: Findings) -> Figure:
     axes.margins(x=0.12, y=0.08)
     axes.autoscale_view()
     axes.grid(color=FAINT, alpha=0.25, linewidth=0.6)
+    _legend_unless_direct(figure, axes, look, lines=False)
     _fit(figure, axes)
     marks = _side_by_side(axes, macs)
     taken = []
@@ -94,8 +98,9 @@ def accuracy_against_macs(findings: Findings) -> Figure:
         ends = summary.interval if math.isfinite(summary.interval[0]) else (summary.mean, summary.mean)
         taken.append(Bbox(mark.transform([(x, end) for end in ends])).padded(2))
         taken.append(Bbox(mark.transform([(x, summary.mean)] * 2)).padded(6))
-    points = [(x, summary.mean) for x, summary in zip(macs, shown, strict=True)]
-    placement.label_points(axes, points, marks, [summary.condition for summary in shown], taken)
+    if _direct(look):
+        points = [(x, summary.mean) for x, summary in zip(macs, shown, strict=True)]
+        placement.label_points(axes, points, marks, [summary.condition for summary in shown], taken)
     return figure
 
 
@@ -115,21 +120,19 @@ def learning_curves(findings: Findings, metrics: pd.DataFrame) -> Figure:
         _say(axes, "no epoch finished yet")
         _fit(figure, axes)
         return figure
+    shade = 0.8 / max(len(curves), 6)
     for condition, curve in curves.items():
-        style = look[condition]
-        axes.fill_between(curve.index, curve["min"], curve["max"], color=style.color, alpha=0.13, linewidth=0)
+        style, epochs = look[condition], curve.index
+        axes.fill_between(epochs, curve["min"], curve["max"], color=style.color, alpha=shade, linewidth=0)
         single = style.marker if len(curve) == 1 else ""
-        axes.plot(curve.index, curve["mean"], color=style.color, linestyle=style.line, marker=single)
-    last = max(curve.index[-1] for curve in curves.values())
-    late = [curve[curve.index >= min(1 + last / 3, curve.index[-1])] for curve in curves.values()]
-    low, high = min(curve["min"].min() for curve in late), max(curve["max"].max() for curve in late)
-    margin = 0.05 * (high - low) or 0.5
-    axes.set_xlim(min(1, last - 1), last)
-    axes.set_ylim(low - margin, high + margin)
+        axes.plot(epochs, curve["mean"], color=style.color, linestyle=style.line, marker=single)
+    _leave_out_the_rise(axes, list(curves.values()))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(color=FAINT, alpha=0.25, linewidth=0.6)
-    ends = {condition: (curve.index[-1], curve["mean"].iloc[-1]) for condition, curve in curves.items()}
-    _label_ends(axes, ends, look)
+    if _direct(look):
+        ends = {condition: (curve.index[-1], curve["mean"].iloc[-1]) for condition, curve in curves.items()}
+        _label_ends(axes, ends, look)
+    _legend_unless_direct(figure, axes, look, lines=True)
     _fit(figure, axes)
     return figure
 
@@ -168,6 +171,38 @@ def _fit(figure: Figure, axes: Axes, pad: float = 6.0) -> None:
     )
 
 
+def _leave_out_the_rise(axes: Axes, curves: Sequence[pd.DataFrame]) -> None:
+    """Limits around the last two thirds of training, where conditions differ by what matters."""
+    last = max(curve.index[-1] for curve in curves)
+    late = [curve[curve.index >= min(1 + last / 3, curve.index[-1])] for curve in curves]
+    low, high = min(curve["min"].min() for curve in late), max(curve["max"].max() for curve in late)
+    margin = 0.05 * (high - low) or 0.5
+    axes.set_xlim(min(1, last - 1), last)
+    axes.set_ylim(low - margin, high + margin)
+
+
+def _direct(look: Mapping[str, Look]) -> bool:
+    """Whether names are few and short enough to stand beside what they name."""
+    return len(look) <= MANY_NAMES and max(map(len, look)) <= LONG_NAME
+
+
+def _legend_unless_direct(figure: Figure, axes: Axes, look: Mapping[str, Look], lines: bool) -> None:
+    """Name all conditions in a legend below the axes, in a figure made higher by as much."""
+    if _direct(look):
+        return
+    columns = 2 if max(map(len, look)) <= 2 * LONG_NAME else 1
+    figure.set_figheight(figure.get_figheight() + 0.19 * math.ceil(len(look) / columns))
+    handles = [
+        Line2D([], [], color=style.color, label=condition, **_handle(style, lines))
+        for condition, style in look.items()
+    ]
+    axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(0, -0.16), ncols=columns, fontsize=8)
+
+
+def _handle(style: Look, line: bool) -> dict[str, Any]:
+    return {"linestyle": style.line} if line else {"linestyle": "", "marker": style.marker}
+
+
 def _label_ends(axes: Axes, ends: Mapping[str, tuple[float, float]], look: Mapping[str, Look]) -> None:
     """Name every curve to the right of the axes, with a line to where it ends."""
     data_to_axes = axes.transData - axes.transAxes
@@ -183,7 +218,7 @@ def _label_ends(axes: Axes, ends: Mapping[str, tuple[float, float]], look: Mappi
         axes.text(1.04, place, condition, transform=axes.transAxes, va="center")
 
 
-def _side_by_side(axes: Axes, xs: Sequence[float], gap: float = 7.0) -> list[Transform]:
+def _side_by_side(axes: Axes, xs: Sequence[float], gap: float = 6.0) -> list[Transform]:
     """Data transforms for marks at these x that keep them at least `gap` points apart."""
     pixels = axes.transData.transform([(x, axes.get_ylim()[0]) for x in xs])[:, 0]
     frame, dpi = axes.get_window_extent(), axes.figure.dpi

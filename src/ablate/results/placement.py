@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -29,7 +30,7 @@ def label_points(
     pixels = axes.figure.dpi / 72  # of a point of length
     labels: list[Text] = []
     for point, transform, text in zip(points, transforms, texts, strict=True):
-        offset = {"xycoords": transform, "textcoords": "offset points"}
+        offset: dict[str, Any] = {"xycoords": transform, "textcoords": "offset points"}
         label = axes.annotate(text, point, (0, 0), va="center", **offset)
         size = label.get_window_extent()
         anchor = transform.transform(point)

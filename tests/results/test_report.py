@@ -1,0 +1,149 @@
+"""Figures that do not change, and a page that asks nothing of anyone."""
+
+import re
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from ablate.results.collect import collect
+from ablate.results.placement import spread
+from ablate.results.report import report
+from ablate.results.style import INK, looks
+
+FIGURES = ("differences", "accuracy_macs", "learning_curves")
+VOID = {"meta", "link", "br"}
+
+
+class Page(HTMLParser):
+    """Checks that tags close in order and identifiers are unique; collects the addresses asked for."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.ids: list[str] = []
+        self.feed(text)
+        assert not self.open
+        assert len(set(self.ids)) == len(self.ids)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        for name, value in attributes:
+            if name in ("src", "href", "xlink:href"):
+                self.addresses.append(value)
+            if name == "id":
+                self.ids.append(value)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def index(paths):
+    return next(path for path in paths if path.name == "index.html").read_text(encoding="utf-8")
+
+
+def test_a_half_finished_study_has_its_report(half_finished, tmp_path):
+    paths = report(tmp_path, "quick")
+    assert {path.name for path in paths} == {
+        "index.html",
+        "table.md",
+        "table.tex",
+        "results.csv",
+        *(f"{name}.{kind}" for name in FIGURES for kind in ("svg", "png")),
+    }
+    assert {path.parent for path in paths} == {tmp_path / "studies/quick/report"}
+    page = index(paths)
+    assert "3 of 9 planned runs do not count yet" in page
+    assert "ablate train -m study=quick" in page
+
+
+def test_the_page_is_whole_and_asks_no_other_host(half_finished, tmp_path):
+    page = Page(text := index(report(tmp_path, "quick")))
+    own_files = re.compile(r"(#|data:,|[a-z_]+\.(svg|png|md|tex|csv)$)")
+    assert [address for address in page.addresses if not own_files.match(address)] == []
+    assert re.findall(r"(?<!xmlns=\")(?<!xmlns:xlink=\")https?://", text) == []
+    assert page.tags.count("svg") == 3
+
+
+def test_what_runs_wrote_is_text_and_not_markup(half_finished, tmp_path):
+    page = Page(text := index(report(tmp_path, "quick")))
+    assert "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt; &amp; more" in text
+    assert "Is &lt;b&gt;100 %&lt;/b&gt; of it" in text
+    assert page.tags.count("script") == 1
+
+
+def test_drawing_again_gives_the_same_bytes(half_finished, tmp_path):
+    first, second = (report(tmp_path, "quick", tmp_path / name) for name in ("first", "second"))
+    for one, other in zip(first, second, strict=True):
+        assert one.read_bytes() == other.read_bytes(), one.name
+
+
+@pytest.mark.parametrize("outcome", [None, ("pending", ""), ("failed", "out of memory")])
+def test_a_study_without_any_figure_says_so(fabricate, tmp_path, outcome):
+    fabricate({"lsa": {0: outcome}, "elsa": {0: outcome}})
+    page = index(report(tmp_path, "quick"))
+    assert "No run of this study has finished yet" in page
+    Page(page)
+
+
+def test_a_study_of_one_condition_and_one_seed_has_a_report(fabricate, tmp_path):
+    fabricate({"lsa": {0: 84.0}})
+    Page(index(report(tmp_path, "quick")))
+
+
+def test_runs_in_different_environments_are_pointed_out(half_finished, tmp_path):
+    assert "not all trained in the same environment" not in index(report(tmp_path, "quick"))
+    environment = tmp_path / half_finished.runs[0].signature / "environment.json"
+    environment.write_text(environment.read_text().replace("EPYC", "Xeon"))
+    assert "not all trained in the same environment" in index(report(tmp_path, "quick"))
+
+
+@pytest.mark.parametrize("module", ["collect", "report"])
+def test_neither_torch_nor_anything_slow_is_imported(half_finished, tmp_path, module):
+    script = f"""
+import sys
+from pathlib import Path
+from ablate.results.{module} import {module}
+{module}(Path({str(tmp_path)!r}), "quick")
+slow = ("torch", "timm", "scipy", "statsmodels", "matplotlib.pyplot")
+print([name for name in slow if name in sys.modules])
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert run.stdout.strip() == "[]"
+
+
+def test_a_run_is_collected_in_milliseconds(fabricate, tmp_path):
+    fabricate({f"op{i}": dict.fromkeys(range(5), ("pending", "")) for i in range(40)})
+    start = time.perf_counter()
+    assert len(collect(tmp_path, "quick")) == 200
+    assert time.perf_counter() - start < 2  # 10 ms a run
+
+
+def test_a_condition_keeps_its_look_and_no_two_share_one():
+    names = [f"op{i}" for i in range(24)]
+    everything = looks(names, "op3")
+    assert len({(look.color, look.marker) for look in everything.values()}) == 24
+    assert everything["op3"].color == INK
+
+
+def test_labels_are_spread_no_closer_than_asked_and_no_further_than_needed():
+    assert spread([0.1, 0.5, 0.9], 0.1, 0, 1) == pytest.approx([0.1, 0.5, 0.9])
+    assert spread([0.5, 0.5, 0.1], 0.1, 0, 1) == pytest.approx([0.45, 0.55, 0.1])
+    assert spread([1.0, 1.0], 0.2, 0, 1) == pytest.approx([0.8, 1.0])
+    crowded = spread(np.linspace(0.4, 0.6, 30).tolist(), 0.1, 0, 1)
+    assert np.diff(crowded) == pytest.approx(1 / 29)
+    assert spread([], 0.1, 0, 1) == []
