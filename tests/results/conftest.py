@@ -54,8 +54,7 @@ def fabricate_run(
     noise = np.random.default_rng(int(run.signature, 16) % 2**32)
     rise = top1 - 40 * np.exp(-np.arange(1, epochs + 1) / 4) + noise.normal(0, 0.3, epochs)
     records = [{"epoch": epoch, "validation_top1": float(top1)} for epoch, top1 in enumerate(rise, 1)]
-    write_text(folder.metrics_path, "".join(json.dumps(record) + "
-" for record in records))
+    write_text(folder.metrics_path, "".join(json.dumps(record) + "\n" for record in records))
     versions = {"python": "3.11.7", "torch": "2.9.0"}
     hardware = {"cpu": "AMD EPYC", "threads": 1, "device": "cpu"}
     write_json(
