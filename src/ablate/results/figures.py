@@ -190,7 +190,7 @@ def _legend_unless_direct(figure: Figure, axes: Axes, look: Mapping[str, Look], 
     """Name all conditions in a legend below the axes, in a figure made higher by as much."""
     if _direct(look):
         return
-    columns = 2 if max(map(len, look)) <= 2 * LONG_NAME else 1
+    columns = 2 if max(map(len, look)) <= 1.5 * LONG_NAME else 1
     figure.set_figheight(figure.get_figheight() + 0.19 * math.ceil(len(look) / columns))
     handles = [
         Line2D([], [], color=style.color, label=condition, **_handle(style, lines))
