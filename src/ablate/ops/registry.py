@@ -196,7 +196,7 @@ def check(config: Mapping[str, Any], slot: axes.Slot) -> None:
 def describe_channel(config: axes.OperatorConfig) -> str:
     """The channel setting in a few words, as in the zoo table."""
     channel = config.channel
-    parts = [{"C": "one filter per channel", "1x": "the host's heads"}.get(channel.heads, f"{channel.heads} heads")]
+    parts = [{"C": "a filter per channel", "1x": "the host's heads"}.get(channel.heads, f"{channel.heads} heads")]
     if channel.ghost_lambda or channel.ghost_gamma:
         parts.append(f"ghost head λ={channel.ghost_lambda} γ={channel.ghost_gamma:g}")
     projected = [name for name in ("value", "output") if getattr(channel, name) == "linear"]
@@ -210,7 +210,9 @@ def describe_spatial(config: axes.OperatorConfig) -> str:
     if isinstance(region, axes.Window):
         where = f"window {region.size}×{region.size}" + (", shifted" if region.shift == "alternate" else "")
     elif isinstance(region, axes.Neighborhood):
-        where = f"neighborhood {region.kernel}×{region.kernel}, border {region.border}"
+        where = f"neighborhood {region.kernel}×{region.kernel}"
+        if config.norm.name != "identity":  # without a norm all taps outside the map are lost alike
+            where += f", border {region.border}"
     else:
         where = "whole map"
     symbols = {"content": "q·k", "query_position": "q·rᵏ", "key_position": "rᵠ·k", "bias": "rᵇ"}

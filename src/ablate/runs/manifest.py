@@ -77,6 +77,11 @@ def load(runs_dir: Path, name: str) -> Manifest:
     return Manifest(**record)
 
 
+def find(runs_dir: Path, name: str) -> Manifest | None:
+    """A study's manifest, or None if it has none yet."""
+    return load(runs_dir, name) if (study_dir(runs_dir, name) / MANIFEST).exists() else None
+
+
 def names(runs_dir: Path) -> list[str]:
     """The studies that have a manifest under `runs_dir`."""
     root = runs_dir / "studies"

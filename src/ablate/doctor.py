@@ -1,0 +1,108 @@
+"""`ablate doctor`: what is available here and, if not, why and what to do."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ablate import data
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that may be available."""
+
+    name: str
+    available: bool
+    detail: str
+
+
+def show(data_root: Path | None) -> None:
+    """Print all findings. What is missing is no error: nothing here is needed by every study."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for finding in findings(data_root):
+        mark = "[green]yes[/]" if finding.available else "[yellow]no[/]"
+        table.add_row(finding.name, mark, escape(finding.detail))
+    Console(highlight=False).print(table)
+
+
+def findings(data_root: Path | None) -> list[Finding]:
+    """Every check in the order of the table."""
+    checks: tuple[Callable[[], Finding], ...] = (_python, _torch, _cuda, _triton, _numba, _slurm, _wandb)
+    found = [check() for check in checks]
+    for item in data.availability(data_root):
+        found.append(Finding(f"data {item.name}", item.available, item.detail))
+    return found
+
+
+def _python() -> Finding:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return Finding("Python", True, f"{platform.python_version()}, {cores} cores")
+
+
+def _torch() -> Finding:
+    import torch
+
+    return Finding("PyTorch", True, f"{torch.__version__}, {torch.get_num_threads()} threads")
+
+
+def _cuda() -> Finding:
+    import torch
+
+    if torch.cuda.is_available():
+        cards = ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
+        return Finding("CUDA", True, cards)
+    if torch.version.cuda is None:
+        return Finding("CUDA", False, "this PyTorch was built without CUDA: install the build from PyPI")
+    if shutil.which("nvidia-smi") is None:
+        return Finding("CUDA", False, f"PyTorch has CUDA {torch.version.cuda}, but no NVIDIA driver was found here")
+    return Finding("CUDA", False, "a driver is installed but PyTorch finds no card: see `nvidia-smi`")
+
+
+def _triton() -> Finding:
+    if (version := _version("triton")) is None:
+        return Finding("Triton", False, "not installed; it comes with PyTorch on Linux")
+    return Finding("Triton", True, f"{version}; this version of ablate has no Triton kernels: PyTorch computes all")
+
+
+def _numba() -> Finding:
+    if (version := _version("numba")) is None:
+        return Finding("Numba", False, "not installed; this version of ablate has no Numba kernels and does not need it")
+    return Finding("Numba", True, f"{version}; this version of ablate has no Numba kernels: PyTorch computes all")
+
+
+def _slurm() -> Finding:
+    if shutil.which("sbatch") is None:
+        return Finding("SLURM", False, "no sbatch on PATH: use hydra/launcher=local, or a login node of the cluster")
+    try:
+        done = subprocess.run(["sinfo", "--version"], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Finding("SLURM", False, f"sbatch is there but sinfo does not answer: {error}")
+    return Finding("SLURM", done.returncode == 0, (done.stdout or done.stderr).strip())
+
+
+def _wandb() -> Finding:
+    version = _version("wandb")
+    if version is None:
+        return Finding("W&B", False, "not installed: reinstall ablate, or use infra.tracking=none")
+    netrc = Path("~/.netrc").expanduser()
+    logged_in = "WANDB_API_KEY" in os.environ or (netrc.exists() and "api.wandb.ai" in netrc.read_text())
+    login = "logged in" if logged_in else "not logged in: offline only until `wandb login`"
+    return Finding("W&B", True, f"{version}, {login}")
+
+
+def _version(package: str) -> str | None:
+    if importlib.util.find_spec(package) is None:
+        return None
+    return importlib.metadata.version(package)

@@ -1,0 +1,67 @@
+"""Where a run was computed: commit and diff, versions, hardware. Nothing of the environment variables."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("ablate", "torch", "torchvision", "timm", "triton", "numpy", "hydra-core")
+DIFF_LIMIT = 1_000_000  # characters
+
+
+def describe(device: str, threads: int) -> dict[str, Any]:
+    """What environment.json holds."""
+    return {
+        **_repository(),
+        "versions": {"python": platform.python_version(), **_versions()},
+        "hardware": {
+            "cpu": _cpu(),
+            "cores": os.cpu_count(),
+            "threads": threads,
+            "device": device,
+            "system": platform.platform(),
+        },
+    }
+
+
+def _repository() -> dict[str, Any]:
+    """Commit and uncommitted changes of the checkout that the package runs from, if it is one."""
+    root = Path(__file__).resolve().parents[3]
+    if not (root / ".git").exists():
+        return {"commit": None, "dirty": None, "diff": None}
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=30)
+        return done.stdout if done.returncode == 0 else ""
+
+    try:
+        diff = git("diff", "HEAD")
+        return {"commit": git("rev-parse", "HEAD").strip() or None, "dirty": bool(diff), "diff": diff[:DIFF_LIMIT]}
+    except (OSError, subprocess.TimeoutExpired):
+        return {"commit": None, "dirty": None, "diff": None}
+
+
+@cache
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@cache
+def _cpu() -> str:
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        for line in information.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,156 @@
+"""One run in its folder: claim, train, record how it ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ablate.files import write_json, write_text
+from ablate.runs.claim import ClaimedError, claim
+from ablate.runs.folder import FAILED, FINISHED, INTERRUPTED, RUNNING, RunFolder
+
+if TYPE_CHECKING:
+    from ablate.training.progress import Reporter
+
+SKIPPED, CLAIMED = "skipped", "claimed"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: a state of `folder`, or `skipped` (finished before), or `claimed` by another process."""
+
+    state: str
+    detail: str = ""
+
+
+def execute(path: Path, config: Mapping[str, Any], reporter: Reporter | None = None) -> Outcome:
+    """Train the run of a folder, or go on with it, and record what happened.
+
+    A finished run is not run again. An exception ends in state `failed` with its traceback in
+    error.txt; Ctrl-C and SIGTERM end in `interrupted` and are raised again.
+
+    Args:
+        path: the run folder.
+        config: the frozen configuration.
+        reporter: shows progress; chosen by where the output goes if None.
+    """
+    folder = RunFolder(path)
+    if folder.finished():
+        return Outcome(SKIPPED)
+    try:
+        with claim(path) as claimed, _termination_as_interrupt():
+            if folder.finished():  # by the process that held the claim until now
+                return Outcome(SKIPPED)
+            return _run(folder, config, reporter, claimed.heartbeat)
+    except ClaimedError as error:
+        return Outcome(CLAIMED, str(error))
+
+
+def _run(folder: RunFolder, config: Mapping[str, Any], reporter: Reporter | None, heartbeat: Any) -> Outcome:
+    import torch
+
+    from ablate.runs import environment
+    from ablate.runs.tracking import Tracker
+    from ablate.training.loop import Training, resolve_device
+    from ablate.training.progress import reporter as suitable_reporter
+
+    status = _Status(folder)
+    status.update(
+        state=RUNNING,
+        attempt=int(status.record.get("attempt") or 0) + 1,
+        started=_now(),
+        finished=None,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        error=None,
+        epochs=config["recipe"].get("epochs"),
+    )
+    reporter = reporter or suitable_reporter()
+    tracker = Tracker(config, folder, reporter.note)
+
+    def on_epoch(metrics: dict[str, Any]) -> None:
+        status.update(epoch=metrics["epoch"])
+        tracker.log(metrics)
+
+    try:
+        device = resolve_device(config["infra"]["device"])
+        threads = config["infra"]["threads"] or torch.get_num_threads()
+        write_json(folder.environment_path, environment.describe(_device_name(device), threads))
+        result = Training(config, folder, reporter, on_epoch, heartbeat).run()
+        write_json(folder.result_path, result)
+        folder.error_path.unlink(missing_ok=True)
+        status.update(state=FINISHED, finished=_now())
+        tracker.finish(result, exit_code=0)
+        return Outcome(FINISHED, f"test top-1 {result['test_top1']:.2f} %")
+    except KeyboardInterrupt:
+        status.update(state=INTERRUPTED, finished=_now())
+        tracker.finish({}, exit_code=130)
+        raise
+    except Exception as error:
+        first_line = f"{type(error).__name__}: {error}".splitlines()[0]
+        _record_failure(folder, status, first_line)
+        tracker.finish({}, exit_code=1)
+        return Outcome(FAILED, first_line)
+
+
+def record_death(path: Path, reason: str) -> None:
+    """Mark a run as failed whose process died without a word."""
+    folder = RunFolder(path)
+    if not folder.finished():
+        write_text(folder.error_path, reason + "\n")
+        _Status(folder).update(state=FAILED, finished=_now(), error=reason)
+
+
+def _record_failure(folder: RunFolder, status: _Status, first_line: str) -> None:
+    """The state before the traceback: on a full disk the shorter file has the better chance."""
+    status.update(state=FAILED, finished=_now(), error=first_line)
+    write_text(folder.error_path, traceback.format_exc())
+
+
+class _Status:
+    """status.json, rewritten whole at every change."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self.record: dict[str, Any] = folder.status()
+
+    def update(self, **changes: Any) -> None:
+        """Change fields and write."""
+        self.record = {**self.record, **changes, "updated": _now()}
+        write_json(self.folder.status_path, self.record)
+
+
+@contextmanager
+def _termination_as_interrupt() -> Iterator[None]:
+    """SIGTERM as Ctrl-C within the block, where signals can be set (the main thread)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _device_name(device: Any) -> str:
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device.type)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

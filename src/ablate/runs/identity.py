@@ -1,0 +1,52 @@
+"""Who a run is: a digest of all that can change its result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+OUTSIDE_IDENTITY = ("infra", "study")  # where and how a run is executed, and which study asked for it
+
+
+def signature(config: Mapping[str, Any]) -> str:
+    """12 hex digits of the whole resolved configuration without `infra` and `study`."""
+    return _digest({key: value for key, value in config.items() if key not in OUTSIDE_IDENTITY})
+
+
+def pair_key(config: Mapping[str, Any]) -> str:
+    """The same without the seed: runs that differ in their seed only share it."""
+    return _digest({key: value for key, value in config.items() if key not in (*OUTSIDE_IDENTITY, "seed")})
+
+
+def fixed_digest(config: Mapping[str, Any], factors: list[str]) -> str:
+    """The same without seed and factors: what a study holds fixed."""
+    fixed = json.loads(_canonical({k: v for k, v in config.items() if k not in (*OUTSIDE_IDENTITY, "seed")}))
+    for factor in factors:
+        *path, last = factor.replace("/", ".").split(".")
+        node = fixed
+        for part in path:
+            node = node.get(part, {}) if isinstance(node, dict) else {}
+        if isinstance(node, dict):
+            node.pop(last, None)
+    return _digest(fixed)
+
+
+def _digest(config: Mapping[str, Any]) -> str:
+    return hashlib.sha256(_canonical(config).encode()).hexdigest()[:12]
+
+
+def _canonical(config: Any) -> str:
+    """Sorted JSON in which 1.0 and 1 are the same number, as they are for every computation."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {str(key): plain(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [plain(item) for item in value]
+        if isinstance(value, float) and value.is_integer():
+            return int(value)
+        return value
+
+    return json.dumps(plain(config), sort_keys=True, separators=(",", ":"), allow_nan=False)

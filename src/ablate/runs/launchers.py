@@ -1,0 +1,167 @@
+"""What Hydra's launchers do with a sweep: check and freeze it whole, run what is not finished, sum up.
+
+Results are read from the run folders. Light to import: Hydra loads launchers at every start of
+every Hydra application.
+"""
+
+from __future__ import annotations
+
+import sys
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.utils import JobReturn, JobStatus, setup_globals
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ablate.runs.execute import Outcome
+    from ablate.runs.submit import Request, Submission
+
+FAILURE, INTERRUPTION = 1, 130  # exit codes
+
+
+class StudyLauncher(Launcher):
+    """A sweep becomes a submission, which `run` executes."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Called by Hydra before `launch`."""
+        self.config, self.hydra_context = config, hydra_context
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Check, freeze and run a sweep. Ends the program with 1 if a run failed, 130 on Ctrl-C."""
+        setup_globals()
+        requests = [self._request(overrides) for overrides in job_overrides]
+        submission = run_study(requests, self.run)
+        return [self._returned(overrides, request, submission) for overrides, request in zip(job_overrides, requests)]
+
+    @abstractmethod
+    def run(self, submission: Submission, console: Console) -> dict[str, Outcome]:
+        """Run what is ready."""
+
+    def _request(self, overrides: Sequence[str]) -> Request:
+        config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+        return request(config, overrides)
+
+    def _returned(self, overrides: Sequence[str], request: Request, submission: Submission) -> JobReturn:
+        """The best validation accuracy, for sweepers that optimise."""
+        from ablate.runs.identity import signature
+
+        result = submission.folder(signature(request.config)).result() or {}
+        returned = JobReturn(overrides=overrides, status=JobStatus.COMPLETED)
+        returned.return_value = result.get("validation_top1")
+        return returned
+
+
+def run_in_workers(submission: Submission, console: Console) -> dict[str, Outcome]:
+    """Several runs at a time in worker processes, each with its share of the cores."""
+    if not submission.ready:
+        return {}
+    from ablate.runs.display import show_pool
+    from ablate.runs.local import WorkerPool, default_workers
+
+    infra = next(iter(submission.configs.values()))["infra"]
+    workers = infra["launcher"]["workers"] or default_workers(len(submission.ready), infra["device"])
+    return show_pool(WorkerPool(submission, min(workers, len(submission.ready)), infra), console)
+
+
+def request(config: DictConfig, overrides: Sequence[str]) -> Request:
+    """A composed configuration as plain containers, with the overrides that belong to the study."""
+    from ablate.runs.submit import Request
+
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    plain.pop("hydra", None)
+    named = (override.lstrip("+").partition("=") for override in overrides if not override.startswith("~"))
+    levels = {key: value for key, _, value in named if not key.startswith(("hydra", "infra", "study"))}
+    return Request(plain, levels)
+
+
+def run_study(requests: Sequence[Request], run: Any) -> Submission:
+    """Submit, run what is ready, sum up. Ends the program unless every run is finished or at work.
+
+    Raises:
+        UserError: a run that cannot exist; then nothing was written.
+    """
+    from rich.console import Console
+
+    from ablate.runs.submit import submit
+
+    console = Console(stderr=True, highlight=False)
+    submission = submit(requests, command=" ".join(["ablate train", *sys.argv[1:]]))
+    _announce(submission, console)
+    try:
+        outcomes = run(submission, console)
+    except KeyboardInterrupt:
+        console.print("interrupted; the same command goes on where it stopped")
+        sys.exit(INTERRUPTION)
+    failed = _sum_up(submission, outcomes, console)
+    if failed or submission.failed:
+        sys.exit(FAILURE)
+    return submission
+
+
+def run_inline(submission: Submission, console: Console) -> dict[str, Outcome]:
+    """One run after the other in this process."""
+    if not submission.ready:
+        return {}
+    from ablate.runs.execute import execute
+
+    outcomes = {}
+    for number, signature in enumerate(submission.ready, start=1):
+        if len(submission.ready) > 1:
+            console.print(f"[{number}/{len(submission.ready)}] {submission.title(signature)}", markup=False)
+        outcomes[signature] = execute(submission.runs_dir / signature, submission.configs[signature])
+    return outcomes
+
+
+def _announce(submission: Submission, console: Console) -> None:
+    count = len(submission.configs)
+    parts = [f"{count} run{'s' * (count != 1)}"]
+    for word, signatures in (
+        ("finished before", submission.finished),
+        ("at work elsewhere", submission.running),
+        ("failed before", submission.failed),
+        ("to run", submission.ready),
+    ):
+        if signatures:
+            parts.append(f"{len(signatures)} {word}")
+    console.print(f"{submission.manifest.name}: " + ", ".join(parts))
+
+
+def _sum_up(submission: Submission, outcomes: dict[str, Outcome], console: Console) -> int:
+    """Say how runs ended and what to do next; returns the number of failures."""
+    name, runs_dir = submission.manifest.name, submission.runs_dir
+    failed = {signature: outcome for signature, outcome in outcomes.items() if outcome.state == "failed"}
+    for signature, outcome in failed.items():
+        where = _shown(submission.folder(signature).error_path)
+        console.print(f"failed: {submission.title(signature)}: {outcome.detail}\n  → {where}", markup=False)
+    for signature in submission.failed:
+        folder = submission.folder(signature)
+        console.print(
+            f"failed before: {submission.title(signature)}: {folder.status().get('error')}\n"
+            f"  → {_shown(folder.error_path)}; try again with infra.retry_failed=true",
+            markup=False,
+        )
+    counts = Counter(outcome.state for outcome in outcomes.values())
+    if counts:
+        console.print(f"{name}: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
+    where = "" if runs_dir == Path("runs").resolve() else f" --runs-dir {_shown(runs_dir)}"
+    if len(submission.configs) > 1:
+        console.print(f"next: ablate report {name}{where}", markup=False)
+    else:
+        (signature,) = submission.configs
+        result = submission.folder(signature).result()
+        figures = f"test top-1 {result['test_top1']:.2f} %, " if result else ""
+        console.print(f"{figures}run folder {_shown(runs_dir / signature)}", markup=False)
+    return len(failed)
+
+
+def _shown(path: Path) -> str:
+    """A path from here, where that is shorter."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

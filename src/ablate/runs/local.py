@@ -1,0 +1,139 @@
+"""Runs in worker processes on this machine: one failure, or one dead worker, does not stop the rest."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from ablate.runs.execute import FAILED, Outcome, record_death
+from ablate.runs.submit import Submission
+
+GRACE_SECONDS = 20.0  # for workers to record an interruption
+
+Event = tuple[str, str, Outcome | None]  # "started" or "ended", signature, outcome
+
+
+def default_workers(runs: int, device: str) -> int:
+    """As many as there are runs and cores, at most 8; as many as there are GPUs where those are used."""
+    if device != "cpu":
+        import torch
+
+        if torch.cuda.is_available():
+            return max(1, min(runs, torch.cuda.device_count()))
+    return max(1, min(runs, _cores(), 8))
+
+
+class WorkerPool:
+    """Worker processes that take runs from a common queue, each with its share of the cores."""
+
+    def __init__(self, submission: Submission, workers: int, infra: dict[str, Any]) -> None:
+        self.submission, self.workers = submission, workers
+        self.threads = infra["threads"] or max(1, _cores() // workers)
+        self.waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
+        for signature in submission.ready:
+            self.waiting.put(signature)
+        self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self.processes: dict[int, subprocess.Popen[str]] = {}
+        self.stopping = False
+
+    def run(self, on_event: Callable[[Event], None], on_idle: Callable[[], None]) -> dict[str, Outcome]:
+        """Serve the queue; returns every outcome. Events and idle calls come from this thread.
+
+        Raises:
+            KeyboardInterrupt: after the workers have recorded their interruption.
+        """
+        outcomes: dict[str, Outcome] = {}
+        threads = [threading.Thread(target=self._serve, args=(slot,), daemon=True) for slot in range(self.workers)]
+        for thread in threads:
+            thread.start()
+        try:
+            while any(thread.is_alive() for thread in threads) or not self.events.empty():
+                try:
+                    event = self.events.get(timeout=0.5)
+                except queue.Empty:
+                    on_idle()
+                    continue
+                if event[2] is not None:
+                    outcomes[event[1]] = event[2]
+                on_event(event)
+        except BaseException:
+            self._stop()
+            raise
+        return outcomes
+
+    def _serve(self, slot: int) -> None:
+        while not self.stopping:
+            try:
+                signature = self.waiting.get_nowait()
+            except queue.Empty:
+                break
+            self.events.put(("started", signature, None))
+            outcome = self._ask(slot, signature)
+            if self.stopping:
+                break
+            self.events.put(("ended", signature, outcome))
+        if (process := self.processes.get(slot)) is not None and process.stdin is not None:
+            with suppress(OSError):
+                process.stdin.close()
+
+    def _ask(self, slot: int, signature: str) -> Outcome:
+        path = self.submission.folder(signature).path
+        process = self.processes.get(slot)
+        if process is None or process.poll() is not None:
+            process = self.processes[slot] = self._start(slot)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with suppress(BrokenPipeError):
+            process.stdin.write(f"{path}\n")
+            process.stdin.flush()
+        answer = process.stdout.readline()
+        if answer:
+            return Outcome(**json.loads(answer))
+        code = process.wait()
+        if self.stopping:
+            return Outcome("interrupted")
+        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        reason = f"the worker process died without a word ({how}); see output.log"
+        with suppress(OSError):
+            record_death(path, reason)
+        return Outcome(FAILED, reason)
+
+    def _start(self, slot: int) -> subprocess.Popen[str]:
+        share = str(self.threads)
+        environment = {**os.environ, "OMP_NUM_THREADS": share, "MKL_NUM_THREADS": share, "NUMBA_NUM_THREADS": share}
+        devices = [d for d in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if d]
+        if _gpus() > 1:
+            environment["CUDA_VISIBLE_DEVICES"] = devices[slot % len(devices)] if devices else str(slot % _gpus())
+        command = [sys.executable, "-m", "ablate.runs.worker"]
+        return subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, env=environment
+        )
+
+    def _stop(self) -> None:
+        self.stopping = True
+        for process in self.processes.values():
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        for process in self.processes.values():
+            try:
+                process.wait(GRACE_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()

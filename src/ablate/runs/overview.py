@@ -1,0 +1,56 @@
+"""`ablate status`: where every run of a study stands, read from the run folders."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ablate.runs import manifest
+from ablate.runs.claim import living_holder
+from ablate.runs.folder import RUNNING, RunFolder
+
+STYLES = {"finished": "green", "running": "cyan", "failed": "red", "interrupted": "yellow", "lost": "red"}
+LOST = "lost"  # says `running`, but its process is gone
+
+
+def show(runs_dir: Path, study: str) -> None:
+    """Print a table of the study's runs and the command that goes on.
+
+    Raises:
+        UserError: no such study.
+    """
+    planned = manifest.load(runs_dir, study)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in (*planned.factors, "seed", "state", "epoch", "best top-1", "run", "note"):
+        table.add_column(title, overflow="fold")
+    counts: Counter[str] = Counter()
+    for run in planned.runs:
+        folder = RunFolder(runs_dir / run.signature)
+        record, state = folder.status(), state_of(folder)
+        counts[state] += 1
+        accuracies = [line["validation_top1"] for line in folder.metrics() if "validation_top1" in line]
+        table.add_row(
+            *(escape(run.factors.get(factor, "")) for factor in planned.factors),
+            str(run.seed),
+            f"[{STYLES.get(state, 'default')}]{state}[/]",
+            f"{record.get('epoch') or 0}/{record.get('epochs') or '?'}",
+            f"{max(accuracies):.2f}" if accuracies else "",
+            run.signature,
+            escape(str(record.get("error") or "")),
+        )
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(f"{planned.name}: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
+    if counts.keys() - {"finished", RUNNING}:
+        retry = " infra.retry_failed=true" if "failed" in counts else ""
+        console.print(f"to go on: {escape(planned.command)}{retry}", soft_wrap=True)
+
+
+def state_of(folder: RunFolder) -> str:
+    """The recorded state; `lost` where a run says `running` and no living process holds its claim."""
+    state = folder.state()
+    return LOST if state == RUNNING and living_holder(folder.path) is None else state

@@ -1,0 +1,182 @@
+"""From configurations to run folders: check all, freeze all, say what is left to do."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ablate.errors import UserError
+from ablate.files import write_json, write_text
+from ablate.runs import identity, manifest
+from ablate.runs.claim import living_holder
+from ablate.runs.folder import FAILED, PENDING, RunFolder
+from ablate.runs.manifest import Manifest, PlannedRun
+
+
+@dataclass(frozen=True)
+class Request:
+    """One run that is asked for: its resolved configuration and the overrides that led to it."""
+
+    config: dict[str, Any]
+    overrides: dict[str, str]
+
+
+@dataclass
+class Submission:
+    """A checked and frozen study."""
+
+    runs_dir: Path
+    manifest: Manifest
+    configs: dict[str, dict[str, Any]]  # by signature
+    ready: list[str] = field(default_factory=list)  # signatures to be run now
+    finished: list[str] = field(default_factory=list)
+    running: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)  # before; retried only when asked
+
+    def folder(self, signature: str) -> RunFolder:
+        """The folder of one of its runs."""
+        return RunFolder(self.runs_dir / signature)
+
+    def title(self, signature: str) -> str:
+        """A run in a few words: its factors and seed."""
+        run = next(run for run in self.manifest.runs if run.signature == signature)
+        config = self.configs[signature]
+        levels = [f"{key.replace('/', '.').rsplit('.', 1)[-1]}={value}" for key, value in run.factors.items()]
+        return f"{' '.join(levels) or config['op']['name']} seed={run.seed}"
+
+
+def submit(requests: Sequence[Request], command: str) -> Submission:
+    """Check every run, then freeze its configuration and write the study's manifest.
+
+    Nothing is written if any run is refused. A single run without a study's name needs no manifest.
+
+    Raises:
+        UserError: the first combination that cannot exist, with its overrides.
+    """
+    first = requests[0].config
+    runs_dir = Path(first["infra"]["runs_dir"]).expanduser().resolve()
+    _check_all(requests)
+    planned = _manifest(requests, runs_dir, command)
+    wanted = {identity.signature(request.config): request.config for request in requests}
+    submission = Submission(runs_dir, planned, wanted)
+    runs_dir.mkdir(parents=True, exist_ok=True)
+    for signature, config in wanted.items():
+        _file(submission, signature, config)
+    if len(wanted) > 1 or first["study"]["name"]:
+        planned.save(runs_dir)
+    return submission
+
+
+def _file(submission: Submission, signature: str, config: dict[str, Any]) -> None:
+    """Freeze one run unless it is finished or at work, and note where it stands."""
+    folder = submission.folder(signature)
+    if folder.finished():
+        submission.finished.append(signature)
+        return
+    if folder.path.exists() and living_holder(folder.path) is not None:
+        submission.running.append(signature)
+        return
+    if folder.state() == FAILED and not config["infra"]["retry_failed"]:
+        submission.failed.append(signature)
+        return
+    folder.path.mkdir(exist_ok=True)
+    write_text(folder.config_path, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+    if not folder.status_path.exists():
+        record = {"state": PENDING, "attempt": 0, "created": _now(), "updated": _now(), "error": None}
+        write_json(folder.status_path, {**record, "epoch": 0, "epochs": config["recipe"].get("epochs")})
+    submission.ready.append(signature)
+
+
+def _check_all(requests: Sequence[Request]) -> None:
+    """Build nothing, but ask every part whether it could; configurations that differ in seed only once."""
+    from ablate import hosts
+    from ablate.runs import tracking
+    from ablate.training.loop import host_arguments, resolve_device
+    from ablate.training.recipe import read
+
+    checked: set[str] = set()
+    for request in requests:
+        config = request.config
+        _check_seed(config["seed"])
+        key = identity.pair_key(config)
+        if key in checked:
+            continue
+        checked.add(key)
+        try:
+            tracking.check(config["infra"])
+            resolve_device(config["infra"]["device"])
+            read(config["recipe"])
+            name, arguments = host_arguments(config)
+            hosts.check(name, config["op"], **arguments)
+        except UserError as error:
+            if len(requests) == 1:
+                raise
+            where = " ".join(f"{name}={value}" for name, value in request.overrides.items())
+            raise UserError(f"{error.problem}  [{where}]", error.way_out) from error
+
+
+def _check_seed(seed: Any) -> None:
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        raise UserError(f"seed={seed!r} is not a whole number of 0 or more", "several seeds: seed=0,1,2 with -m")
+
+
+def _manifest(requests: Sequence[Request], runs_dir: Path, command: str) -> Manifest:
+    study = requests[0].config["study"]
+    factors = _factors(requests)
+    fixed = identity.fixed_digest(requests[0].config, factors)
+    name = study["name"] or _anonymous(requests)
+    runs = {run.signature: run for run in (_planned(request, factors) for request in requests)}
+    earlier = manifest.find(runs_dir, name)
+    if earlier is not None and earlier.fixed == fixed and earlier.factors == factors:
+        runs = {**{run.signature: run for run in earlier.runs}, **runs}  # more seeds or levels of the same study
+    return Manifest(
+        name=name,
+        question=study["question"] or "",
+        baseline={str(key): str(value) for key, value in (study["baseline"] or {}).items()},
+        factors=factors,
+        metric=study["metric"],
+        command=command,
+        updated=_now(),
+        fixed=fixed,
+        runs=list(runs.values()),
+    )
+
+
+def _factors(requests: Sequence[Request]) -> list[str]:
+    """What the study varies: its declared factors, else the overrides that differ between runs, seed apart."""
+    declared = requests[0].config["study"]["factors"]
+    if declared:
+        return [str(factor) for factor in declared]
+    keys = list(dict.fromkeys(key for request in requests for key in request.overrides if key != "seed"))
+    return [key for key in keys if len({request.overrides.get(key) for request in requests}) > 1]
+
+
+def _planned(request: Request, factors: list[str]) -> PlannedRun:
+    config = request.config
+    levels = {factor: request.overrides.get(factor, _level(config, factor)) for factor in factors}
+    return PlannedRun(identity.signature(config), identity.pair_key(config), config["seed"], levels)
+
+
+def _level(config: Mapping[str, Any], factor: str) -> str:
+    """The level of a factor that no override names: what the configuration says."""
+    node: Any = config
+    for part in factor.replace("/", ".").split("."):
+        node = node.get(part) if isinstance(node, Mapping) else None
+    return str(node.get("name") if isinstance(node, Mapping) else node)
+
+
+def _anonymous(requests: Sequence[Request]) -> str:
+    """A name for a sweep that got none, the same for the same sweep."""
+    signatures = sorted(identity.signature(request.config) for request in requests)
+    return f"sweep-{hashlib.sha256(json.dumps(signatures).encode()).hexdigest()[:8]}"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,117 @@
+"""A mirror of the metrics in Weights & Biases. A run never fails because of it, nor waits for long."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ablate.errors import unknown
+from ablate.runs import identity
+from ablate.runs.folder import RunFolder
+
+MODES = {"wandb_offline": "offline", "wandb": "online", "none": "disabled"}
+INIT_SECONDS, FINISH_SECONDS = 10, 10
+
+
+def check(infra: Mapping[str, Any]) -> None:
+    """Refuse an unknown `infra.tracking`.
+
+    Raises:
+        UserError: names the modes.
+    """
+    if infra["tracking"] not in MODES:
+        raise unknown("infra.tracking", str(infra["tracking"]), MODES)
+
+
+class Tracker:
+    """One run's page: id = signature, group = pair key, tags = operator, host and the axes.
+
+    The first failure of any call is noted once and ends the mirroring; metrics.jsonl is the truth.
+    """
+
+    def __init__(self, config: Mapping[str, Any], folder: RunFolder, note: Callable[[str], None]) -> None:
+        self.note = note
+        self.run: Any = None
+        mode = MODES[config["infra"]["tracking"]]
+        if mode != "disabled":
+            self._guarded(lambda: self._start(config, folder, mode))
+
+    def log(self, metrics: dict[str, Any]) -> None:
+        """Mirror one epoch."""
+        if self.run is not None:
+            self._guarded(lambda: self.run.log(metrics, step=metrics["epoch"]))
+
+    def finish(self, summary: dict[str, Any], exit_code: int) -> None:
+        """Mirror the final figures and close the page."""
+        if self.run is not None:
+            self._guarded(lambda: self.run.summary.update(summary))
+        if self.run is not None:
+            self._guarded(lambda: self.run.finish(exit_code=exit_code))
+
+    def _start(self, config: Mapping[str, Any], folder: RunFolder, mode: str) -> None:
+        os.environ.setdefault("WANDB_SILENT", "true")
+        import wandb
+
+        logging.getLogger("wandb").setLevel(logging.ERROR)
+
+        def start(mode: str) -> Any:
+            return wandb.init(
+                project=config["infra"]["wandb_project"],
+                id=folder.signature,
+                name=f"{config['op']['name']}-{config['host']['name']}-s{config['seed']}",
+                group=identity.pair_key(config),
+                tags=tags(config),
+                config=_shown(config),
+                dir=str(folder.path),
+                mode=mode,
+                resume="allow",
+                reinit="finish_previous",
+                settings=wandb.Settings(
+                    console="off",
+                    silent=True,
+                    disable_git=True,
+                    save_code=False,
+                    init_timeout=INIT_SECONDS,
+                    finish_timeout=FINISH_SECONDS,
+                    x_disable_stats=True,
+                ),
+            )
+
+        try:
+            self.run = start(mode)
+        except Exception as error:
+            if mode == "offline":
+                raise
+            self.note(f"W&B cannot be reached ({_first_line(error)}): its pages are kept offline for `wandb sync`")
+            self.run = start("offline")
+
+    def _guarded(self, call: Callable[[], object]) -> None:
+        try:
+            call()
+        except Exception as error:  # whatever W&B raises: a mirror must not end a run
+            self.run = None
+            self.note(f"W&B mirror stopped ({_first_line(error)}); metrics.jsonl goes on")
+
+
+def tags(config: Mapping[str, Any]) -> list[str]:
+    """Operator, host, data, and the level of each axis."""
+    found = [config["op"]["name"], config["host"]["name"], config["data"]["name"]]
+    for axis in ("weights", "norm", "region"):
+        level = config["op"].get(axis)
+        if isinstance(level, Mapping):
+            found.append(f"{axis}={level['name']}")
+    channel = config["op"].get("channel")
+    if isinstance(channel, Mapping):
+        found.append(f"heads={channel['heads']}")
+    return found
+
+
+def _shown(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration without `infra`: paths of this machine are nobody's business."""
+    return {key: value for key, value in config.items() if key != "infra"}
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,316 @@
+"""One run: train, keep the weights that are best on validation, test them once."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from timm.data import Mixup
+from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
+from timm.optim import create_optimizer_v2
+from timm.scheduler import create_scheduler_v2
+from timm.scheduler.scheduler import Scheduler
+from timm.utils import ModelEmaV3, dispatch_clip_grad
+from torch import Tensor, nn
+
+from ablate import costs, data, hosts
+from ablate.data import Splits
+from ablate.errors import UserError
+from ablate.files import append_json_line, read_json_lines, write_text
+from ablate.runs.folder import RunFolder
+from ablate.training import checkpoint as checkpoints
+from ablate.training import memory
+from ablate.training.checkpoint import Checkpoint
+from ablate.training.evaluation import evaluate
+from ablate.training.progress import Reporter
+from ablate.training.recipe import Recipe
+from ablate.training.recipe import read as read_recipe
+from ablate.training.seeding import derive, deterministic_algorithms, seed_everything
+
+
+class NonFiniteLossError(ArithmeticError):
+    """The loss is no longer a number: the run is stopped as failed."""
+
+
+def build_model(config: Mapping[str, Any]) -> nn.Module:
+    """The host of a configuration with its operator, initial weights drawn from the run's seed.
+
+    Everything outside the operator's slots is drawn first and is the same for every operator.
+
+    Raises:
+        UserError: a combination that cannot exist.
+    """
+    host, arguments = host_arguments(config)
+    seed_everything(config["seed"], "weights")
+    return hosts.create(host, config["op"], **arguments)
+
+
+def host_arguments(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """A host's name, and what its data set and its own settings say about it."""
+    settings = dict(config["host"])
+    name = settings.pop("name")
+    info = data.info(config["data"])
+    channels, height, width = info.image_shape
+    size = height if height == width else (height, width)
+    return name, {"num_classes": info.num_classes, "in_chans": channels, "img_size": size, **settings}
+
+
+class Training:
+    """The state of one run while it trains."""
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        folder: RunFolder,
+        reporter: Reporter,
+        on_epoch: Callable[[dict[str, Any]], None],
+        on_step: Callable[[], None],
+    ) -> None:
+        self.config, self.folder, self.reporter = config, folder, reporter
+        self.on_epoch, self.on_step = on_epoch, on_step
+        self.recipe: Recipe = read_recipe(config["recipe"])
+        infra = config["infra"]
+        self.device = resolve_device(infra["device"])
+        if infra["threads"]:
+            torch.set_num_threads(infra["threads"])
+        deterministic_algorithms()
+        memory.reset_peak(self.device)
+        self.splits: Splits = data.create(
+            config["data"],
+            seed=derive(config["seed"], "data"),
+            batch_size=self.recipe.forward_batch,
+            augment=self.recipe.augment,
+            evaluation_batch_size=max(250, self.recipe.forward_batch),
+            device=self.device,
+            data_root=Path(infra["data_root"]) if infra["data_root"] else None,
+            download=infra["download"],
+            workers=infra["workers"],
+        )
+        self.model = build_model(config).to(self.device)
+        self.updates = len(self.splits.train) // self.recipe.accumulate  # optimiser steps per epoch
+        self.optimizer = _optimizer(self.model, self.recipe)
+        self.schedule = _schedule(self.optimizer, self.recipe, self.updates)
+        self.epochs = self.recipe.epochs
+        self.ema = ModelEmaV3(self.model, decay=self.recipe.ema_decay) if self.recipe.ema_decay else None
+        half = self.recipe.precision == "float16"
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=half)
+        self.mix, self.train_loss = _losses(self.recipe, self.splits.num_classes)
+        self.epoch = self.step = self.best_epoch = 0
+        self.train_seconds = 0.0
+        self.best: dict[str, Any] = {}
+        self.history: list[dict[str, Any]] = []
+
+    def run(self) -> dict[str, Any]:
+        """Train from where the folder's checkpoint stands, then test; returns the final figures."""
+        self._resume()
+        title = f"{self.config['op']['name']} in {self.config['host']['name']}, seed {self.config['seed']}"
+        self.reporter.started(title, self.epochs * self.updates, self.step)
+        try:
+            while self.epoch < self.epochs:
+                metrics = self._train_epoch()
+                self._end_epoch(metrics)
+                self.reporter.epoch_ended(metrics, self.epochs)
+                self.on_epoch(metrics)
+        finally:
+            self.reporter.finished()
+        return self._test()
+
+    def _train_epoch(self) -> dict[str, Any]:
+        seed_everything(self.config["seed"], "epoch", self.epoch)
+        self.model.train()
+        loss_sum, images, start = 0.0, 0, time.perf_counter()
+        batches = self.splits.train.epoch(self.epoch)
+        for _ in range(self.updates):
+            self.schedule.step_update(self.step)
+            self.optimizer.zero_grad()
+            step_loss = 0.0
+            for _ in range(self.recipe.accumulate):
+                inputs, labels = next(batches)
+                step_loss += self._backward(inputs, labels)
+                images += len(inputs)
+            self.step += 1
+            if not math.isfinite(step_loss):
+                raise NonFiniteLossError(self._non_finite(step_loss))
+            self._update()
+            loss_sum += step_loss
+            self.reporter.stepped(step_loss)
+            self.on_step()
+        self._synchronize()
+        seconds = time.perf_counter() - start
+        self.train_seconds += seconds
+        self.epoch += 1
+        found = evaluate(self.ema.module if self.ema else self.model, self.splits.validation, self._autocast())
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "train_loss": loss_sum / self.updates,
+            **{f"validation_{name}": value for name, value in found.items()},
+            "seconds": round(seconds, 3),
+            "images_per_second": round(images / seconds, 1),
+        }
+
+    def _backward(self, inputs: Tensor, labels: Tensor) -> float:
+        target: Tensor = labels
+        if self.mix is not None:
+            inputs, target = self.mix(inputs, labels)
+        with self._autocast():
+            loss = self.train_loss(self.model(inputs), target) / self.recipe.accumulate
+        self.scaler.scale(loss).backward()
+        return loss.item()
+
+    def _update(self) -> None:
+        self.scaler.unscale_(self.optimizer)
+        if self.recipe.clip_grad is not None:
+            dispatch_clip_grad(self.model.parameters(), self.recipe.clip_grad)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.ema is not None:
+            self.ema.update(self.model, step=self.step)
+
+    def _end_epoch(self, metrics: dict[str, Any]) -> None:
+        """Metrics first, then the checkpoint: a crash between the two repeats the epoch and its line."""
+        best = max((line["validation_top1"] for line in self.history), default=-1.0)
+        if metrics["validation_top1"] > best:
+            weights = (self.ema.module if self.ema else self.model).state_dict()
+            self.best, self.best_epoch = copy.deepcopy(weights), self.epoch
+        self.history.append(metrics)
+        append_json_line(self.folder.metrics_path, metrics)
+        checkpoints.save(
+            self.folder.checkpoint_path,
+            Checkpoint(
+                epoch=self.epoch,
+                step=self.step,
+                model=self.model.state_dict(),
+                optimizer=self.optimizer.state_dict(),
+                ema=self.ema.module.state_dict() if self.ema else None,
+                scaler=self.scaler.state_dict() if self.scaler.is_enabled() else None,
+                best=self.best,
+                best_epoch=self.best_epoch,
+                train_seconds=self.train_seconds,
+                history=self.history,
+            ),
+        )
+
+    def _resume(self) -> None:
+        found = checkpoints.load(self.folder.checkpoint_path, self.device)
+        lines, broken = read_json_lines(self.folder.metrics_path)
+        if broken:
+            self.reporter.note(f"metrics.jsonl is broken after line {len(lines)}: going on from what is whole")
+        if isinstance(found, str):
+            self.reporter.note(f"checkpoint.pt cannot be used ({found}): training starts again")
+            found = None
+        if found is not None:
+            self.model.load_state_dict(found.model)
+            self.optimizer.load_state_dict(found.optimizer)
+            if self.ema is not None and found.ema is not None:
+                self.ema.module.load_state_dict(found.ema)
+            if found.scaler is not None:
+                self.scaler.load_state_dict(found.scaler)
+            self.epoch, self.step, self.best_epoch = found.epoch, found.step, found.best_epoch
+            self.best, self.train_seconds, self.history = found.best, found.train_seconds, found.history
+        if lines != self.history or broken:
+            write_text(self.folder.metrics_path, "".join(_line(metrics) for metrics in self.history))
+
+    def _test(self) -> dict[str, Any]:
+        """Figures on the test split, looked at once, with the weights that were best on validation."""
+        model = self.ema.module if self.ema else self.model
+        model.load_state_dict(self.best)
+        found = evaluate(model, self.splits.test, self._autocast())
+        validation = self.history[self.best_epoch - 1]
+        images = self.step * self.recipe.batch_size
+        return {
+            **{f"test_{name}": value for name, value in found.items()},
+            "validation_top1": validation["validation_top1"],
+            "validation_loss": validation["validation_loss"],
+            "best_epoch": self.best_epoch,
+            "parameters": costs.parameters(model),
+            "macs": costs.macs(model, 1, *self.splits.image_shape),
+            "throughput": round(images / self.train_seconds, 1),
+            "peak_memory_bytes": memory.peak(self.device),
+            "train_seconds": round(self.train_seconds, 3),
+        }
+
+    def _non_finite(self, loss: float) -> str:
+        last = self.history[-1] if self.history else None
+        good = f"last good epoch {last['epoch']}: validation top-1 {last['validation_top1']:.2f} %" if last else (
+            "no epoch was finished"
+        )
+        return f"loss is {loss} at step {self.step} (epoch {self.epoch + 1}); {good}; try a lower learning rate"
+
+    def _autocast(self) -> torch.autocast:
+        enabled = self.recipe.precision != "float32"
+        return torch.autocast(self.device.type, dtype=getattr(torch, self.recipe.precision), enabled=enabled)
+
+    def _synchronize(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+def resolve_device(name: str) -> torch.device:
+    """`auto` is CUDA where there is one; else a device as PyTorch names it.
+
+    Raises:
+        UserError: not a device, or not available here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"infra.device={name} is not a device", "use auto, cpu, cuda or cuda:1") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"infra.device={name}: no CUDA device here", "use infra.device=auto; `ablate doctor` says why")
+    return device
+
+
+def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    names = set(model.no_weight_decay()) if hasattr(model, "no_weight_decay") else set()
+    for path, module in model.named_modules():
+        if module is not model and hasattr(module, "no_weight_decay"):
+            names |= {f"{path}.{name}" for name in module.no_weight_decay()}
+    decayed = [parameter for name, parameter in model.named_parameters() if parameter.ndim > 1 and name not in names]
+    kept = [parameter for name, parameter in model.named_parameters() if parameter.ndim <= 1 or name in names]
+    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": kept, "weight_decay": 0.0}]
+    return create_optimizer_v2(
+        groups, opt=recipe.optimizer, lr=recipe.learning_rate, weight_decay=0.0, **recipe.optimizer_options
+    )
+
+
+def _schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, updates: int) -> Scheduler:
+    schedule, _ = create_scheduler_v2(
+        optimizer,
+        sched=recipe.schedule,
+        num_epochs=recipe.epochs,
+        warmup_epochs=recipe.warmup_epochs,
+        warmup_lr=recipe.warmup_learning_rate,
+        min_lr=recipe.min_learning_rate,
+        step_on_epochs=False,
+        updates_per_epoch=updates,
+    )
+    return schedule
+
+
+def _losses(recipe: Recipe, classes: int) -> tuple[Mixup | None, nn.Module]:
+    """Mixup if the recipe has any, and the training loss."""
+    if recipe.mixup or recipe.cutmix:
+        mix = Mixup(
+            mixup_alpha=recipe.mixup,
+            cutmix_alpha=recipe.cutmix,
+            label_smoothing=recipe.label_smoothing,
+            num_classes=classes,
+        )
+        return mix, SoftTargetCrossEntropy()
+    if recipe.label_smoothing:
+        return None, LabelSmoothingCrossEntropy(recipe.label_smoothing)
+    return None, nn.CrossEntropyLoss()
+
+
+def _line(metrics: dict[str, Any]) -> str:
+    return json.dumps(metrics, ensure_ascii=False, allow_nan=False) + "\n"

@@ -1,0 +1,86 @@
+"""A recipe: how a network is trained, with every setting checked before anything is built."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from ablate.errors import UserError, unknown
+
+PRECISIONS = ("float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of `conf/recipe/<name>.yaml`.
+
+    Attributes:
+        batch_size: images per optimiser step; `accumulate` cuts it into as many forward passes.
+        schedule: timm's name (cosine, step, poly, …); it moves at every optimiser step.
+        optimizer: timm's name; `optimizer_options` go to it as they are.
+        clip_grad: largest norm of all gradients, None for no clipping.
+        mixup, cutmix: α of the Beta distribution, 0 for none.
+        ema_decay: of the averaged weights that are then evaluated, None for none.
+        precision: of the forward pass; weights stay float32.
+        augment: to the data set; the options differ between sets in memory and image folders.
+    """
+
+    name: str
+    epochs: int
+    batch_size: int
+    accumulate: int
+    optimizer: str
+    optimizer_options: Mapping[str, Any]
+    learning_rate: float
+    weight_decay: float
+    schedule: str
+    warmup_epochs: float
+    warmup_learning_rate: float
+    min_learning_rate: float
+    clip_grad: float | None
+    label_smoothing: float
+    mixup: float
+    cutmix: float
+    ema_decay: float | None
+    precision: str
+    augment: Mapping[str, Any]
+
+    @property
+    def forward_batch(self) -> int:
+        """Images per forward pass."""
+        return self.batch_size // self.accumulate
+
+
+def read(config: Mapping[str, Any]) -> Recipe:
+    """Read and check a recipe.
+
+    Raises:
+        UserError: an unknown or missing setting, or a value that cannot be.
+    """
+    known = [field.name for field in fields(Recipe)]
+    for key in config:
+        if key not in known:
+            raise unknown("recipe setting", str(key), known)
+    missing = [key for key in known if key not in config]
+    if missing:
+        raise UserError(f"recipe.{missing[0]} is missing", "start from a recipe in conf/recipe")
+    recipe = Recipe(**config)
+    for name in ("epochs", "batch_size", "accumulate"):
+        if not isinstance(getattr(recipe, name), int) or getattr(recipe, name) < 1:
+            raise UserError(f"recipe.{name}={getattr(recipe, name)!r}", "use a whole number of 1 or more")
+    if recipe.batch_size % recipe.accumulate:
+        raise UserError(
+            f"recipe.accumulate={recipe.accumulate} does not divide recipe.batch_size={recipe.batch_size}",
+            "batch_size is the number of images per optimiser step; accumulate cuts it into equal parts",
+        )
+    if recipe.precision not in PRECISIONS:
+        raise unknown("recipe.precision", str(recipe.precision), PRECISIONS)
+    if (recipe.mixup or recipe.cutmix) and recipe.forward_batch % 2:
+        raise UserError(
+            f"mixup and cutmix mix images in pairs; {recipe.forward_batch} images per forward pass are odd",
+            "use an even recipe.batch_size / recipe.accumulate, or recipe.mixup=0 recipe.cutmix=0",
+        )
+    if not recipe.learning_rate > 0:
+        raise UserError(f"recipe.learning_rate={recipe.learning_rate!r}", "use a positive number")
+    return recipe

@@ -1,0 +1,36 @@
+"""The launchers' entry: Hydra looks for plugins in this namespace only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hydra.core.config_store import ConfigStore
+
+from ablate.runs import launchers
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ablate.runs.execute import Outcome
+    from ablate.runs.submit import Submission
+
+
+class InlineLauncher(launchers.StudyLauncher):
+    """`hydra/launcher=inline`: one run after the other in this process."""
+
+    def run(self, submission: Submission, console: Console) -> dict[str, Outcome]:
+        """Run what is ready."""
+        return launchers.run_inline(submission, console)
+
+
+class LocalLauncher(launchers.StudyLauncher):
+    """`hydra/launcher=local`: worker processes, infra.launcher.workers of them."""
+
+    def run(self, submission: Submission, console: Console) -> dict[str, Outcome]:
+        """Run what is ready."""
+        return launchers.run_in_workers(submission, console)
+
+
+for _name, _launcher in (("inline", InlineLauncher), ("local", LocalLauncher)):
+    _node = {"_target_": f"{__name__}.{_launcher.__name__}"}
+    ConfigStore.instance().store(group="hydra/launcher", name=_name, node=_node, provider="ablate")
