@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # pytest-xdist runs a worker on every core
+
+
+@dataclass
+class Finished:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def ablate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Finished]:
+    """The command line in this process, in an empty folder, without W&B unless the test asks for it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments: str) -> Finished:
+        from ablate import cli
+
+        monkeypatch.setattr(sys, "argv", ["ablate"])
+        given = [*arguments]
+        if given[0] == "train" and not any(argument.startswith("infra.tracking") for argument in given):
+            given.append("infra.tracking=none")
+        capfd.readouterr()
+        try:
+            cli.main(given)
+            code = 0
+        except SystemExit as error:
+            code = int(error.code or 0)
+        captured = capfd.readouterr()
+        return Finished(code, captured.out, captured.err)
+
+    return run
