@@ -133,9 +133,13 @@ def _parser() -> argparse.ArgumentParser:
     ):
         sub = _verb(verbs, verb, help_text, example)
         sub.add_argument("study", metavar="STUDY", help="name of the study, e.g. quick")
-        sub.add_argument("--runs-dir", type=Path, default=Path("runs"), help="where the runs lie (default: runs)")
+        sub.add_argument(
+            "--runs-dir", type=Path, default=Path("runs"), help="where the runs lie (default: runs)"
+        )
         if verb is not status:
-            sub.add_argument("-o", "--output", type=Path, help="where to write (default: in the study's folder)")
+            sub.add_argument(
+                "-o", "--output", type=Path, help="where to write (default: in the study's folder)"
+            )
     sub = _verb(verbs, ops, "the operator zoo: paper, axes, parameters, multiply-accumulates", "ablate ops")
     sub.add_argument("--markdown", action="store_true", help="as a Markdown table")
     sub = _verb(verbs, doctor, "what is available here and, if not, why", "ablate doctor")
@@ -143,7 +147,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _verb(verbs: argparse._SubParsersAction, call: Callable, help_text: str, example: str) -> argparse.ArgumentParser:
+def _verb(
+    verbs: argparse._SubParsersAction, call: Callable, help_text: str, example: str
+) -> argparse.ArgumentParser:
     sub: argparse.ArgumentParser = verbs.add_parser(
         call.__name__,
         help=help_text,

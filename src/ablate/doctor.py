@@ -40,10 +40,11 @@ def show(data_root: Path | None) -> None:
 def findings(data_root: Path | None) -> list[Finding]:
     """Every check in the order of the table."""
     checks: tuple[Callable[[], Finding], ...] = (_python, _torch, _cuda, _triton, _numba, _slurm, _wandb)
-    found = [check() for check in checks]
-    for item in data.availability(data_root):
-        found.append(Finding(f"data {item.name}", item.available, item.detail))
-    return found
+    sets = data.availability(data_root)
+    return [
+        *(check() for check in checks),
+        *(Finding(f"data {item.name}", item.available, item.detail) for item in sets),
+    ]
 
 
 def _python() -> Finding:
@@ -66,25 +67,35 @@ def _cuda() -> Finding:
     if torch.version.cuda is None:
         return Finding("CUDA", False, "this PyTorch was built without CUDA: install the build from PyPI")
     if shutil.which("nvidia-smi") is None:
-        return Finding("CUDA", False, f"PyTorch has CUDA {torch.version.cuda}, but no NVIDIA driver was found here")
+        return Finding(
+            "CUDA", False, f"PyTorch has CUDA {torch.version.cuda}, but no NVIDIA driver was found here"
+        )
     return Finding("CUDA", False, "a driver is installed but PyTorch finds no card: see `nvidia-smi`")
 
 
 def _triton() -> Finding:
     if (version := _version("triton")) is None:
         return Finding("Triton", False, "not installed; it comes with PyTorch on Linux")
-    return Finding("Triton", True, f"{version}; this version of ablate has no Triton kernels: PyTorch computes all")
+    return Finding(
+        "Triton", True, f"{version}; this version of ablate has no Triton kernels: PyTorch computes all"
+    )
 
 
 def _numba() -> Finding:
     if (version := _version("numba")) is None:
-        return Finding("Numba", False, "not installed; this version of ablate has no Numba kernels and does not need it")
-    return Finding("Numba", True, f"{version}; this version of ablate has no Numba kernels: PyTorch computes all")
+        return Finding(
+            "Numba", False, "not installed; this version of ablate has no Numba kernels and does not need it"
+        )
+    return Finding(
+        "Numba", True, f"{version}; this version of ablate has no Numba kernels: PyTorch computes all"
+    )
 
 
 def _slurm() -> Finding:
     if shutil.which("sbatch") is None:
-        return Finding("SLURM", False, "no sbatch on PATH: use hydra/launcher=local, or a login node of the cluster")
+        return Finding(
+            "SLURM", False, "no sbatch on PATH: use hydra/launcher=local, or a login node of the cluster"
+        )
     try:
         done = subprocess.run(["sinfo", "--version"], capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired) as error:

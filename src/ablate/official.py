@@ -31,10 +31,14 @@ def load(module: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
         else:
             converted[name] = tensor
     expected = module.state_dict()
-    missing, unexpected = sorted(expected.keys() - converted.keys()), sorted(converted.keys() - expected.keys())
+    missing, unexpected = (
+        sorted(expected.keys() - converted.keys()),
+        sorted(converted.keys() - expected.keys()),
+    )
     if missing or unexpected:
         raise UserError(
-            f"the weights do not fit: missing {missing or 'nothing'}; without a place {unexpected or 'nothing'}",
+            f"the weights do not fit: missing {missing or 'nothing'}; "
+            f"without a place {unexpected or 'nothing'}",
             "build the same model with the operator `lsa` in its slots",
         )
     module.load_state_dict(converted)

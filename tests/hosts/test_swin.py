@@ -58,9 +58,12 @@ def test_slots_of_the_stages_asked_for_are_filled(stages: list[int] | None, coun
 
 # Totals of the authors' models with 1000 classes: ELSA in stages 1 to 3, kernel 7, λ=0, γ=1.
 @pytest.mark.parametrize(
-    ("variant", "group_width", "parameters"), [("tiny", 4, 29_140_978), ("small", 8, 52_874_626), ("base", 8, 92_682_464)]
+    ("variant", "group_width", "parameters"),
+    [("tiny", 4, 29_140_978), ("small", 8, 52_874_626), ("base", 8, 92_682_464)],
 )
-def test_elsa_swin_has_the_published_number_of_parameters(variant: str, group_width: int, parameters: int) -> None:
+def test_elsa_swin_has_the_published_number_of_parameters(
+    variant: str, group_width: int, parameters: int
+) -> None:
     defaults = ops.spec("elsa").defaults
     op = {**defaults, "weights": {**defaults["weights"], "group_width": group_width}}
     with torch.device("meta"):
@@ -79,7 +82,11 @@ def test_elsa_swin_has_the_published_number_of_parameters(variant: str, group_wi
 )
 def test_refused(arguments: dict, expected: str) -> None:
     with pytest.raises(UserError, match=expected):
-        hosts.create(arguments.pop("name"), "lsa", **{"img_size": 28, **arguments} if "img_size" in arguments else arguments)
+        hosts.create(
+            arguments.pop("name"),
+            "lsa",
+            **{"img_size": 28, **arguments} if "img_size" in arguments else arguments,
+        )
 
 
 def test_other_image_sizes_run_where_the_operator_can() -> None:

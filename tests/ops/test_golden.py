@@ -35,7 +35,11 @@ def elsa(golden: dict[str, Tensor], kind: str) -> dict[str, Tensor]:
         "output.weight": get("post_proj.weight"),
         "output.bias": get("post_proj.bias"),
     }
-    tables = get("ghost_head").flatten(-2).reshape(-1, *ours["value.bias"].shape, get("attn.0.weight")[0, 0].numel())
+    tables = (
+        get("ghost_head")
+        .flatten(-2)
+        .reshape(-1, *ours["value.bias"].shape, get("attn.0.weight")[0, 0].numel())
+    )
     names = ["ghost.multiply", "ghost.add"] if len(tables) == 2 else ["ghost.add"]
     return {**ours, **dict(zip(names, tables, strict=True))}
 
@@ -103,4 +107,6 @@ def test_equal_to_the_authors(name: str) -> None:
     expected = {"y": move(golden["y"]), "grad_x": move(golden["grad_x"]), **rename(golden, "grad")}
     for name, value in found.items():
         scale = expected[name].abs().max().item()  # theirs are float32: rounding goes with the largest entry
-        torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-5 * scale, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(
+            value, expected[name], rtol=0, atol=1e-5 * scale, msg=lambda m, n=name: f"{n}: {m}"
+        )

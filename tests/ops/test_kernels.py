@@ -80,13 +80,18 @@ def test_gradients_of_every_input(border: str) -> None:
     values = torch.randn(2, 5, 4, 4, dtype=torch.float64, requires_grad=True)
     key = torch.randn(2, 5, 4, 4, dtype=torch.float64, requires_grad=True)
     filters = torch.randn(2, 5, 4, 2, 9, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda v, f: registration.aggregate(v, f, 3, 1, border), (values, filters))
+    assert torch.autograd.gradcheck(
+        lambda v, f: registration.aggregate(v, f, 3, 1, border), (values, filters)
+    )
     assert torch.autograd.gradcheck(lambda v, f: registration.spread(v, f, 3, 1, border), (values, filters))
     assert torch.autograd.gradcheck(lambda q, k: registration.scores(q, k, 2, 3, 1, border), (values, key))
 
 
 def test_registration_is_sound() -> None:
-    values, filters = torch.randn(1, 4, 5, 4, requires_grad=True), torch.randn(1, 4, 5, 2, 9, requires_grad=True)
+    values, filters = (
+        torch.randn(1, 4, 5, 4, requires_grad=True),
+        torch.randn(1, 4, 5, 2, 9, requires_grad=True),
+    )
     key = torch.randn(1, 4, 5, 4, requires_grad=True)
     torch.library.opcheck(registration.aggregate, (values, filters, 3, 1, "zero"))
     torch.library.opcheck(registration.spread, (values, filters, 3, 1, "mask"))
@@ -98,6 +103,8 @@ def test_static_factors_are_those_of_the_ghost_head() -> None:
     values, filters = torch.randn(2, 6, 7, 6), torch.randn(2, 6, 7, 3, 9)
     multiply, add = torch.randn(2, 1, 1, 1, 6, 9)
     for border in ("zero", "mask"):
-        got = kernels.aggregate(values, filters, kernel=3, dilation=2, border=border, multiply=multiply, add=add)
+        got = kernels.aggregate(
+            values, filters, kernel=3, dilation=2, border=border, multiply=multiply, add=add
+        )
         per_channel = filters.repeat_interleave(2, dim=3) * multiply + add
         torch.testing.assert_close(got, slow_sum(values, per_channel, 3, 2, border))

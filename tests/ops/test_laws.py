@@ -16,7 +16,9 @@ SLIDING = ["lsa_neighborhood", "dwconv", "dynamic_filter", "involution", "elsa",
 sizes = st.tuples(st.integers(3, 9), st.integers(3, 9))
 
 
-def make(name: str, dim: int = 12, heads: int = 3, resolution: tuple[int, int] | None = None, **overrides: object) -> nn.Module:
+def make(
+    name: str, dim: int = 12, heads: int = 3, resolution: tuple[int, int] | None = None, **overrides: object
+) -> nn.Module:
     torch.manual_seed(0)
     if name == "involution":
         overrides = {"channel": {"heads": "C/4"}, **overrides}
@@ -32,7 +34,9 @@ def image(size: tuple[int, int], dim: int = 12) -> torch.Tensor:
 
 @settings(max_examples=10, deadline=None)
 @given(sizes, st.sampled_from([3, 5, 7]), st.integers(1, 2))
-def test_static_weights_per_channel_are_a_depthwise_convolution(size: tuple[int, int], kernel: int, dilation: int) -> None:
+def test_static_weights_per_channel_are_a_depthwise_convolution(
+    size: tuple[int, int], kernel: int, dilation: int
+) -> None:
     operator = make("dwconv", region={"kernel": kernel, "dilation": dilation})
     padding = dilation * (kernel // 2)
     convolution = nn.Conv2d(12, 12, kernel, padding=padding, dilation=dilation, groups=12).double()
@@ -44,7 +48,9 @@ def test_static_weights_per_channel_are_a_depthwise_convolution(size: tuple[int,
 
 @settings(max_examples=10, deadline=None)
 @given(sizes, st.sampled_from(["identity", "filter_norm"]))
-def test_a_dynamic_filter_with_constant_weights_is_a_depthwise_convolution(size: tuple[int, int], norm: str) -> None:
+def test_a_dynamic_filter_with_constant_weights_is_a_depthwise_convolution(
+    size: tuple[int, int], norm: str
+) -> None:
     operator = make("dynamic_filter", norm=norm, region={"kernel": 3, "border": "zero"})
     nn.init.zeros_(operator.weights.expand.weight)
     filters = operator.norm(operator.weights.expand.bias.view(3, 9), None).repeat_interleave(4, 0)
@@ -81,7 +87,11 @@ def test_ghost_multiplication_of_ones_changes_nothing(region: str) -> None:
 def test_three_ways_to_see_the_whole_map(weights: str) -> None:
     """One window, a neighbourhood moved inside that is as large as the map, and the global region."""
     settings_of_weights = {"name": weights, "terms": list(TERMS)}
-    common = {"weights": settings_of_weights, "resolution": (5, 5), "channel": {"ghost_lambda": 1, "ghost_gamma": 1.0}}
+    common = {
+        "weights": settings_of_weights,
+        "resolution": (5, 5),
+        "channel": {"ghost_lambda": 1, "ghost_gamma": 1.0},
+    }
     whole = make("lsa", region="global", **common)
     window = make("lsa", region={"size": 5}, **common)
     inside = make("lsa", region={"name": "neighborhood", "kernel": 5, "border": "inside"}, **common)
@@ -96,9 +106,15 @@ def test_masked_attention_ignores_what_lies_outside_and_zero_border_does_not() -
     x = image((6, 6))
     total = {}
     for border in ("mask", "zero", "inside"):
-        operator = make("lsa_neighborhood", channel={"value": "identity", "output": "identity"}, region={"kernel": 5, "border": border})
+        operator = make(
+            "lsa_neighborhood",
+            channel={"value": "identity", "output": "identity"},
+            region={"kernel": 5, "border": border},
+        )
         ones = torch.ones_like(x)
-        filters = operator.norm(operator.weights(x, operator.region), operator.region.valid(x.shape, x.device))
+        filters = operator.norm(
+            operator.weights(x, operator.region), operator.region.valid(x.shape, x.device)
+        )
         total[border] = operator.region.aggregate(ones, filters, None, None)
     torch.testing.assert_close(total["mask"], torch.ones_like(x))
     torch.testing.assert_close(total["inside"], torch.ones_like(x))
@@ -135,10 +151,22 @@ def test_windows_do_not_see_each_other_and_shifted_ones_see_their_own() -> None:
 @settings(max_examples=8, deadline=None)
 @given(st.sampled_from(ops.names()), st.integers(1, 3))
 def test_every_operator_keeps_shape_and_has_true_gradients(name: str, seed: int) -> None:
-    operator = make(name, dim=8, heads=2, resolution=(3, 4), region={"size": 3} if name == "lsa" else {"kernel": 3}, **({"channel": {"heads": "C/2"}} if name == "involution" else {}))
-    x = torch.randn(1, 3, 4, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(seed), requires_grad=True)
+    operator = make(
+        name,
+        dim=8,
+        heads=2,
+        resolution=(3, 4),
+        region={"size": 3} if name == "lsa" else {"kernel": 3},
+        **({"channel": {"heads": "C/2"}} if name == "involution" else {}),
+    )
+    x = torch.randn(
+        1, 3, 4, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(seed), requires_grad=True
+    )
     assert operator(x).shape == x.shape
     assert torch.autograd.gradcheck(operator, (x,), fast_mode=True)
     names, parameters = zip(*operator.named_parameters(), strict=True)
-    call = lambda *values: torch.func.functional_call(operator, dict(zip(names, values, strict=True)), (x.detach(),))  # noqa: E731
+
+    def call(*values: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(operator, dict(zip(names, values, strict=True)), (x.detach(),))
+
     assert torch.autograd.gradcheck(call, parameters, fast_mode=True)

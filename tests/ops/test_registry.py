@@ -38,7 +38,9 @@ FORMULAS = {
 
 @pytest.mark.parametrize(("name", "overrides"), FORMULAS)
 def test_costs_equal_the_formulas(name: str, overrides: tuple) -> None:
-    operator = ops.create(name, 96, heads=3, resolution=(56, 56), **{axis: dict(values) for axis, values in overrides})
+    operator = ops.create(
+        name, 96, heads=3, resolution=(56, 56), **{axis: dict(values) for axis, values in overrides}
+    )
     expected_parameters, expected_macs = FORMULAS[name, overrides]
     assert costs.parameters(operator) == expected_parameters
     assert costs.macs(operator, 1, 56, 56, 96) == expected_macs * 56 * 56
@@ -48,7 +50,10 @@ REFUSED = {
     "unknown operator": ({"name": "lssa"}, "did you mean 'lsa'"),
     "unknown setting": ({"regoin": {}}, "did you mean 'region'"),
     "unknown level": ({"norm": "softmix"}, "did you mean 'softmax'"),
-    "unknown key of a level": ({"region": {"kernl": 3, "name": "neighborhood"}}, "did you mean 'op.region.kernel'"),
+    "unknown key of a level": (
+        {"region": {"kernl": 3, "name": "neighborhood"}},
+        "did you mean 'op.region.kernel'",
+    ),
     "heads that do not divide": ({"channel": {"heads": 5}}, "possible numbers of heads: 1, 2, 3, 4"),
     "heads that are none": ({"channel": {"heads": "many"}}, "'C/16'"),
     "even kernel": ({"region": {"name": "neighborhood", "kernel": 4}}, "use 3 or 5"),
@@ -100,7 +105,9 @@ def test_levels_on_disk_are_the_levels_in_code() -> None:
 def test_an_operator_of_its_own_gets_its_signature_as_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_ENTRIES", dict(registry._entries()))
 
-    @ops.register("scaled", paper="none", year=2026, channel_setting="none", spatial_processing="none", strides=(1, 2))
+    @ops.register(
+        "scaled", paper="none", year=2026, channel_setting="none", spatial_processing="none", strides=(1, 2)
+    )
     class Scaled(torch.nn.Module):
         def __init__(self, dim: int, stride: int, factor: float = 2.0) -> None:
             super().__init__()

@@ -8,7 +8,7 @@ Imported by `training`, `bench` and `cli`; imports no other part of `ablate`, an
 """
 
 from ablate.data.availability import availability
-from ablate.data.catalogue import create, info
+from ablate.data.catalogue import check, create, info
 from ablate.data.contract import DataInfo, Loader, Splits
 
-__all__ = ["DataInfo", "Loader", "Splits", "availability", "create", "info"]
+__all__ = ["DataInfo", "Loader", "Splits", "availability", "check", "create", "info"]

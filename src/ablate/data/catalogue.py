@@ -42,6 +42,15 @@ def info(config: Mapping[str, Any]) -> DataInfo:
     return _data_set(config).info
 
 
+def check(config: Mapping[str, Any], augment: Mapping[str, Any]) -> None:
+    """Refuse a data set that does not exist, or an augmentation that it does not have, without its data.
+
+    Raises:
+        UserError: names the mistake and what is possible.
+    """
+    _data_set(config).augmentation(augment)
+
+
 def create(
     config: Mapping[str, Any],
     *,

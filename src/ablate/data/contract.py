@@ -99,6 +99,10 @@ class DataSet(Protocol):
         """Classes and image shape, known without the data."""
         ...
 
+    def augmentation(self, augment: Mapping[str, Any]) -> object:
+        """A recipe's augmentation, read and checked for this kind of set."""
+        ...
+
     def splits(self, augment: Mapping[str, Any], batching: Batching, storage: Storage) -> Splits:
         """The data, read and cut into batches."""
         ...

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from ablate.data.holdout import stratified_holdout
 from ablate.data.options import parse, require_between, require_whole
 from ablate.data.origin import Origin
 from ablate.errors import UserError
+
+if TYPE_CHECKING:
+    from ablate.data.augmentation import FolderAugmentation
 
 Samples = list[tuple[str, int]]  # path of the image file, class
 
@@ -72,11 +75,16 @@ class FolderSet(ABC):
 
     def splits(self, augment: Mapping[str, Any], batching: Batching, storage: Storage) -> Splits:
         """The data, read by worker processes, in batches."""
-        from ablate.data.augmentation import FolderAugmentation
         from ablate.data.image_loader import image_splits
 
-        augmentation = parse(FolderAugmentation, augment, what="augmentation of a folder of images")
+        augmentation = self.augmentation(augment)
         return image_splits(self, self.read(storage), augmentation, batching)
+
+    def augmentation(self, augment: Mapping[str, Any]) -> FolderAugmentation:
+        """What a recipe's augmentation means for image files."""
+        from ablate.data.augmentation import FolderAugmentation
+
+        return parse(FolderAugmentation, augment, what="augmentation of a folder of images:")
 
     def _has_test(self, root: Path) -> bool:
         return (root / "test").is_dir()

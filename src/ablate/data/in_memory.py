@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from ablate.data.contract import Batching, DataInfo, Splits, Storage
 from ablate.data.holdout import stratified_holdout
 from ablate.data.options import parse
+
+if TYPE_CHECKING:
+    from ablate.data.augmentation import TensorAugmentation
 
 
 class Labelled(NamedTuple):
@@ -62,8 +65,13 @@ class InMemorySet(ABC):
 
     def splits(self, augment: Mapping[str, Any], batching: Batching, storage: Storage) -> Splits:
         """The data on the device, in batches."""
-        from ablate.data.augmentation import TensorAugmentation
         from ablate.data.tensor_loader import tensor_splits
 
-        augmentation = parse(TensorAugmentation, augment, what="augmentation of images in memory")
+        augmentation = self.augmentation(augment)
         return tensor_splits(self, self.read(storage), augmentation, batching)
+
+    def augmentation(self, augment: Mapping[str, Any]) -> TensorAugmentation:
+        """What a recipe's augmentation means for images in memory."""
+        from ablate.data.augmentation import TensorAugmentation
+
+        return parse(TensorAugmentation, augment, what="augmentation of images in memory:")

@@ -76,7 +76,11 @@ def create(
     for placed in chosen:
         block = model.get_submodule(placed.path)
         model.set_submodule(placed.path, host.fill(block, ops.from_config(config, placed.slot)))
-    filled = sum(isinstance(module, host.fill) for module in model.modules()) if isinstance(host.fill, type) else -1
+    filled = (
+        sum(isinstance(module, host.fill) for module in model.modules())
+        if isinstance(host.fill, type)
+        else -1
+    )
     if filled not in (-1, len(chosen)):
         raise AssertionError(f"{name}: {len(chosen)} slots were to be filled, {filled} were")
     return model
@@ -107,5 +111,7 @@ def check(name: str, op: Mapping[str, Any], stages: Sequence[int] | None = None,
 def _chosen(host: HostSpec, model: nn.Module, stages: Sequence[int] | None) -> list[PlacedSlot]:
     chosen = [placed for placed in host.slots(model) if stages is None or placed.stage in stages]
     if not chosen:
-        raise UserError(f"{host.name}: host.stages={list(stages or ())} leaves no slot to fill", "name a stage")
+        raise UserError(
+            f"{host.name}: host.stages={list(stages or ())} leaves no slot to fill", "name a stage"
+        )
     return chosen

@@ -36,7 +36,9 @@ class OperatorBlock(nn.Module):
         x = x + self.drop_path1(self.attn(self.norm1(x)))
         return x + self.drop_path2(self.mlp(self.norm2(x)))
 
-    def set_input_size(self, feat_size: tuple[int, int], window_size: Any, always_partition: Any = None) -> None:
+    def set_input_size(
+        self, feat_size: tuple[int, int], window_size: Any, always_partition: Any = None
+    ) -> None:
         """timm asks every block to follow another image size; only the map it was built for is sure to fit.
 
         Raises:
@@ -60,7 +62,9 @@ def slots(model: nn.Module) -> Iterator[PlacedSlot]:
 
 
 def _published(variant: str) -> Callable[..., nn.Module]:
-    return lambda **kwargs: timm.create_model(f"swin_{variant}_patch4_window7_224", pretrained=False, **kwargs)
+    return lambda **kwargs: timm.create_model(
+        f"swin_{variant}_patch4_window7_224", pretrained=False, **kwargs
+    )
 
 
 def _micro(**kwargs: Any) -> nn.Module:
@@ -100,6 +104,6 @@ def specs() -> list[HostSpec]:
         stages=2,
         image_size=(28, 28),
         multiple=2,
-        source="timm's SwinTransformer for 28×28 images: patch 2, depths 2 and 1, 32 and 64 channels, 2 and 4 heads, MLP ratio 2",
+        source="timm's SwinTransformer with patch 2, depths (2, 1), 32 and 64 channels, MLP ratio 2",
     )
     return [*published, micro]

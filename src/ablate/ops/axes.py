@@ -228,7 +228,8 @@ def check(config: OperatorConfig, slot: Slot) -> None:
     region, weights = config.region, config.weights
     if slot.stride != 1:
         raise UserError(
-            f"{config.name} has no form with stride {slot.stride}", "leave strided layers of the host as they are"
+            f"{config.name} has no form with stride {slot.stride}",
+            "leave strided layers of the host as they are",
         )
     if isinstance(weights, HadamardConv) and not isinstance(region, Neighborhood):
         raise UserError(
@@ -261,13 +262,17 @@ def _check_resolution(region: Region, resolution: tuple[int, int]) -> None:
     if isinstance(region, Window) and region.size > shortest:
         raise UserError(
             f"op.region.size={region.size}: the window is larger than the map of {height}×{width}",
-            f"use op.region.size={shortest} or less, op/region=global, or fill earlier stages only (host.stages)",
+            f"use op.region.size={shortest} or less, op/region=global, or fill earlier stages only: host.stages",
         )
-    if isinstance(region, Neighborhood) and region.border == "inside" and region.kernel > shortest // region.dilation:
+    if (
+        isinstance(region, Neighborhood)
+        and region.border == "inside"
+        and region.kernel > shortest // region.dilation
+    ):
         raise UserError(
-            f"op.region.border=inside needs kernel · dilation = {region.kernel * region.dilation} positions on each "
-            f"side, the map has {height}×{width}",
-            "use a smaller kernel or dilation, border mask or zero, or fill earlier stages only (host.stages)",
+            f"op.region.border=inside needs kernel · dilation = {region.kernel * region.dilation} positions on "
+            f"each side, the map has {height}×{width}",
+            "use a smaller kernel or dilation, border mask or zero, or fill earlier stages only: host.stages",
         )
 
 
@@ -284,7 +289,8 @@ def _level(axis: str, config: Any) -> Any:
     levels = LEVELS[axis]
     if not isinstance(config, Mapping) or "name" not in config:
         raise UserError(
-            f"op.{axis}={config!r} is not a level of this axis", f"choose one with op/{axis}={'|'.join(levels)}"
+            f"op.{axis}={config!r} is not a level of this axis",
+            f"choose one with op/{axis}={'|'.join(levels)}",
         )
     name = str(config["name"])
     if name not in levels:
@@ -323,7 +329,11 @@ def _convert(path: str, value: Any, kind: type) -> Any:
         return float(value)
     if annotation == "float | None" and value is None:
         return None
-    if annotation.startswith("tuple") and not isinstance(value, str) and all(isinstance(item, str) for item in value):
+    if (
+        annotation.startswith("tuple")
+        and not isinstance(value, str)
+        and all(isinstance(item, str) for item in value)
+    ):
         return tuple(value)
     raise UserError(f"{path}={value!r} has the wrong type", f"expected {annotation}")
 
@@ -331,8 +341,8 @@ def _convert(path: str, value: Any, kind: type) -> Any:
 def _ghost_lambda(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0 or value != int(value):
         raise UserError(
-            f"op.channel.ghost_lambda={value!r}: o^λ of a negative entry of o is not a number unless λ is a whole "
-            "number, and about half of the entries are negative",
+            f"op.channel.ghost_lambda={value!r}: o^λ of a negative entry of o is not a number unless λ is a "
+            "whole number, and about half of the entries are negative",
             "choose λ = 0 (no multiplication), 1 or 2",
         )
     return int(value)

@@ -57,7 +57,9 @@ class Region(ABC):
         """Which taps of a map of `shape` count in the norm, broadcastable to logits; None if all do."""
 
     @abstractmethod
-    def aggregate(self, values: Tensor, filters: Tensor, multiply: Tensor | None, add: Tensor | None) -> Tensor:
+    def aggregate(
+        self, values: Tensor, filters: Tensor, multiply: Tensor | None, add: Tensor | None
+    ) -> Tensor:
         """Σ_j (multiply · filters + add)_ij · values_j."""
 
 
@@ -71,7 +73,9 @@ class NeighborhoodRegion(Region):
 
     def content(self, query: Tensor, key: Tensor, heads: int) -> Tensor:
         """(B, H, W, G, T) through the `scores` kernel."""
-        return kernels.scores(query, key, heads, **self._neighborhood)
+        return kernels.scores(
+            query, key, heads, kernel=self.kernel, dilation=self.dilation, border=self.border
+        )
 
     def at_query(self, maps: Tensor) -> Tensor:
         """A gather only where the neighbourhood moves inside: else tap t has offset t everywhere."""
@@ -82,10 +86,12 @@ class NeighborhoodRegion(Region):
 
     def at_key(self, maps: Tensor) -> Tensor:
         """The neighbour's map at the offset between the two."""
-        batch, height, width, heads, offsets = maps.shape
-        index, _, offset = neighborhoods(height, width, self.kernel, self.dilation, self.border, maps.device)
-        flat = F.pad(maps.flatten(1, 2).transpose(1, 2), (0, 0, 0, 1))  # (B, G, L + 1, offsets), last row outside
-        picked = flat.flatten(2)[:, :, (index * offsets + offset).flatten()]
+        height, width, offsets = maps.shape[1], maps.shape[2], maps.shape[-1]
+        found = neighborhoods(height, width, self.kernel, self.dilation, self.border, maps.device)
+        flat = F.pad(
+            maps.flatten(1, 2).transpose(1, 2), (0, 0, 0, 1)
+        )  # (B, G, L + 1, offsets), last: outside
+        picked = flat.flatten(2)[:, :, (found.neighbor * offsets + found.offset).flatten()]
         return picked.unflatten(-1, (height, width, self.taps)).permute(0, 2, 3, 1, 4)
 
     def table(self, table: Tensor, height: int, width: int) -> Tensor:
@@ -103,13 +109,19 @@ class NeighborhoodRegion(Region):
         found = neighborhoods(height, width, self.kernel, self.dilation, self.border, device)
         return found.valid.view(height, width, 1, self.taps)
 
-    def aggregate(self, values: Tensor, filters: Tensor, multiply: Tensor | None, add: Tensor | None) -> Tensor:
+    def aggregate(
+        self, values: Tensor, filters: Tensor, multiply: Tensor | None, add: Tensor | None
+    ) -> Tensor:
         """Through the `aggregate` kernel."""
-        return kernels.aggregate(values, filters, multiply=multiply, add=add, **self._neighborhood)
-
-    @property
-    def _neighborhood(self) -> dict[str, int | str]:
-        return {"kernel": self.kernel, "dilation": self.dilation, "border": self.border}
+        return kernels.aggregate(
+            values,
+            filters,
+            kernel=self.kernel,
+            dilation=self.dilation,
+            border=self.border,
+            multiply=multiply,
+            add=add,
+        )
 
     def _offset(self, height: int, width: int, device: torch.device) -> Tensor:
         found = neighborhoods(height, width, self.kernel, self.dilation, self.border, device)
@@ -147,7 +159,9 @@ class AllPairsRegion(Region):
         """Every pair."""
         return None
 
-    def aggregate(self, values: Tensor, filters: Tensor, multiply: Tensor | None, add: Tensor | None) -> Tensor:
+    def aggregate(
+        self, values: Tensor, filters: Tensor, multiply: Tensor | None, add: Tensor | None
+    ) -> Tensor:
         """Matrix products per head; with a ghost multiplication per channel."""
         channels = values.shape[-1]
         filters = filters.to(values.dtype)

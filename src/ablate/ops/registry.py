@@ -164,7 +164,9 @@ def create(
         >>> create("lsa", 96, heads=3, resolution=(56, 56), channel={"heads": "2x"})
     """
     entry = spec(name)
-    return from_config(configs.override(entry.defaults, overrides), axes.Slot(dim, heads, resolution, stride, index))
+    return from_config(
+        configs.override(entry.defaults, overrides), axes.Slot(dim, heads, resolution, stride, index)
+    )
 
 
 def from_config(config: Mapping[str, Any], slot: axes.Slot) -> nn.Module:
@@ -187,7 +189,7 @@ def check(config: Mapping[str, Any], slot: axes.Slot) -> None:
     if slot.stride not in entry.strides:
         raise UserError(
             f"operator {entry.name!r} has no form with stride {slot.stride}",
-            f"possible strides: {', '.join(map(str, entry.strides))}; leave strided layers of the host as they are",
+            f"possible strides: {', '.join(map(str, entry.strides))}; leave the host's strided layers as they are",
         )
     if entry.config is not None:
         axes.check(axes.parse(config), slot)
@@ -196,7 +198,9 @@ def check(config: Mapping[str, Any], slot: axes.Slot) -> None:
 def describe_channel(config: axes.OperatorConfig) -> str:
     """The channel setting in a few words, as in the zoo table."""
     channel = config.channel
-    parts = [{"C": "a filter per channel", "1x": "the host's heads"}.get(channel.heads, f"{channel.heads} heads")]
+    parts = [
+        {"C": "a filter per channel", "1x": "the host's heads"}.get(channel.heads, f"{channel.heads} heads")
+    ]
     if channel.ghost_lambda or channel.ghost_gamma:
         parts.append(f"ghost head λ={channel.ghost_lambda} γ={channel.ghost_gamma:g}")
     projected = [name for name in ("value", "output") if getattr(channel, name) == "linear"]

@@ -5,18 +5,17 @@ from __future__ import annotations
 from ablate import costs
 from ablate.ops import registry
 
-REFERENCE = {"dim": 96, "heads": 3, "resolution": (56, 56)}  # stage 1 of Swin-T at 224×224
+DIM, HEADS, HEIGHT, WIDTH = 96, 3, 56, 56  # stage 1 of Swin-T at 224×224
 COLUMNS = ("operator", "channel setting", "spatial processing", "parameters", "MACs", "paper")
 
 
 def rows() -> list[tuple[str, ...]]:
     """One row an operator: costs at 96 channels, 3 heads, a map of 56×56."""
-    found = []
+    found: list[tuple[str, ...]] = []
     for name in registry.names():
         entry = registry.spec(name)
-        module = registry.create(name, **REFERENCE)
-        height, width = REFERENCE["resolution"]
-        macs = costs.macs(module, 1, height, width, REFERENCE["dim"])
+        module = registry.create(name, DIM, heads=HEADS, resolution=(HEIGHT, WIDTH))
+        macs = costs.macs(module, 1, HEIGHT, WIDTH, DIM)
         found.append(
             (
                 name,
@@ -33,7 +32,11 @@ def rows() -> list[tuple[str, ...]]:
 def markdown() -> str:
     """The table for the README."""
     shown = [[cell.replace("|", r"\|") for cell in row] for row in rows()]
-    lines = [COLUMNS, ["---", "---", "---", "--:", "--:", "---"], *([f"`{row[0]}`", *row[1:]] for row in shown)]
+    lines = [
+        COLUMNS,
+        ["---", "---", "---", "--:", "--:", "---"],
+        *([f"`{row[0]}`", *row[1:]] for row in shown),
+    ]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 

@@ -20,8 +20,12 @@ def explain(error: HydraException) -> UserError:
     if isinstance(cause, OmegaConfBaseException) and isinstance(cause.parent_node, DictConfig):
         key = str(cause.full_key)
         parent, _, last = key.rpartition(".")
-        return unknown(f"setting of {parent}:" if parent else "setting", last, [str(k) for k in cause.parent_node])
+        return unknown(
+            f"setting of {parent}:" if parent else "setting", last, [str(k) for k in cause.parent_node]
+        )
     lines = [line for line in str(error).splitlines() if line.strip()]
     hidden = re.compile(r"Set the environment variable|provider=|Config search path")
     shown = [line for line in lines if not hidden.search(line)]
-    return UserError("\n".join(shown), "`ablate train --help` lists groups and choices, `--cfg job` all settings")
+    return UserError(
+        "\n".join(shown), "`ablate train --help` lists groups and choices, `--cfg job` all settings"
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+import sys
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -36,12 +37,18 @@ def _repository() -> dict[str, Any]:
         return {"commit": None, "dirty": None, "diff": None}
 
     def git(*arguments: str) -> str:
-        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=30)
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=30
+        )
         return done.stdout if done.returncode == 0 else ""
 
     try:
         diff = git("diff", "HEAD")
-        return {"commit": git("rev-parse", "HEAD").strip() or None, "dirty": bool(diff), "diff": diff[:DIFF_LIMIT]}
+        return {
+            "commit": git("rev-parse", "HEAD").strip() or None,
+            "dirty": bool(diff),
+            "diff": diff[:DIFF_LIMIT],
+        }
     except (OSError, subprocess.TimeoutExpired):
         return {"commit": None, "dirty": None, "diff": None}
 
@@ -54,6 +61,8 @@ def _versions() -> dict[str, str]:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
+    if (torch := sys.modules.get("torch")) is not None:
+        found["torch"] = str(torch.__version__)  # with the build, which the metadata leave out
     return found
 
 

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablate.errors import UserError
 from ablate.files import write_json, write_text
 from ablate.runs.claim import ClaimedError, claim
 from ablate.runs.folder import FAILED, FINISHED, INTERRUPTED, RUNNING, RunFolder
@@ -22,11 +23,12 @@ if TYPE_CHECKING:
     from ablate.training.progress import Reporter
 
 SKIPPED, CLAIMED = "skipped", "claimed"
+INTERRUPTION = 130  # exit code of a process that was interrupted, as shells have it
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: a state of `folder`, or `skipped` (finished before), or `claimed` by another process."""
+    """How a run ended: a state of `folder`, `skipped` (finished before) or `claimed` (by another process)."""
 
     state: str
     detail: str = ""
@@ -96,10 +98,10 @@ def _run(folder: RunFolder, config: Mapping[str, Any], reporter: Reporter | None
         tracker.finish({}, exit_code=130)
         raise
     except Exception as error:
-        first_line = f"{type(error).__name__}: {error}".splitlines()[0]
-        _record_failure(folder, status, first_line)
+        told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        _record_failure(folder, status, told.splitlines()[0])
         tracker.finish({}, exit_code=1)
-        return Outcome(FAILED, first_line)
+        return Outcome(FAILED, told)
 
 
 def record_death(path: Path, reason: str) -> None:

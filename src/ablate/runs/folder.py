@@ -1,13 +1,13 @@
 """A run's folder: which files it has, and reading them without torch.
 
-    <runs_dir>/<signature>/config.yaml       frozen at submission
-                           status.json       state, times, host, process, attempt
-                           metrics.jsonl     a line an epoch, flushed: the truth about training
-                           result.json       final figures; its presence with state `finished` ends a run
-                           error.txt         traceback of the last failure
-                           environment.json  commit and diff, versions, hardware
-                           checkpoint.pt     what resuming needs
-    <runs_dir>/studies/<name>/manifest.json  which runs a study consists of
+<runs_dir>/<signature>/config.yaml       frozen at submission
+                       status.json       state, times, host, process, attempt
+                       metrics.jsonl     a line an epoch, flushed: the truth about training
+                       result.json       final figures; its presence with state `finished` ends a run
+                       error.txt         traceback of the last failure
+                       environment.json  commit and diff, versions, hardware
+                       checkpoint.pt     what resuming needs
+<runs_dir>/studies/<name>/manifest.json  which runs a study consists of
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ablate.runs.execute import Outcome
     from ablate.runs.submit import Request, Submission
 
-FAILURE, INTERRUPTION = 1, 130  # exit codes
+FAILURE = 1  # exit code
 
 
 class StudyLauncher(Launcher):
@@ -39,7 +39,10 @@ class StudyLauncher(Launcher):
         setup_globals()
         requests = [self._request(overrides) for overrides in job_overrides]
         submission = run_study(requests, self.run)
-        return [self._returned(overrides, request, submission) for overrides, request in zip(job_overrides, requests)]
+        return [
+            self._returned(overrides, request, submission)
+            for overrides, request in zip(job_overrides, requests, strict=True)
+        ]
 
     @abstractmethod
     def run(self, submission: Submission, console: Console) -> dict[str, Outcome]:
@@ -90,6 +93,7 @@ def run_study(requests: Sequence[Request], run: Any) -> Submission:
     """
     from rich.console import Console
 
+    from ablate.runs.execute import INTERRUPTION
     from ablate.runs.submit import submit
 
     console = Console(stderr=True, highlight=False)

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from ablate.runs.execute import FAILED, Outcome, record_death
+from ablate.runs.execute import INTERRUPTION, Outcome, record_death
+from ablate.runs.folder import FAILED, INTERRUPTED
 from ablate.runs.submit import Submission
 
 GRACE_SECONDS = 20.0  # for workers to record an interruption
@@ -42,7 +43,7 @@ class WorkerPool:
             self.waiting.put(signature)
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self.processes: dict[int, subprocess.Popen[str]] = {}
-        self.stopping = False
+        self.stopping = threading.Event()
 
     def run(self, on_event: Callable[[Event], None], on_idle: Callable[[], None]) -> dict[str, Outcome]:
         """Serve the queue; returns every outcome. Events and idle calls come from this thread.
@@ -51,7 +52,9 @@ class WorkerPool:
             KeyboardInterrupt: after the workers have recorded their interruption.
         """
         outcomes: dict[str, Outcome] = {}
-        threads = [threading.Thread(target=self._serve, args=(slot,), daemon=True) for slot in range(self.workers)]
+        threads = [
+            threading.Thread(target=self._serve, args=(slot,), daemon=True) for slot in range(self.workers)
+        ]
         for thread in threads:
             thread.start()
         try:
@@ -70,14 +73,14 @@ class WorkerPool:
         return outcomes
 
     def _serve(self, slot: int) -> None:
-        while not self.stopping:
+        while not self.stopping.is_set():
             try:
                 signature = self.waiting.get_nowait()
             except queue.Empty:
                 break
             self.events.put(("started", signature, None))
             outcome = self._ask(slot, signature)
-            if self.stopping:
+            if self.stopping.is_set():
                 break
             self.events.put(("ended", signature, outcome))
         if (process := self.processes.get(slot)) is not None and process.stdin is not None:
@@ -98,8 +101,8 @@ class WorkerPool:
         if answer:
             return Outcome(**json.loads(answer))
         code = process.wait()
-        if self.stopping:
-            return Outcome("interrupted")
+        if self.stopping.is_set() or code == INTERRUPTION:  # recorded by the worker itself
+            return Outcome(INTERRUPTED)
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         reason = f"the worker process died without a word ({how}); see output.log"
         with suppress(OSError):
@@ -108,17 +111,29 @@ class WorkerPool:
 
     def _start(self, slot: int) -> subprocess.Popen[str]:
         share = str(self.threads)
-        environment = {**os.environ, "OMP_NUM_THREADS": share, "MKL_NUM_THREADS": share, "NUMBA_NUM_THREADS": share}
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": share,
+            "MKL_NUM_THREADS": share,
+            "NUMBA_NUM_THREADS": share,
+        }
         devices = [d for d in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if d]
         if _gpus() > 1:
-            environment["CUDA_VISIBLE_DEVICES"] = devices[slot % len(devices)] if devices else str(slot % _gpus())
-        command = [sys.executable, "-m", "ablate.runs.worker"]
+            environment["CUDA_VISIBLE_DEVICES"] = (
+                devices[slot % len(devices)] if devices else str(slot % _gpus())
+            )
         return subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, env=environment
+            [sys.executable, "-m", "ablate.runs.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+            env=environment,
+            process_group=0,  # Ctrl-C reaches this process only, which then ends the workers in order
         )
 
     def _stop(self) -> None:
-        self.stopping = True
+        self.stopping.set()
         for process in self.processes.values():
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)

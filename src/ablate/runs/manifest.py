@@ -68,7 +68,9 @@ def load(runs_dir: Path, name: str) -> Manifest:
     record: Any = read_json(study_dir(runs_dir, name) / MANIFEST)
     if not isinstance(record, dict):
         known = names(runs_dir)
-        hint = nearest(name, known) or (f"known studies: {', '.join(known)}" if known else "no study was started yet")
+        hint = nearest(name, known) or (
+            f"known studies: {', '.join(known)}" if known else "no study was started yet"
+        )
         raise UserError(
             f"no study {name!r} under {runs_dir}",
             f"{hint}; start one with `ablate train study={name}` or point --runs-dir at another folder",

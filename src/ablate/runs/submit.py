@@ -96,7 +96,7 @@ def _file(submission: Submission, signature: str, config: dict[str, Any]) -> Non
 
 def _check_all(requests: Sequence[Request]) -> None:
     """Build nothing, but ask every part whether it could; configurations that differ in seed only once."""
-    from ablate import hosts
+    from ablate import data, hosts
     from ablate.runs import tracking
     from ablate.training.loop import host_arguments, resolve_device
     from ablate.training.recipe import read
@@ -112,7 +112,7 @@ def _check_all(requests: Sequence[Request]) -> None:
         try:
             tracking.check(config["infra"])
             resolve_device(config["infra"]["device"])
-            read(config["recipe"])
+            data.check(config["data"], read(config["recipe"]).augment)
             name, arguments = host_arguments(config)
             hosts.check(name, config["op"], **arguments)
         except UserError as error:
@@ -124,7 +124,9 @@ def _check_all(requests: Sequence[Request]) -> None:
 
 def _check_seed(seed: Any) -> None:
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise UserError(f"seed={seed!r} is not a whole number of 0 or more", "several seeds: seed=0,1,2 with -m")
+        raise UserError(
+            f"seed={seed!r} is not a whole number of 0 or more", "several seeds: seed=0,1,2 with -m"
+        )
 
 
 def _manifest(requests: Sequence[Request], runs_dir: Path, command: str) -> Manifest:
@@ -135,7 +137,10 @@ def _manifest(requests: Sequence[Request], runs_dir: Path, command: str) -> Mani
     runs = {run.signature: run for run in (_planned(request, factors) for request in requests)}
     earlier = manifest.find(runs_dir, name)
     if earlier is not None and earlier.fixed == fixed and earlier.factors == factors:
-        runs = {**{run.signature: run for run in earlier.runs}, **runs}  # more seeds or levels of the same study
+        runs = {
+            **{run.signature: run for run in earlier.runs},
+            **runs,
+        }  # more seeds or levels of the same study
     return Manifest(
         name=name,
         question=study["question"] or "",
@@ -150,7 +155,7 @@ def _manifest(requests: Sequence[Request], runs_dir: Path, command: str) -> Mani
 
 
 def _factors(requests: Sequence[Request]) -> list[str]:
-    """What the study varies: its declared factors, else the overrides that differ between runs, seed apart."""
+    """What the study varies: its declared factors, else the overrides that differ between runs."""
     declared = requests[0].config["study"]["factors"]
     if declared:
         return [str(factor) for factor in declared]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from ablate.errors import unknown
 from ablate.runs import identity
 from ablate.runs.folder import RunFolder
 
-MODES = {"wandb_offline": "offline", "wandb": "online", "none": "disabled"}
+Mode = Literal["offline", "online", "disabled"]
+MODES: dict[str, Mode] = {"wandb_offline": "offline", "wandb": "online", "none": "disabled"}
 INIT_SECONDS, FINISH_SECONDS = 10, 10
 
 
@@ -50,13 +51,13 @@ class Tracker:
         if self.run is not None:
             self._guarded(lambda: self.run.finish(exit_code=exit_code))
 
-    def _start(self, config: Mapping[str, Any], folder: RunFolder, mode: str) -> None:
+    def _start(self, config: Mapping[str, Any], folder: RunFolder, mode: Mode) -> None:
         os.environ.setdefault("WANDB_SILENT", "true")
         import wandb
 
         logging.getLogger("wandb").setLevel(logging.ERROR)
 
-        def start(mode: str) -> Any:
+        def start(mode: Mode) -> Any:
             return wandb.init(
                 project=config["infra"]["wandb_project"],
                 id=folder.signature,
@@ -84,7 +85,9 @@ class Tracker:
         except Exception as error:
             if mode == "offline":
                 raise
-            self.note(f"W&B cannot be reached ({_first_line(error)}): its pages are kept offline for `wandb sync`")
+            self.note(
+                f"W&B cannot be reached ({_first_line(error)}): its pages are kept offline for `wandb sync`"
+            )
             self.run = start("offline")
 
     def _guarded(self, call: Callable[[], object]) -> None:

@@ -12,7 +12,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from ablate.runs.execute import execute
+from ablate.runs.execute import INTERRUPTION, execute
 from ablate.runs.folder import RunFolder
 
 
@@ -30,7 +30,7 @@ def main() -> None:
         try:
             outcome = execute(folder.path, folder.config(), PlainReporter())
         except KeyboardInterrupt:
-            sys.exit(130)
+            sys.exit(INTERRUPTION)
         answers.write(json.dumps(asdict(outcome)) + "\n")
 
 

@@ -39,7 +39,9 @@ def load(path: Path, device: torch.device) -> Checkpoint | str | None:
     if not path.exists():
         return None
     try:
-        with zipfile.ZipFile(path) as archive:  # the archive's own checksums; torch.load does not compare them
+        with zipfile.ZipFile(
+            path
+        ) as archive:  # the archive's own checksums; torch.load does not compare them
             if (damaged := archive.testzip()) is not None:
                 return f"{damaged} in it is damaged"
         state = torch.load(path, map_location=device, weights_only=True)

@@ -13,7 +13,7 @@ from ablate.data import Loader
 def evaluate(model: nn.Module, loader: Loader, precision: torch.autocast) -> dict[str, float]:
     """`loss` (cross-entropy, nats), `top1` and `top5` (percent) over the whole split."""
     model.eval()
-    loss = top1 = top5 = images = 0
+    loss, top1, top5, images = 0.0, 0.0, 0.0, 0
     for inputs, labels in loader.epoch(0):
         with precision:
             logits = model(inputs).float()

@@ -145,7 +145,9 @@ class Training:
         seconds = time.perf_counter() - start
         self.train_seconds += seconds
         self.epoch += 1
-        found = evaluate(self.ema.module if self.ema else self.model, self.splits.validation, self._autocast())
+        found = evaluate(
+            self.ema.module if self.ema else self.model, self.splits.validation, self._autocast()
+        )
         return {
             "epoch": self.epoch,
             "step": self.step,
@@ -202,7 +204,9 @@ class Training:
         found = checkpoints.load(self.folder.checkpoint_path, self.device)
         lines, broken = read_json_lines(self.folder.metrics_path)
         if broken:
-            self.reporter.note(f"metrics.jsonl is broken after line {len(lines)}: going on from what is whole")
+            self.reporter.note(
+                f"metrics.jsonl is broken after line {len(lines)}: going on from what is whole"
+            )
         if isinstance(found, str):
             self.reporter.note(f"checkpoint.pt cannot be used ({found}): training starts again")
             found = None
@@ -239,10 +243,14 @@ class Training:
 
     def _non_finite(self, loss: float) -> str:
         last = self.history[-1] if self.history else None
-        good = f"last good epoch {last['epoch']}: validation top-1 {last['validation_top1']:.2f} %" if last else (
-            "no epoch was finished"
+        good = (
+            f"last good epoch {last['epoch']}: validation top-1 {last['validation_top1']:.2f} %"
+            if last
+            else ("no epoch was finished")
         )
-        return f"loss is {loss} at step {self.step} (epoch {self.epoch + 1}); {good}; try a lower learning rate"
+        return (
+            f"loss is {loss} at step {self.step} (epoch {self.epoch + 1}); {good}; try a lower learning rate"
+        )
 
     def _autocast(self) -> torch.autocast:
         enabled = self.recipe.precision != "float32"
@@ -266,16 +274,20 @@ def resolve_device(name: str) -> torch.device:
     except RuntimeError as error:
         raise UserError(f"infra.device={name} is not a device", "use auto, cpu, cuda or cuda:1") from error
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"infra.device={name}: no CUDA device here", "use infra.device=auto; `ablate doctor` says why")
+        raise UserError(
+            f"infra.device={name}: no CUDA device here", "use infra.device=auto; `ablate doctor` says why"
+        )
     return device
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    names = set(model.no_weight_decay()) if hasattr(model, "no_weight_decay") else set()
+    names: set[str] = set()
     for path, module in model.named_modules():
-        if module is not model and hasattr(module, "no_weight_decay"):
-            names |= {f"{path}.{name}" for name in module.no_weight_decay()}
-    decayed = [parameter for name, parameter in model.named_parameters() if parameter.ndim > 1 and name not in names]
+        if callable(undecayed := getattr(module, "no_weight_decay", None)):
+            names |= {f"{path}.{name}".lstrip(".") for name in undecayed()}
+    decayed = [
+        parameter for name, parameter in model.named_parameters() if parameter.ndim > 1 and name not in names
+    ]
     kept = [parameter for name, parameter in model.named_parameters() if parameter.ndim <= 1 or name in names]
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": kept, "weight_decay": 0.0}]
     return create_optimizer_v2(

@@ -42,13 +42,17 @@ def axis_taps(length: int, kernel: int, dilation: int, border: str) -> AxisTaps:
     tap = torch.arange(kernel)[None, :]
     if border == "inside":
         if length // dilation < kernel:
-            raise ValueError(f"border 'inside' needs {kernel * dilation} positions per axis, the map has {length}")
+            raise ValueError(
+                f"border 'inside' needs {kernel * dilation} positions per axis, the map has {length}"
+            )
         residue = query % dilation
         step = query // dilation  # place within the residue class
         steps = (length - residue + dilation - 1) // dilation
         start = torch.minimum((step - radius).clamp(min=0), steps - kernel)
         position = residue + dilation * (start + tap)
-        return AxisTaps(position, torch.ones_like(position, dtype=torch.bool), start + tap - step + kernel - 1)
+        return AxisTaps(
+            position, torch.ones_like(position, dtype=torch.bool), start + tap - step + kernel - 1
+        )
     position = query + dilation * (tap - radius)
     valid = (position >= 0) & (position < length)
     return AxisTaps(position.clamp(0, length - 1), valid, tap.expand(length, kernel))
@@ -57,7 +61,7 @@ def axis_taps(length: int, kernel: int, dilation: int, border: str) -> AxisTaps:
 class Neighborhoods(NamedTuple):
     """The taps of every position of a map; L = height · width, T = kernel²."""
 
-    index: Tensor  # (L, T) flat position of the neighbour; L where it lies outside the map
+    neighbor: Tensor  # (L, T) flat position of the neighbour; L where it lies outside the map
     valid: Tensor  # (L, T)
     offset: Tensor  # (L, T) flat index into the relative-position table
 
@@ -78,10 +82,9 @@ def neighborhoods(
     row_offset, column_offset = grid(rows.offset, columns.offset)
     shape = (height * width, kernel * kernel)
     valid = (row_valid & column_valid).reshape(shape)
-    index = (row * width + column).reshape(shape).where(valid, torch.tensor(height * width))
+    neighbor = (row * width + column).reshape(shape).where(valid, torch.tensor(height * width))
     offset = (row_offset * offsets_per_axis(kernel, border) + column_offset).reshape(shape)
-    return Neighborhoods(index.to(device), valid.to(device), offset.to(device))
-
+    return Neighborhoods(neighbor.to(device), valid.to(device), offset.to(device))
 
 
 @lru_cache(maxsize=64)
@@ -92,7 +95,7 @@ def pair_index(
     found = neighborhoods(height, width, kernel, dilation, border, device)
     length = height * width
     query = torch.arange(length, device=device)[:, None]
-    pairs = (query * length + found.index.clamp(max=length - 1)).flatten()
+    pairs = (query * length + found.neighbor.clamp(max=length - 1)).flatten()
     return pairs, None if border == "inside" else found.valid.flatten()
 
 
@@ -101,8 +104,8 @@ def matrix_index(
     height: int, width: int, kernel: int, dilation: int, border: str, device: torch.device
 ) -> Tensor:
     """(L·L,): which of the flat (L, T) taps stands at each entry of the matrix; L·T where none does."""
-    index = neighborhoods(height, width, kernel, dilation, border, device).index
-    length, taps = index.shape
+    neighbor = neighborhoods(height, width, kernel, dilation, border, device).neighbor
+    length, taps = neighbor.shape
     matrix = torch.full((length, length + 1), length * taps, device=device)
-    matrix.scatter_(1, index, torch.arange(length * taps, device=device).view(length, taps))
+    matrix.scatter_(1, neighbor, torch.arange(length * taps, device=device).view(length, taps))
     return matrix[:, :length].flatten()

@@ -80,11 +80,11 @@ def spread(outputs: Tensor, filters: Tensor, kernel: int, dilation: int, border:
         parts = [matrix.transpose(-1, -2) @ by_head[chunk] for chunk, matrix in matrices]
         return _merge_heads(torch.cat(parts), height, width)
     per_head = outputs.unflatten(-1, (heads, -1))
-    index = neighborhoods(height, width, kernel, dilation, border, outputs.device).index  # (L, T)
+    neighbor = neighborhoods(height, width, kernel, dilation, border, outputs.device).neighbor  # (L, T)
     flat = outputs.new_zeros(batch, height * width + 1, channels)  # the last row takes what falls outside
     for tap in range(kernel * kernel):
         weighted = (filters[..., tap, None] * per_head).reshape(batch, height * width, channels)
-        flat.index_add_(1, index[:, tap], weighted)
+        flat.index_add_(1, neighbor[:, tap], weighted)
     return flat[:, :-1].reshape(batch, height, width, channels)
 
 
@@ -106,7 +106,7 @@ def _neighbors(x: Tensor, kernel: int, dilation: int, border: str) -> Iterator[t
 
 
 def _matrices(filters: Tensor, kernel: int, dilation: int, border: str) -> Iterator[tuple[slice, Tensor]]:
-    """(B, H, W, G, K²) → chunks of images with their (b, G, L, L): row i is the filter of i at its neighbours."""
+    """(B, H, W, G, K²) → chunks of images and their (b, G, L, L): row i is i's filter at its neighbours."""
     batch, height, width, heads, _ = filters.shape
     length = height * width
     index = matrix_index(height, width, kernel, dilation, border, filters.device)

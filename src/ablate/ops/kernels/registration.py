@@ -87,7 +87,9 @@ scores.register_autograd(_scores_backward, setup_context=_save_scores)
 
 
 @register_flop_formula([torch.ops.ablate.aggregate, torch.ops.ablate.scores, torch.ops.ablate.spread])
-def _flops(first: tuple[int, ...], second: tuple[int, ...], *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
+def _flops(
+    first: tuple[int, ...], second: tuple[int, ...], *args: Any, out_shape: Any = None, **kwargs: Any
+) -> int:
     """Two FLOPs per channel and tap of every position."""
     batch, height, width, channels = first
     kernel = args[-3]

@@ -1,0 +1,60 @@
+"""One process at a time in a run folder."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ablate.files import write_json
+from ablate.runs import claim as claims
+from ablate.runs.claim import ClaimedError, claim, living_holder
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from ablate.runs.claim import claim
+with claim(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_living_process_keeps_its_claim_and_a_dead_one_loses_it(tmp_path: Path) -> None:
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(ClaimedError, match=str(holder.pid)), claim(tmp_path):
+        pass
+    holder.kill()
+    holder.wait()
+    assert (tmp_path / "claim.json").exists()
+    with claim(tmp_path):
+        assert living_holder(tmp_path)["pid"] == os.getpid()
+    assert living_holder(tmp_path) is None
+
+
+def test_a_process_number_that_was_given_again_is_not_the_holder(tmp_path: Path) -> None:
+    import socket
+
+    write_json(tmp_path / "claim.json", {"host": socket.gethostname(), "pid": os.getpid(), "born": "1"})
+    assert living_holder(tmp_path) is None
+
+
+def test_another_machine_is_believed_while_its_heart_beats(tmp_path: Path) -> None:
+    path = tmp_path / "claim.json"
+    write_json(path, {"host": "elsewhere", "pid": 1, "born": "1"})
+    assert living_holder(tmp_path)["host"] == "elsewhere"
+    long_ago = time.time() - claims.STALE_SECONDS - 1
+    os.utime(path, (long_ago, long_ago))
+    assert living_holder(tmp_path) is None
+    with claim(tmp_path) as mine:
+        before = path.stat().st_mtime
+        mine.last_beat -= claims.HEARTBEAT_SECONDS
+        time.sleep(0.01)
+        mine.heartbeat()
+        assert path.stat().st_mtime > before

@@ -1,0 +1,278 @@
+"""The command line as a user types it, end to end and with every mistake."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from ablate.files import read_json, write_json
+from ablate.runs.folder import RunFolder
+
+TINY = ("recipe=debug", "data=synthetic")
+LONG = ("recipe=debug", "data=synthetic", "recipe.epochs=100000", "infra.tracking=none")
+COMMAND = [sys.executable, "-m", "ablate"]
+
+
+def folders(root: Path) -> list[RunFolder]:
+    return [RunFolder(path.parent) for path in sorted(root.glob("runs/*/config.yaml"))]
+
+
+def test_a_study_from_sweep_to_report(ablate: Callable, tmp_path: Path) -> None:
+    sweep = ("train", "-m", "op=lsa,dwconv", "seed=0,1", *TINY, "study.name=small", "hydra/launcher=local")
+    first = ablate(*sweep)
+    assert first.code == 0, first.err
+    assert "small: 4 finished" in first.err
+    assert "next: ablate report small" in first.err
+    again = ablate(*sweep)
+    assert "4 finished before" in again.err
+    more = ablate("train", "-m", "op=lsa,dwconv", "seed=2", *TINY, "study.name=small")
+    assert more.code == 0, more.err
+    status = ablate("status", "small")
+    assert "6 finished" in status.out
+    collected = ablate("collect", "small")
+    frame = pd.read_csv(collected.out.split()[-1])
+    assert list(frame["condition"]) == ["lsa", "lsa", "dwconv", "dwconv", "lsa", "dwconv"]
+    assert (frame["state"] == "finished").all()
+    report = ablate("report", "small", "--output", "page")
+    assert report.code == 0, report.err
+    assert "| lsa" in report.out
+    assert (tmp_path / "page" / "index.html").stat().st_size > 10_000
+    assert {path.name for path in (tmp_path / "page").glob("*.png")} == {
+        "differences.png",
+        "accuracy_macs.png",
+        "learning_curves.png",
+    }
+
+
+def test_axes_compose_on_any_preset(ablate: Callable, tmp_path: Path) -> None:
+    sweep = ablate(
+        *("train", "-m", "op=lsa", "op/region=window,neighborhood", "op/norm=softmax,identity"),
+        *("op.channel.heads=1x,C", *TINY, "recipe.epochs=1"),
+    )
+    assert sweep.code == 0, sweep.err
+    name = re.search(r"ablate report (\S+)", sweep.err)[1]
+    manifest = read_json(tmp_path / "runs" / "studies" / name / "manifest.json")
+    assert manifest["factors"] == ["op/region", "op/norm", "op.channel.heads"]
+    assert len(manifest["runs"]) == 8
+    assert len({run["signature"] for run in manifest["runs"]}) == 8
+    assert ablate("report", name).code == 0
+
+
+def test_one_failure_does_not_stop_the_rest_and_is_retried_when_asked(
+    ablate: Callable, tmp_path: Path
+) -> None:
+    sweep = (
+        "train",
+        "-m",
+        "recipe.learning_rate=1e30,1e-3",
+        *TINY,
+        "recipe.clip_grad=null",
+        "recipe.epochs=3",
+    )
+    for launcher in ("inline", "local"):
+        done = ablate(*sweep, f"hydra/launcher={launcher}", f"infra.runs_dir={launcher}", "study.name=risky")
+        assert done.code == 1
+        assert "1 failed" in done.err
+        assert "1 finished" in done.err
+        assert "error.txt" in done.err
+        status = ablate("status", "risky", "--runs-dir", launcher)
+        assert "NonFiniteLossError" in status.out
+        assert "infra.retry_failed=true" in status.out
+        assert len(pd.read_csv(ablate("collect", "risky", "--runs-dir", launcher).out.split()[-1])) == 2
+    again = ablate(*sweep, "infra.runs_dir=inline", "study.name=risky")
+    assert again.code == 1
+    assert "failed before" in again.err
+    retried = ablate(*sweep, "infra.runs_dir=inline", "study.name=risky", "infra.retry_failed=true")
+    assert "1 failed" in retried.err
+    (failed,) = [f for f in map(RunFolder, (tmp_path / "inline").iterdir()) if f.state() == "failed"]
+    assert failed.status()["attempt"] == 2
+
+
+REFUSED = {
+    "operator": (["op=elssa"], "did you mean 'elsa'"),
+    "level of an axis": (["op/norm=softmix"], "did you mean 'softmax'"),
+    "setting": (["op.region.sizes=3"], "did you mean 'size'"),
+    "recipe setting": (["recipe.epoch=3"], "did you mean 'epochs'"),
+    "group": (["ops=lsa"], "did you mean 'op'"),
+    "syntax": (["op=[lsa"], "--help"),
+    "heads": (["op.channel.heads=5"], "possible numbers of heads"),
+    "even kernel": (["op=dwconv", "op.region.kernel=6"], "use 5 or 7"),
+    "window": (["op.region.size=15"], "larger than the map of 14×14"),
+    "λ": (["op.channel.ghost_lambda=0.5"], "choose λ = 0"),
+    "combination in a sweep": (["-m", "op=elsa,lsa", "op/region=window"], "op=elsa"),
+    "augmentation of another kind of data": (["recipe=swin_imagenet"], "auto_augment"),
+    "seed": (["seed=first"], "whole number"),
+    "device": (["infra.device=gpu"], "use auto, cpu, cuda"),
+    "tracking": (["infra.tracking=tensorboard"], "wandb_offline"),
+    "stage": (["host.stages=[3]"], "count from 1 to 2"),
+    "study name": (["study.name=../up"], "letters"),
+    "dataset that is missing": (["data=cifar10", "infra.data_root=nowhere"], "infra.download=true"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused_with_a_way_out_and_nothing_left_behind(case: str, ablate: Callable, tmp_path: Path) -> None:
+    arguments, expected = REFUSED[case]
+    done = ablate("train", *arguments)
+    assert done.code in (1, 2)
+    assert expected in done.err
+    assert "Traceback" not in done.err
+    if case != "dataset that is missing":  # found out when the run starts: the run is recorded as failed
+        assert done.code == 2
+        assert not folders(tmp_path)
+
+
+def test_other_verbs_say_what_is_missing(ablate: Callable, tmp_path: Path) -> None:
+    for verb in ("status", "collect", "report"):
+        done = ablate(verb, "nothing")
+        assert done.code == 2
+        assert "ablate train" in done.err
+
+
+def test_doctor_and_ops_tell_what_there_is(ablate: Callable) -> None:
+    told = ablate("doctor").out
+    for word in ("PyTorch", "CUDA", "Triton", "Numba", "SLURM", "W&B", "fashion_mini", "cifar10"):
+        assert word in told
+    table = ablate("ops").out
+    assert all(name in table for name in ("lsa", "dwconv", "involution", "elsa_equation"))
+
+
+@pytest.mark.parametrize("verb", ["train", "status", "collect", "report", "ops", "doctor"])
+def test_help_shows_an_example(verb: str, ablate: Callable) -> None:
+    done = ablate(verb, "--help")
+    assert done.code == 0
+    assert f"ablate {verb} " in done.out
+    assert "xample" in done.out
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """A training process that has finished at least one epoch."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [*COMMAND, "train", *arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+        )
+        started.append(process)
+        deadline = time.monotonic() + 90
+        while not any(folder.checkpoint_path.exists() for folder in folders(tmp_path)):
+            assert process.poll() is None, process.stderr and process.stderr.read()
+            assert time.monotonic() < deadline, "no checkpoint after 90 s"
+            time.sleep(0.1)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("launcher", ["inline", "local"])
+def test_ctrl_c_is_recorded_and_the_next_start_goes_on(
+    launcher: str, running: Callable, ablate: Callable, tmp_path: Path
+) -> None:
+    sweep = ("-m", "seed=0,1", *LONG, f"hydra/launcher={launcher}", "infra.launcher.workers=1")
+    process = running(*sweep)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "the same command goes on" in err
+    first = next(folder for folder in folders(tmp_path) if folder.checkpoint_path.exists())
+    assert first.state() == "interrupted"
+    epochs = len(first.metrics())
+    again = running(*sweep)
+    deadline = time.monotonic() + 60
+    while first.status().get("epoch", 0) <= epochs and time.monotonic() < deadline:
+        time.sleep(0.1)
+    again.send_signal(signal.SIGTERM)
+    again.wait(60)
+    assert first.status()["attempt"] == 2
+    assert [line["epoch"] for line in first.metrics()] == list(range(1, len(first.metrics()) + 1))
+    assert len(first.metrics()) > epochs
+
+
+def test_a_killed_run_is_seen_as_lost_and_taken_over(
+    running: Callable, ablate: Callable, tmp_path: Path
+) -> None:
+    process = running(*LONG, "study.name=killed")
+    (folder,) = folders(tmp_path)
+    left_alone = ablate("train", *LONG, "study.name=killed")
+    assert "1 at work elsewhere" in left_alone.err
+    process.kill()
+    process.wait()
+    assert folder.state() == "running"
+    assert "1 lost" in ablate("status", "killed").out
+    running(*LONG, "study.name=killed")
+    deadline = time.monotonic() + 60
+    while folder.status()["attempt"] < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert folder.status()["attempt"] == 2
+
+
+def test_a_worker_that_dies_without_a_word_is_a_failure_of_its_run_only(
+    ablate: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "fatal.py").write_text(
+        "import os\n"
+        "from torch import nn\n"
+        "from ablate import ops\n"
+        "@ops.register('fatal', paper='-', year=2026, channel_setting='-', spatial_processing='-')\n"
+        "class Fatal(nn.Module):\n"
+        "    def __init__(self, dim, deadly: bool = False):\n"
+        "        super().__init__()\n"
+        "        self.deadly = deadly\n"
+        "    def forward(self, x):\n"
+        "        return os._exit(7) if self.deadly and not x.is_meta else x\n"
+    )
+    code = "import sys; from ablate.cli import main; main(sys.argv[1:])"
+    arguments = [
+        "train",
+        "-m",
+        "op=fatal",
+        "op.deadly=true,false",
+        *TINY,
+        "hydra/launcher=local",
+        "infra.tracking=none",
+    ]
+    environment = {**os.environ, "ABLATE_OPERATORS": "fatal", "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments, "infra.launcher.workers=1"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "exit code 7" in done.stderr
+    assert sorted(folder.state() for folder in folders(tmp_path)) == ["failed", "finished"]
+
+
+def test_a_claim_of_another_process_is_respected(ablate: Callable, tmp_path: Path) -> None:
+    assert ablate("train", *TINY, "recipe.epochs=1").code == 0
+    (folder,) = folders(tmp_path)
+    folder.result_path.unlink()
+    write_json(folder.path / "claim.json", {"host": "elsewhere", "pid": 1, "born": "1"})
+    done = ablate("train", *TINY, "recipe.epochs=1")
+    assert "1 at work elsewhere" in done.err
+    assert folder.result() is None
+
+
+def test_light_verbs_import_neither_torch_nor_timm(ablate: Callable, tmp_path: Path) -> None:
+    ablate("train", "-m", "seed=0,1", *TINY, "recipe.epochs=1", "study.name=light")
+    for verb in ("status", "collect", "report"):
+        code = f"import sys; from ablate.cli import main; main(['{verb}', 'light']); print(*sys.modules)"
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        assert not {"torch", "timm", "hydra"} & set(done.stdout.split())
