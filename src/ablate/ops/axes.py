@@ -262,7 +262,7 @@ def _check_resolution(region: Region, resolution: tuple[int, int]) -> None:
     if isinstance(region, Window) and region.size > shortest:
         raise UserError(
             f"op.region.size={region.size}: the window is larger than the map of {height}×{width}",
-            f"use op.region.size={shortest} or less, op/region=global, or fill earlier stages only: host.stages",
+            f"use op.region.size={shortest} or less, op/region=global, or fill earlier stages (host.stages)",
         )
     if (
         isinstance(region, Neighborhood)
@@ -270,8 +270,8 @@ def _check_resolution(region: Region, resolution: tuple[int, int]) -> None:
         and region.kernel > shortest // region.dilation
     ):
         raise UserError(
-            f"op.region.border=inside needs kernel · dilation = {region.kernel * region.dilation} positions on "
-            f"each side, the map has {height}×{width}",
+            f"op.region.border=inside needs kernel · dilation = {region.kernel * region.dilation} positions "
+            f"on each side, the map has {height}×{width}",
             "use a smaller kernel or dilation, border mask or zero, or fill earlier stages only: host.stages",
         )
 

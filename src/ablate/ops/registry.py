@@ -189,7 +189,7 @@ def check(config: Mapping[str, Any], slot: axes.Slot) -> None:
     if slot.stride not in entry.strides:
         raise UserError(
             f"operator {entry.name!r} has no form with stride {slot.stride}",
-            f"possible strides: {', '.join(map(str, entry.strides))}; leave the host's strided layers as they are",
+            f"possible strides: {', '.join(map(str, entry.strides))}; leave strided layers as they are",
         )
     if entry.config is not None:
         axes.check(axes.parse(config), slot)

@@ -1,0 +1,55 @@
+# `make study` and `make test` do all the set-up they need; nothing is installed twice.
+SHELL := /bin/bash
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c '$(SUPPORTED)' 2>/dev/null && echo $$python && break; done)
+BIN := .venv/bin
+INSTALLED := .venv/installed
+STUDY ?= quick
+
+.PHONY: help study test lint format figures notebooks clean
+.DEFAULT_GOAL := help
+
+help:  ## what can be made
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+study: $(INSTALLED)  ## run the study `quick` and report it (STUDY=name for another)
+	@$(BIN)/ablate train study=$(STUDY) hydra/launcher=local
+	@$(BIN)/ablate report $(STUDY)
+
+test: $(INSTALLED)  ## run the whole test suite
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --dist=worksteal
+
+lint: $(INSTALLED)  ## check style, formatting and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(INSTALLED)  ## format and mend what can be mended
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+figures: $(INSTALLED)  ## regenerate every committed figure and table from experiments/*/results.csv
+	@for script in analysis/*.py; do $(BIN)/python $$script || exit 1; done
+
+notebooks: $(INSTALLED) .venv/notebooks  ## execute the notebooks into build/notebooks
+	@mkdir -p build/notebooks
+	@for notebook in notebooks/*.py; do \
+		$(BIN)/jupytext --to ipynb --execute --output build/notebooks/$$(basename $$notebook .py).ipynb $$notebook || exit 1; done
+	@$(BIN)/jupyter nbconvert --to html build/notebooks/*.ipynb
+
+clean:  ## remove the environment and what tools left behind; runs stay
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "error: Python 3.11, 3.12 or 3.13 is needed and none was found"; \
+		echo "  → install one, or name it: make PYTHON=/path/to/python3.12 ..."; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing into .venv: PyTorch and its CUDA libraries are about 3 GB to download"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' --constraint constraints.txt
+	@touch $@
+
+.venv/notebooks: $(INSTALLED)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[notebooks]' --constraint constraints.txt
+	@touch $@
