@@ -47,7 +47,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 		echo "  → install one, or name it: make PYTHON=/path/to/python3.12 ..."; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing into .venv: PyTorch and its CUDA libraries are about 3 GB to download"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' --constraint constraints.txt
+	@$(BIN)/python -m pip install --disable-pip-version-check --editable '.[dev]' --constraint constraints.txt
 	@touch $@
 
 .venv/notebooks: $(INSTALLED)

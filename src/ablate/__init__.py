@@ -6,6 +6,10 @@ put into), `ablate.training`, `ablate.runs` (identity, folders, submission) and
 `ablate.results` (collection, statistics, report).
 """
 
-from importlib.metadata import version
 
-__version__ = version("ablate")
+def __getattr__(name: str) -> str:
+    if name == "__version__":
+        from importlib.metadata import version  # 45 ms that no verb should wait for
+
+        return version("ablate")
+    raise AttributeError(f"module 'ablate' has no attribute {name!r}")

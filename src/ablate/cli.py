@@ -32,6 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(USER_ERROR)
     except BrokenPipeError:  # `ablate ops | head`
         sys.stderr.close()
+    except OSError as error:  # a full disk, a folder that cannot be written: the message says which
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -69,10 +72,13 @@ def _train_one(config: DictConfig) -> None:
 
 
 def status(arguments: argparse.Namespace) -> None:
-    """States of a study's runs."""
-    from ablate.runs.overview import show
+    """States of a study's runs, or the studies there are."""
+    from ablate.runs import overview
 
-    show(arguments.runs_dir, arguments.study)
+    if arguments.study is None:
+        overview.list_studies(arguments.runs_dir)
+    else:
+        overview.show(arguments.runs_dir, arguments.study)
 
 
 def collect(arguments: argparse.Namespace) -> None:
@@ -124,15 +130,17 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example:\n  ablate train study=quick hydra/launcher=local\n  ablate report quick",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     verbs.add_parser("train", help="train one run or a study (Hydra's syntax; see `ablate train --help`)")
     for verb, help_text, example in (
-        (status, "states of a study's runs", "ablate status quick"),
+        (status, "states of a study's runs; without STUDY, the studies", "ablate status quick"),
         (collect, "one CSV of a study's runs, failed ones too", "ablate collect quick -o quick.csv"),
         (report, "page, figures and tables of a study", "ablate report quick -o quick_report"),
     ):
         sub = _verb(verbs, verb, help_text, example)
-        sub.add_argument("study", metavar="STUDY", help="name of the study, e.g. quick")
+        optional: dict[str, str] = {"nargs": "?"} if verb is status else {}
+        sub.add_argument("study", metavar="STUDY", help="name of the study, e.g. quick", **optional)
         sub.add_argument(
             "--runs-dir", type=Path, default=Path("runs"), help="where the runs lie (default: runs)"
         )
@@ -145,6 +153,16 @@ def _parser() -> argparse.ArgumentParser:
     sub = _verb(verbs, doctor, "what is available here and, if not, why", "ablate doctor")
     sub.add_argument("--data-root", type=Path, help="folder of data sets (infra.data_root)")
     return parser
+
+
+class _Version(argparse.Action):
+    """Reads the version only when asked."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        import ablate
+
+        print(f"ablate {ablate.__version__}")
+        parser.exit()
 
 
 def _verb(

@@ -48,6 +48,16 @@ def test_same_seed_gives_the_same_bits_outside_the_slots(name: str) -> None:
     assert all(torch.equal(reference[key], found[key]) for key in reference)
 
 
+def test_every_filled_slot_takes_part_in_the_forward_pass() -> None:
+    model = hosts.create("swin_micro", "elsa", **MICRO)
+    called: list[ops.LocalOperator] = []
+    for module in model.modules():
+        if isinstance(module, ops.LocalOperator):
+            module.register_forward_hook(lambda operator, *_: called.append(operator))
+    model(torch.randn(1, 1, 28, 28))
+    assert len({id(operator) for operator in called}) == len(called) == 3
+
+
 @pytest.mark.parametrize(("stages", "count"), [(None, 12), ([1, 2, 3], 10), ([4], 2)])
 def test_slots_of_the_stages_asked_for_are_filled(stages: list[int] | None, count: int) -> None:
     with torch.device("meta"):

@@ -18,7 +18,7 @@ from ablate.errors import UserError
 from ablate.ops.configs import conf_dir
 from ablate.runs.execute import execute
 from ablate.runs.folder import RunFolder
-from ablate.training import checkpoint, loop, recipe
+from ablate.training import checkpoint, loop, optimization, recipe
 
 
 class Quiet:
@@ -229,7 +229,7 @@ def test_runs_of_one_seed_are_true_pairs(configure: Configure) -> None:
 
 def test_relative_positions_norms_and_biases_are_not_decayed(configure: Configure) -> None:
     model = loop.build_model(configure("op=elsa_equation", "host.stages=null"))
-    optimizer = loop._optimizer(model, recipe.read(configure()["recipe"]))
+    optimizer = optimization.optimizer(model, recipe.read(configure()["recipe"]))
     decayed = {id(p) for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
     for name, parameter in model.named_parameters():
         kept = parameter.ndim <= 1 or "position" in name

@@ -73,16 +73,12 @@ def create(
     chosen = _chosen(host, model, stages)
     for placed in chosen:
         ops.check(config, placed.slot)
-    for placed in chosen:
-        block = model.get_submodule(placed.path)
-        model.set_submodule(placed.path, host.fill(block, ops.from_config(config, placed.slot)))
-    filled = (
-        sum(isinstance(module, host.fill) for module in model.modules())
-        if isinstance(host.fill, type)
-        else -1
-    )
-    if filled not in (-1, len(chosen)):
-        raise AssertionError(f"{name}: {len(chosen)} slots were to be filled, {filled} were")
+    operators = [ops.from_config(config, placed.slot) for placed in chosen]
+    for placed, operator in zip(chosen, operators, strict=True):
+        model.set_submodule(placed.path, host.fill(model.get_submodule(placed.path), operator))
+    present = {id(module) for module in model.modules()}
+    filled = sum(id(operator) in present for operator in operators)
+    assert filled == len(chosen), f"{name}: {len(chosen)} slots were to be filled, {filled} were"
     return model
 
 

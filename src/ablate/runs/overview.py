@@ -50,6 +50,20 @@ def show(runs_dir: Path, study: str) -> None:
         console.print(f"to go on: {escape(planned.command)}{retry}", soft_wrap=True)
 
 
+def list_studies(runs_dir: Path) -> None:
+    """Print the studies under a folder of runs, with their counts of states."""
+    console = Console(highlight=False)
+    names = manifest.names(runs_dir)
+    if not names:
+        console.print(
+            f"no study under {runs_dir} yet; start one: ablate train study=quick hydra/launcher=local"
+        )
+    for name in names:
+        planned = manifest.load(runs_dir, name)
+        counts = Counter(state_of(RunFolder(runs_dir / run.signature)) for run in planned.runs)
+        console.print(f"{name}: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
+
+
 def state_of(folder: RunFolder) -> str:
     """The recorded state; `lost` where a run says `running` and no living process holds its claim."""
     state = folder.state()

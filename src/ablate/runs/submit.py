@@ -98,6 +98,7 @@ def _check_all(requests: Sequence[Request]) -> None:
     """Build nothing, but ask every part whether it could; configurations that differ in seed only once."""
     from ablate import data, hosts
     from ablate.runs import tracking
+    from ablate.training import optimization
     from ablate.training.loop import host_arguments, resolve_device
     from ablate.training.recipe import read
 
@@ -112,7 +113,9 @@ def _check_all(requests: Sequence[Request]) -> None:
         try:
             tracking.check(config["infra"])
             resolve_device(config["infra"]["device"])
-            data.check(config["data"], read(config["recipe"]).augment)
+            recipe = read(config["recipe"])
+            optimization.check(recipe)
+            data.check(config["data"], recipe.augment)
             name, arguments = host_arguments(config)
             hosts.check(name, config["op"], **arguments)
         except UserError as error:
@@ -155,12 +158,11 @@ def _manifest(requests: Sequence[Request], runs_dir: Path, command: str) -> Mani
 
 
 def _factors(requests: Sequence[Request]) -> list[str]:
-    """What the study varies: its declared factors, else the overrides that differ between runs."""
-    declared = requests[0].config["study"]["factors"]
-    if declared:
-        return [str(factor) for factor in declared]
-    keys = list(dict.fromkeys(key for request in requests for key in request.overrides if key != "seed"))
-    return [key for key in keys if len({request.overrides.get(key) for request in requests}) > 1]
+    """What the study varies: its declared factors, and any other override that differs between runs."""
+    declared = [str(factor) for factor in requests[0].config["study"]["factors"] or ()]
+    keys = dict.fromkeys(key for request in requests for key in request.overrides if key != "seed")
+    varying = [key for key in keys if len({request.overrides.get(key) for request in requests}) > 1]
+    return list(dict.fromkeys([*declared, *varying]))
 
 
 def _planned(request: Request, factors: list[str]) -> PlannedRun:

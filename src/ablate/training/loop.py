@@ -11,11 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timm.data import Mixup
-from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
-from timm.optim import create_optimizer_v2
-from timm.scheduler import create_scheduler_v2
-from timm.scheduler.scheduler import Scheduler
 from timm.utils import ModelEmaV3, dispatch_clip_grad
 from torch import Tensor, nn
 
@@ -25,7 +20,7 @@ from ablate.errors import UserError
 from ablate.files import append_json_line, read_json_lines, write_text
 from ablate.runs.folder import RunFolder
 from ablate.training import checkpoint as checkpoints
-from ablate.training import memory
+from ablate.training import memory, optimization
 from ablate.training.checkpoint import Checkpoint
 from ablate.training.evaluation import evaluate
 from ablate.training.progress import Reporter
@@ -94,13 +89,13 @@ class Training:
         )
         self.model = build_model(config).to(self.device)
         self.updates = len(self.splits.train) // self.recipe.accumulate  # optimiser steps per epoch
-        self.optimizer = _optimizer(self.model, self.recipe)
-        self.schedule = _schedule(self.optimizer, self.recipe, self.updates)
+        self.optimizer = optimization.optimizer(self.model, self.recipe)
+        self.schedule = optimization.schedule(self.optimizer, self.recipe, self.updates)
         self.epochs = self.recipe.epochs
         self.ema = ModelEmaV3(self.model, decay=self.recipe.ema_decay) if self.recipe.ema_decay else None
         half = self.recipe.precision == "float16"
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=half)
-        self.mix, self.train_loss = _losses(self.recipe, self.splits.num_classes)
+        self.mix, self.train_loss = optimization.losses(self.recipe, self.splits.num_classes)
         self.epoch = self.step = self.best_epoch = 0
         self.train_seconds = 0.0
         self.best: dict[str, Any] = {}
@@ -136,7 +131,7 @@ class Training:
                 images += len(inputs)
             self.step += 1
             if not math.isfinite(step_loss):
-                raise NonFiniteLossError(self._non_finite(step_loss))
+                raise NonFiniteLossError(self._non_finite("loss", step_loss))
             self._update()
             loss_sum += step_loss
             self.reporter.stepped(step_loss)
@@ -241,7 +236,7 @@ class Training:
             "train_seconds": round(self.train_seconds, 3),
         }
 
-    def _non_finite(self, loss: float) -> str:
+    def _non_finite(self, what: str, loss: float) -> str:
         last = self.history[-1] if self.history else None
         good = (
             f"last good epoch {last['epoch']}: validation top-1 {last['validation_top1']:.2f} %"
@@ -278,50 +273,6 @@ def resolve_device(name: str) -> torch.device:
             f"infra.device={name}: no CUDA device here", "use infra.device=auto; `ablate doctor` says why"
         )
     return device
-
-
-def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    names: set[str] = set()
-    for path, module in model.named_modules():
-        if callable(undecayed := getattr(module, "no_weight_decay", None)):
-            names |= {f"{path}.{name}".lstrip(".") for name in undecayed()}
-    decayed = [
-        parameter for name, parameter in model.named_parameters() if parameter.ndim > 1 and name not in names
-    ]
-    kept = [parameter for name, parameter in model.named_parameters() if parameter.ndim <= 1 or name in names]
-    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": kept, "weight_decay": 0.0}]
-    return create_optimizer_v2(
-        groups, opt=recipe.optimizer, lr=recipe.learning_rate, weight_decay=0.0, **recipe.optimizer_options
-    )
-
-
-def _schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, updates: int) -> Scheduler:
-    schedule, _ = create_scheduler_v2(
-        optimizer,
-        sched=recipe.schedule,
-        num_epochs=recipe.epochs,
-        warmup_epochs=recipe.warmup_epochs,
-        warmup_lr=recipe.warmup_learning_rate,
-        min_lr=recipe.min_learning_rate,
-        step_on_epochs=False,
-        updates_per_epoch=updates,
-    )
-    return schedule
-
-
-def _losses(recipe: Recipe, classes: int) -> tuple[Mixup | None, nn.Module]:
-    """Mixup if the recipe has any, and the training loss."""
-    if recipe.mixup or recipe.cutmix:
-        mix = Mixup(
-            mixup_alpha=recipe.mixup,
-            cutmix_alpha=recipe.cutmix,
-            label_smoothing=recipe.label_smoothing,
-            num_classes=classes,
-        )
-        return mix, SoftTargetCrossEntropy()
-    if recipe.label_smoothing:
-        return None, LabelSmoothingCrossEntropy(recipe.label_smoothing)
-    return None, nn.CrossEntropyLoss()
 
 
 def _line(metrics: dict[str, Any]) -> str:

@@ -1,0 +1,80 @@
+"""Optimiser, schedule and loss of a recipe, all timm's."""
+
+from __future__ import annotations
+
+import torch
+from timm.data import Mixup
+from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
+from timm.optim import create_optimizer_v2
+from timm.scheduler import create_scheduler_v2
+from timm.scheduler.scheduler import Scheduler
+from torch import nn
+
+from ablate.errors import UserError
+from ablate.training.recipe import Recipe
+
+
+def check(recipe: Recipe) -> None:
+    """Refuse an optimiser, its options or a schedule that timm does not have.
+
+    Raises:
+        UserError: with timm's own words.
+    """
+    probe = nn.Linear(1, 1)
+    given = f"recipe.optimizer={recipe.optimizer} with {dict(recipe.optimizer_options)}"
+    way_out = "`timm.optim.list_optimizers()` names them; recipe.optimizer_options={} drops the options"
+    try:
+        found = optimizer(probe, recipe)
+    except (AssertionError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise UserError(f"{given} is refused: {error}", way_out) from error
+    if schedule(found, recipe, 1) is None:
+        names = "cosine, tanh, step, multistep, poly, plateau"
+        raise UserError(f"recipe.schedule={recipe.schedule} is none of timm's", f"use one of {names}")
+
+
+def optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """timm's optimiser, without weight decay of biases, norms and what modules name in `no_weight_decay`."""
+    names: set[str] = set()
+    for path, module in model.named_modules():
+        if callable(undecayed := getattr(module, "no_weight_decay", None)):
+            names |= {f"{path}.{name}".lstrip(".") for name in undecayed()}
+    decayed, kept = [], []
+    for name, parameter in model.named_parameters():
+        (kept if parameter.ndim <= 1 or name in names else decayed).append(parameter)
+    return create_optimizer_v2(
+        [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": kept, "weight_decay": 0.0}],
+        opt=recipe.optimizer,
+        lr=recipe.learning_rate,
+        weight_decay=0.0,
+        **recipe.optimizer_options,
+    )
+
+
+def schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, updates: int) -> Scheduler:
+    """timm's schedule over the whole training, moving at every one of `updates` steps an epoch."""
+    found, _ = create_scheduler_v2(
+        optimizer,
+        sched=recipe.schedule,
+        num_epochs=recipe.epochs,
+        warmup_epochs=recipe.warmup_epochs,
+        warmup_lr=recipe.warmup_learning_rate,
+        min_lr=recipe.min_learning_rate,
+        step_on_epochs=False,
+        updates_per_epoch=updates,
+    )
+    return found
+
+
+def losses(recipe: Recipe, classes: int) -> tuple[Mixup | None, nn.Module]:
+    """Mixup if the recipe has any, and the training loss."""
+    if recipe.mixup or recipe.cutmix:
+        mix = Mixup(
+            mixup_alpha=recipe.mixup,
+            cutmix_alpha=recipe.cutmix,
+            label_smoothing=recipe.label_smoothing,
+            num_classes=classes,
+        )
+        return mix, SoftTargetCrossEntropy()
+    if recipe.label_smoothing:
+        return None, LabelSmoothingCrossEntropy(recipe.label_smoothing)
+    return None, nn.CrossEntropyLoss()

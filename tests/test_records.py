@@ -1,0 +1,65 @@
+"""What is committed is what its sources give: figures, tables, the README's zoo and its example."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib
+import pytest
+
+from ablate.ops import table
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_committed_figures_and_tables_are_not_stale(tmp_path: Path) -> None:
+    spec = importlib.util.spec_from_file_location("analysis_quick", ROOT / "analysis" / "quick.py")
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    script.main(tmp_path)
+    tested = re.search(r"^matplotlib==(.*)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)[1]
+    for path in tmp_path.rglob("*"):
+        if path.suffix == ".md" or (path.suffix == ".svg" and matplotlib.__version__ == tested):
+            committed = ROOT / "experiments" / "quick" / path.relative_to(tmp_path)
+            assert path.read_bytes() == committed.read_bytes(), f"{committed} is stale: make figures"
+
+
+def test_the_readme_has_the_zoo_as_it_is() -> None:
+    assert table.markdown() in README, "the zoo table is stale: paste the output of `ablate ops --markdown`"
+
+
+def test_the_readme_has_the_record_of_the_study() -> None:
+    rows = (ROOT / "experiments" / "quick" / "table.md").read_text(encoding="utf-8").splitlines()
+    assert all(row in README for row in rows if row.startswith("|"))
+
+
+def test_the_readmes_operator_in_one_file_trains(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```python\n(.*?@ops\.register.*?)```", README, re.DOTALL)
+    (tmp_path / "pooling.py").write_text(block, encoding="utf-8")
+    environment = {**os.environ, "ABLATE_OPERATORS": "pooling", "PYTHONPATH": str(tmp_path)}
+    overrides = ["op=pooling", "op.kernel=5", "recipe=debug", "data=synthetic", "infra.tracking=none"]
+    done = subprocess.run(
+        [sys.executable, "-m", "ablate", "train", *overrides],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "test top-1" in done.stderr
+
+
+@pytest.mark.parametrize("notebook", sorted((ROOT / "notebooks").glob("*.py")), ids=lambda path: path.stem)
+def test_notebooks_run(notebook: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    runpy.run_path(str(notebook))
