@@ -139,8 +139,8 @@ def _parser() -> argparse.ArgumentParser:
         (report, "page, figures and tables of a study", "ablate report quick -o quick_report"),
     ):
         sub = _verb(verbs, verb, help_text, example)
-        optional: dict[str, str] = {"nargs": "?"} if verb is status else {}
-        sub.add_argument("study", metavar="STUDY", help="name of the study, e.g. quick", **optional)
+        nargs = "?" if verb is status else None
+        sub.add_argument("study", metavar="STUDY", nargs=nargs, help="name of the study, e.g. quick")
         sub.add_argument(
             "--runs-dir", type=Path, default=Path("runs"), help="where the runs lie (default: runs)"
         )

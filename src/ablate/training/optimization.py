@@ -38,7 +38,8 @@ def optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     for path, module in model.named_modules():
         if callable(undecayed := getattr(module, "no_weight_decay", None)):
             names |= {f"{path}.{name}".lstrip(".") for name in undecayed()}
-    decayed, kept = [], []
+    decayed: list[nn.Parameter] = []
+    kept: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         (kept if parameter.ndim <= 1 or name in names else decayed).append(parameter)
     return create_optimizer_v2(
