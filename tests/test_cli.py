@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 from ablate.files import read_json, write_json
+from ablate.runs.claim import living_holder
 from ablate.runs.folder import RunFolder
 
 TINY = ("recipe=debug", "data=synthetic")
@@ -196,6 +197,7 @@ def test_ctrl_c_is_recorded_and_the_next_start_goes_on(
         time.sleep(0.1)
     again.send_signal(signal.SIGTERM)
     again.wait(60)
+    assert first.state() == "interrupted"
     assert first.status()["attempt"] == 2
     assert [line["epoch"] for line in first.metrics()] == list(range(1, len(first.metrics()) + 1))
     assert len(first.metrics()) > epochs
@@ -217,6 +219,17 @@ def test_a_killed_run_is_seen_as_lost_and_taken_over(
     while folder.status()["attempt"] < 2 and time.monotonic() < deadline:
         time.sleep(0.1)
     assert folder.status()["attempt"] == 2
+
+
+def test_workers_do_not_outlive_a_launcher_that_is_killed(running: Callable, tmp_path: Path) -> None:
+    process = running("-m", "seed=0,1", *LONG, "hydra/launcher=local", "infra.launcher.workers=1")
+    first = next(folder for folder in folders(tmp_path) if folder.checkpoint_path.exists())
+    process.kill()
+    deadline = time.monotonic() + 30
+    while first.state() == "running" and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert first.state() == "interrupted"
+    assert living_holder(first.path) is None
 
 
 def test_a_worker_that_dies_without_a_word_is_a_failure_of_its_run_only(

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
-import threading
 import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,12 +15,12 @@ from ablate.errors import UserError
 from ablate.files import write_json, write_text
 from ablate.runs.claim import ClaimedError, claim
 from ablate.runs.folder import FAILED, FINISHED, INTERRUPTED, RUNNING, RunFolder
+from ablate.runs.interruption import termination_as_interrupt
 
 if TYPE_CHECKING:
     from ablate.training.progress import Reporter
 
 SKIPPED, CLAIMED = "skipped", "claimed"
-INTERRUPTION = 130  # exit code of a process that was interrupted, as shells have it
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,7 @@ def execute(path: Path, config: Mapping[str, Any], reporter: Reporter | None = N
     if folder.finished():
         return Outcome(SKIPPED)
     try:
-        with claim(path) as claimed, _termination_as_interrupt():
+        with claim(path) as claimed, termination_as_interrupt():
             if folder.finished():  # by the process that held the claim until now
                 return Outcome(SKIPPED)
             return _run(folder, config, reporter, claimed.heartbeat)
@@ -129,23 +126,6 @@ class _Status:
         """Change fields and write."""
         self.record = {**self.record, **changes, "updated": _now()}
         write_json(self.folder.status_path, self.record)
-
-
-@contextmanager
-def _termination_as_interrupt() -> Iterator[None]:
-    """SIGTERM as Ctrl-C within the block, where signals can be set (the main thread)."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 def _device_name(device: Any) -> str:

@@ -93,14 +93,15 @@ def run_study(requests: Sequence[Request], run: Any) -> Submission:
     """
     from rich.console import Console
 
-    from ablate.runs.execute import INTERRUPTION
+    from ablate.runs.interruption import INTERRUPTION, termination_as_interrupt
     from ablate.runs.submit import submit
 
     console = Console(stderr=True, highlight=False)
     submission = submit(requests, command=" ".join(["ablate train", *sys.argv[1:]]))
     _announce(submission, console)
     try:
-        outcomes = run(submission, console)
+        with termination_as_interrupt():
+            outcomes = run(submission, console)
     except KeyboardInterrupt:
         console.print("interrupted; the same command goes on where it stopped")
         sys.exit(INTERRUPTION)

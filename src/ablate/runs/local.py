@@ -13,8 +13,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from ablate.runs.execute import INTERRUPTION, Outcome, record_death
+from ablate.runs.execute import Outcome, record_death
 from ablate.runs.folder import FAILED, INTERRUPTED
+from ablate.runs.interruption import INTERRUPTION
 from ablate.runs.submit import Submission
 
 GRACE_SECONDS = 20.0  # for workers to record an interruption

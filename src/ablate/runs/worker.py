@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import threading
+import time
 from dataclasses import asdict
 from pathlib import Path
 
-from ablate.runs.execute import INTERRUPTION, execute
+from ablate.runs.execute import execute
 from ablate.runs.folder import RunFolder
+from ablate.runs.interruption import INTERRUPTION
 
 
 def main() -> None:
-    """Serve until standard input ends."""
+    """Serve until standard input ends, or the launcher dies: then the run at work is interrupted."""
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     for line in sys.stdin:
         folder = RunFolder(Path(line.strip()))
@@ -32,6 +37,13 @@ def main() -> None:
         except KeyboardInterrupt:
             sys.exit(INTERRUPTION)
         answers.write(json.dumps(asdict(outcome)) + "\n")
+
+
+def _end_with(launcher: int) -> None:
+    """SIGTERM to this process once its parent is gone: an orphan would train on unseen."""
+    while os.getppid() == launcher:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":
