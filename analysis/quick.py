@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from ablate.files import write_text
 from ablate.results import figures, tables
 from ablate.results.comparisons import Findings, analyse
-from ablate.runs.manifest import Manifest, PlannedRun
+from ablate.store.files import write_text
+from ablate.store.manifest import Manifest, PlannedRun
 
 RECORD = Path(__file__).parent.parent / "experiments" / "quick"
 

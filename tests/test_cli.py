@@ -14,9 +14,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from ablate.files import read_json, write_json
 from ablate.runs.claim import living_holder
-from ablate.runs.folder import RunFolder
+from ablate.store.files import read_json, write_json
+from ablate.store.folder import RunFolder
 
 TINY = ("recipe=debug", "data=synthetic")
 LONG = ("recipe=debug", "data=synthetic", "recipe.epochs=100000", "infra.tracking=none")

@@ -84,7 +84,7 @@ def status(arguments: argparse.Namespace) -> None:
 def collect(arguments: argparse.Namespace) -> None:
     """One CSV of a study's runs."""
     from ablate.results.collect import collect, write_csv
-    from ablate.runs.manifest import study_dir
+    from ablate.store.manifest import study_dir
 
     frame = collect(arguments.runs_dir, arguments.study)
     path = arguments.output or study_dir(arguments.runs_dir, arguments.study) / "results.csv"

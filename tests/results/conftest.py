@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import yaml
 
-from ablate.files import write_json, write_text
-from ablate.runs.folder import FAILED, FINISHED, RunFolder
-from ablate.runs.manifest import Manifest, PlannedRun
+from ablate.store.files import write_json, write_text
+from ablate.store.folder import FAILED, FINISHED, RunFolder
+from ablate.store.manifest import Manifest, PlannedRun
 
 MACS = {"lsa": 12_310_000, "lsa_neighborhood": 12_310_000, "dwconv": 9_120_000, "dynamic_filter": 9_640_000}
 EPOCHS = 20

@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 
 from ablate.errors import UserError
-from ablate.files import append_json_line, write_text
 from ablate.results.collect import collect, collect_metrics, write_csv
-from ablate.runs.folder import RunFolder
-from ablate.runs.manifest import PlannedRun
+from ablate.store.files import append_json_line, write_text
+from ablate.store.folder import RunFolder
+from ablate.store.manifest import PlannedRun
 
 
 def test_every_planned_run_is_a_row_in_the_manifests_order(half_finished, tmp_path):

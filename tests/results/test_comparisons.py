@@ -5,12 +5,12 @@ import math
 import pytest
 
 from ablate.errors import UserError
-from ablate.files import write_text
 from ablate.results.collect import collect
 from ablate.results.comparisons import analyse
 from ablate.results.conditions import baseline, labels, short_names
-from ablate.runs.folder import RunFolder
-from ablate.runs.manifest import Manifest, PlannedRun
+from ablate.store.files import write_text
+from ablate.store.folder import RunFolder
+from ablate.store.manifest import Manifest, PlannedRun
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from ablate.files import write_json
 from ablate.runs import claim as claims
 from ablate.runs.claim import ClaimedError, claim, living_holder
+from ablate.store.files import write_json
 
 HOLD = """
 import sys, time

@@ -17,7 +17,7 @@ from ablate import ops
 from ablate.errors import UserError
 from ablate.ops.configs import conf_dir
 from ablate.runs.execute import execute
-from ablate.runs.folder import RunFolder
+from ablate.store.folder import RunFolder
 from ablate.training import checkpoint, loop, optimization, recipe
 
 

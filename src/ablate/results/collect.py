@@ -8,10 +8,10 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from ablate.files import read_json, write_text
 from ablate.results.conditions import UNSET, labels
-from ablate.runs.folder import FAILED, PENDING, RunFolder
-from ablate.runs.manifest import Manifest, PlannedRun, load
+from ablate.store.files import read_json, write_text
+from ablate.store.folder import FAILED, PENDING, RunFolder
+from ablate.store.manifest import Manifest, PlannedRun, load
 
 MISSING = "missing"  # planned, but without a folder on disk
 

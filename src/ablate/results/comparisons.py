@@ -11,8 +11,8 @@ import pandas as pd
 from ablate.errors import UserError, unknown
 from ablate.results import conditions, statistics
 from ablate.results.statistics import Interval
-from ablate.runs.folder import FINISHED
-from ablate.runs.manifest import Manifest
+from ablate.store.folder import FINISHED
+from ablate.store.manifest import Manifest
 
 
 @dataclass(frozen=True)

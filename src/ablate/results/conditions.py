@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from ablate.errors import UserError
-from ablate.runs.manifest import Manifest, PlannedRun
+from ablate.store.manifest import Manifest, PlannedRun
 
 UNSET = "default"  # the level of a factor that a run does not override
 

@@ -19,11 +19,11 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox, ScaledTranslation, Transform
 
-from ablate.files import write_atomically
 from ablate.results import formats, placement
 from ablate.results.comparisons import Findings
 from ablate.results.style import FAINT, INK, PAPER, RC, Look, looks
-from ablate.runs.folder import FINISHED
+from ablate.store.files import write_atomically
+from ablate.store.folder import FINISHED
 
 WIDTH = 6.4  # inches: the text width of most journals
 PNG_DPI = 200

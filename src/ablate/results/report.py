@@ -12,13 +12,13 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from ablate.files import read_json, write_text
 from ablate.results import figures, formats, tables
 from ablate.results.collect import FIXED, collect, collect_metrics, write_csv
 from ablate.results.comparisons import Findings, analyse
 from ablate.results.style import INK, PAPER
-from ablate.runs.folder import FINISHED, RunFolder
-from ablate.runs.manifest import load, study_dir
+from ablate.store.files import read_json, write_text
+from ablate.store.folder import FINISHED, RunFolder
+from ablate.store.manifest import load, study_dir
 
 TEMPLATE = "report.html.jinja"
 

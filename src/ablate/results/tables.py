@@ -10,7 +10,7 @@ import pandas as pd
 from ablate.results import formats
 from ablate.results.comparisons import Comparison, Findings, Summary
 from ablate.results.statistics import smallest_p
-from ablate.runs.folder import FINISHED
+from ablate.store.folder import FINISHED
 
 FEW_PAIRS = 5
 

@@ -1,7 +1,7 @@
 """From a configuration to a run folder: identity, claim, submission, status.
 
-`folder` and `manifest` read what lies on disk and import no torch: `ablate.results` and the
-light verbs use them. `identity` computes a run's signature, `submit` plans and freezes runs,
-`execute` claims a folder and trains in it, `launchers` decides where that happens.
-Used by `ablate.cli` and by the Hydra launchers; start reading in `folder`.
+`identity` computes a run's signature, `submit` checks and freezes runs, `execute` claims a folder
+and trains in it, `launchers` decides where that happens (`local` and `worker` for processes on
+this machine), `overview` says where runs stand. Light to import; `training` only inside
+functions. Used by `ablate.cli` and by Hydra's launchers; start reading in `submit`.
 """

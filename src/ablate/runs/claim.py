@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ablate.files import read_json, write_json
+from ablate.store.files import read_json, write_json
 
 HEARTBEAT_SECONDS = 20.0
 STALE_SECONDS = 300.0  # a claim of another machine without a heartbeat for so long is given up

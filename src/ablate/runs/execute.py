@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablate.errors import UserError
-from ablate.files import write_json, write_text
 from ablate.runs.claim import ClaimedError, claim
-from ablate.runs.folder import FAILED, FINISHED, INTERRUPTED, RUNNING, RunFolder
 from ablate.runs.interruption import termination_as_interrupt
+from ablate.store.files import write_json, write_text
+from ablate.store.folder import FAILED, FINISHED, INTERRUPTED, RUNNING, RunFolder
 
 if TYPE_CHECKING:
     from ablate.training.progress import Reporter

@@ -14,9 +14,9 @@ from contextlib import suppress
 from typing import Any
 
 from ablate.runs.execute import Outcome, record_death
-from ablate.runs.folder import FAILED, INTERRUPTED
 from ablate.runs.interruption import INTERRUPTION
 from ablate.runs.submit import Submission
+from ablate.store.folder import FAILED, INTERRUPTED
 
 GRACE_SECONDS = 20.0  # for workers to record an interruption
 

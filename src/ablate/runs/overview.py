@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ablate.runs import manifest
 from ablate.runs.claim import living_holder
-from ablate.runs.folder import RUNNING, RunFolder
+from ablate.store import manifest
+from ablate.store.folder import RUNNING, RunFolder
 
 STYLES = {"finished": "green", "running": "cyan", "failed": "red", "interrupted": "yellow", "lost": "red"}
 LOST = "lost"  # says `running`, but its process is gone

@@ -13,11 +13,12 @@ from typing import Any
 import yaml
 
 from ablate.errors import UserError
-from ablate.files import write_json, write_text
-from ablate.runs import identity, manifest
+from ablate.runs import identity
 from ablate.runs.claim import living_holder
-from ablate.runs.folder import FAILED, PENDING, RunFolder
-from ablate.runs.manifest import Manifest, PlannedRun
+from ablate.store import manifest
+from ablate.store.files import write_json, write_text
+from ablate.store.folder import FAILED, PENDING, RunFolder
+from ablate.store.manifest import Manifest, PlannedRun
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from ablate.errors import unknown
 from ablate.runs import identity
-from ablate.runs.folder import RunFolder
+from ablate.store.folder import RunFolder
 
 Mode = Literal["offline", "online", "disabled"]
 MODES: dict[str, Mode] = {"wandb_offline": "offline", "wandb": "online", "none": "disabled"}

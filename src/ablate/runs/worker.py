@@ -16,8 +16,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ablate.runs.execute import execute
-from ablate.runs.folder import RunFolder
 from ablate.runs.interruption import INTERRUPTION
+from ablate.store.folder import RunFolder
 
 
 def main() -> None:

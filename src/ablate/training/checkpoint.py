@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ablate.files import write_atomically
+from ablate.store.files import write_atomically
 
 
 @dataclass

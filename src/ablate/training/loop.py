@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from ablate import costs, data, hosts
 from ablate.data import Splits
 from ablate.errors import UserError
-from ablate.files import append_json_line, read_json_lines, write_text
-from ablate.runs.folder import RunFolder
+from ablate.store.files import append_json_line, read_json_lines, write_text
+from ablate.store.folder import RunFolder
 from ablate.training import checkpoint as checkpoints
 from ablate.training import memory, optimization
 from ablate.training.checkpoint import Checkpoint

@@ -15,7 +15,7 @@ from ablate.data.fashion_mini import ARCHIVE
 from ablate.data.fashion_mnist import DEBIAN_FOLDER, read_original
 from ablate.data.holdout import stratified_holdout
 from ablate.data.in_memory import Labelled, LabelledSplits
-from ablate.files import write_atomically
+from ablate.store.files import write_atomically
 
 SEED = 2017  # the year of Fashion-MNIST
 TRAIN_PER_CLASS, VALIDATION_PER_CLASS, TEST_PER_CLASS = 1000, 200, 200

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ablate import files
+from ablate.store import files
 
 
 def test_a_full_disk_leaves_the_previous_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

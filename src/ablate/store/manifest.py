@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate.errors import UserError, nearest
-from ablate.files import read_json, write_json
+from ablate.store.files import read_json, write_json
 
 MANIFEST = "manifest.json"
 

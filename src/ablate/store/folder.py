@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from ablate.files import read_json, read_json_lines
+from ablate.store.files import read_json, read_json_lines
 
 PENDING, RUNNING, FINISHED, FAILED, INTERRUPTED = "pending", "running", "finished", "failed", "interrupted"
 STATES = (PENDING, RUNNING, FINISHED, FAILED, INTERRUPTED)
