@@ -281,6 +281,23 @@ def test_a_claim_of_another_process_is_respected(ablate: Callable, tmp_path: Pat
     assert folder.result() is None
 
 
+def test_a_run_does_not_wait_for_wandb_nor_fail_without_it(
+    ablate: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real client against a closed port of this machine."""
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    start = time.monotonic()
+    done = ablate("train", *TINY, "recipe.epochs=1", "infra.tracking=wandb")
+    assert done.code == 0, done.err
+    assert "W&B cannot be reached" in done.err
+    assert time.monotonic() - start < 60
+    (folder,) = folders(tmp_path)
+    assert folder.finished()
+    assert list((folder.path / "wandb").glob("offline-run-*"))
+    assert not any(b"0" * 40 in file.read_bytes() for file in folder.path.rglob("*") if file.is_file())
+
+
 def test_light_verbs_import_neither_torch_nor_timm(ablate: Callable, tmp_path: Path) -> None:
     ablate("train", "-m", "seed=0,1", *TINY, "recipe.epochs=1", "study.name=light")
     for verb in ("status", "collect", "report"):

@@ -82,6 +82,28 @@ def test_refused_before_anything_is_built(case: str, monkeypatch: pytest.MonkeyP
         ops.create(name, 24, heads=3, resolution=(14, 14), **overrides)
 
 
+@pytest.mark.parametrize("name", [name for name in ops.names() if ops.spec(name).config is not None])
+def test_every_level_works_on_every_preset_or_is_refused_with_a_reason(name: str) -> None:
+    x = torch.randn(1, 9, 8, 16)
+    levels = [(axis, level) for axis in axes.AXES for level in configs.levels(axis)]
+    forms = [("channel", {"heads": heads}) for heads in ("1", "1x", "2x", "4", "C")]
+    refused = set()
+    for axis, level in [*levels, *forms]:
+        try:
+            operator = ops.create(name, 16, heads=2, resolution=(9, 8), index=1, **{axis: level})
+        except UserError as reason:
+            assert reason.way_out
+            refused.add((axis, level))
+            continue
+        y = operator(x)
+        assert y.shape == x.shape
+        y.sum().backward()
+        assert all(parameter.grad is not None for parameter in operator.parameters())
+    in_windows = {("region", "window"), ("region", "global")}
+    expected = {"elsa": in_windows, "lsa": {("weights", "hadamard_conv")}}
+    assert refused == expected.get(name, set())
+
+
 def test_global_region_needs_the_map_and_holds_to_it() -> None:
     with pytest.raises(UserError, match="needs to know the map"):
         ops.create("lsa", 8, heads=2, region="global")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -145,7 +145,7 @@ def _manifest(requests: Sequence[Request], runs_dir: Path, command: str) -> Mani
             **{run.signature: run for run in earlier.runs},
             **runs,
         }  # more seeds or levels of the same study
-    return Manifest(
+    planned = Manifest(
         name=name,
         question=study["question"] or "",
         baseline={str(key): str(value) for key, value in (study["baseline"] or {}).items()},
@@ -156,6 +156,9 @@ def _manifest(requests: Sequence[Request], runs_dir: Path, command: str) -> Mani
         fixed=fixed,
         runs=list(runs.values()),
     )
+    if earlier is not None and replace(earlier, updated=planned.updated) == planned:
+        return earlier  # asked for again: nothing was added
+    return planned
 
 
 def _factors(requests: Sequence[Request]) -> list[str]:
