@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ablate.ops import kernels
-from ablate.ops.kernels import geometry, reference, registration
+from ablate.ops import axes, kernels
+from ablate.ops.kernels import reference, registration
 
-BORDERS = geometry.BORDERS
+BORDERS = axes.BORDERS
 
 
 def neighbor(position: int, tap: int, length: int, kernel: int, dilation: int, border: str) -> int | None:

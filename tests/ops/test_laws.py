@@ -11,6 +11,7 @@ from torch import nn
 
 from ablate import ops
 from ablate.ops.axes import TERMS
+from ablate.ops.norms import NORMS
 
 SLIDING = ["lsa_neighborhood", "dwconv", "dynamic_filter", "involution", "elsa", "elsa_equation"]
 sizes = st.tuples(st.integers(3, 9), st.integers(3, 9))
@@ -115,7 +116,7 @@ def test_masked_attention_ignores_what_lies_outside_and_zero_border_does_not() -
         filters = operator.norm(
             operator.weights(x, operator.region), operator.region.valid(x.shape, x.device)
         )
-        total[border] = operator.region.aggregate(ones, filters, None, None)
+        total[border] = operator.region.aggregate(ones, filters, None, None, x.shape)
     torch.testing.assert_close(total["mask"], torch.ones_like(x))
     torch.testing.assert_close(total["inside"], torch.ones_like(x))
     torch.testing.assert_close(total["zero"][:, 2:4, 2:4], torch.ones_like(x)[:, 2:4, 2:4])
@@ -139,13 +140,41 @@ def test_windows_do_not_see_each_other_and_shifted_ones_see_their_own() -> None:
     difference = (plain(x) - plain(changed)).abs().sum((0, 3)) > 1e-9
     assert difference[:4, :4].all()
     assert not difference[4:].any()
-    torch.manual_seed(0)
-    shifted = ops.create("lsa", 12, heads=3, index=1, region={"size": 4}).double()
     changed = x.clone()
     changed[:, 0, 0] += 1  # alone with the first two rows and columns: the roll's seam separates it
-    difference = (shifted(x) - shifted(changed)).abs().sum((0, 3)) > 1e-9
-    assert difference[:2, :2].all()
-    assert difference.sum() == 4
+    for ghost in ({}, {"ghost_gamma": 1.0}, {"ghost_lambda": 1, "ghost_gamma": 1.0}):
+        torch.manual_seed(0)
+        shifted = ops.create("lsa", 12, heads=3, index=1, region={"size": 4}, channel=ghost).double()
+        difference = (shifted(x) - shifted(changed)).abs().sum((0, 3)) > 1e-9
+        assert difference[:2, :2].all()
+        assert difference.sum() == 4
+
+
+def test_elsa_starts_as_the_authors_code_does() -> None:
+    """Query, key and value are one convolution there, with PyTorch's initialisation; the rest as in a ViT."""
+    torch.manual_seed(0)
+    operator = ops.create("elsa", 96, heads=3, channel={"ghost_lambda": 1})
+    uniform = (1 / 3 / 96) ** 0.5  # standard deviation of U(±1/√C)
+    expected = {
+        "weights.query_key.weight": uniform,
+        "value.weight": uniform,
+        "output.weight": 0.02,
+        "ghost.add": 0.02,
+        "ghost.multiply": 1.0,
+    }
+    for name, deviation in expected.items():
+        assert abs(operator.get_parameter(name).std().item() / deviation - 1) < 0.05, name
+    assert operator.value.bias.abs().sum() > 0
+    assert operator.output.bias.abs().sum() == 0
+
+
+def test_half_precision_and_inference_mode_leave_no_trace() -> None:
+    constant_logits = torch.zeros(2, 3, 3, 1, 9, dtype=torch.float16)
+    assert NORMS["filter_norm"](constant_logits, None).isfinite().all()
+    operator, x = ops.create("lsa_neighborhood", 8, heads=2), torch.randn(1, 13, 11, 8)
+    with torch.inference_mode():
+        operator(x)
+    operator(x).sum().backward()
 
 
 @settings(max_examples=8, deadline=None)

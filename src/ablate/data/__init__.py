@@ -4,7 +4,8 @@ Start with `create`, which turns a `conf/data` node into `Splits`; `info` answer
 and which image shape without any data on disk. Small sets live in memory as uint8 tensors and are
 augmented batch by batch (`tensor_loader.py`); folders of image files go through timm's transforms
 in worker processes (`image_loader.py`). What epoch `e` yields depends on the seed and on `e` alone.
-Imported by `training`, `bench` and `cli`; imports no other part of `ablate`, and torch only in `create`.
+Imports of ablate only `errors` and `store`, and torch only in `create`; used by `training`, `runs` and
+`doctor`.
 """
 
 from ablate.data.availability import availability

@@ -41,7 +41,6 @@ class HostSpec:
     stages: int
     image_size: tuple[int, int]
     multiple: int
-    source: str
 
     def check(self, stages: Sequence[int] | None, kwargs: dict[str, Any]) -> None:
         """Refuse stages and image sizes that the host does not have.

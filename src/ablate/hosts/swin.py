@@ -92,7 +92,6 @@ def specs() -> list[HostSpec]:
             stages=4,
             image_size=(224, 224),
             multiple=4,
-            source=f"timm swin_{variant}_patch4_window7_224",
         )
         for variant in ("tiny", "small", "base")
     ]
@@ -104,6 +103,5 @@ def specs() -> list[HostSpec]:
         stages=2,
         image_size=(28, 28),
         multiple=2,
-        source="timm's SwinTransformer with patch 2, depths (2, 1), 32 and 64 channels, MLP ratio 2",
     )
     return [*published, micro]

@@ -2,8 +2,8 @@
 
 `axes` is the typed configuration, `local` the one equation built from `regions`, `weights` and
 `norms` over the sums of `kernels`; `zoo` holds the entries, `registry` makes them reachable from
-everywhere, `table` prints them. May import nothing of ablate but `errors`; hosts, training and
-the command line build on `create`, `names` and `spec`. Start reading in `local`.
+everywhere, `table` prints them. May import nothing of ablate but `errors` and `costs`; hosts,
+training and the command line build on `create`, `names` and `spec`. Start reading in `local`.
 """
 
 from ablate.ops.axes import Slot

@@ -21,6 +21,7 @@ from ablate.errors import UserError, unknown
 TERMS = ("content", "query_position", "key_position", "bias")
 BORDERS = ("zero", "mask", "inside")
 PROJECTIONS = ("linear", "identity")
+INITIALIZATIONS = ("transformer", "convolution")
 SHIFTS = ("alternate", "none")
 
 
@@ -48,6 +49,7 @@ class Channel:
     ghost_lambda: int
     ghost_gamma: float
     value: str
+    value_initialization: str
     output: str
     bias: bool
 
@@ -226,11 +228,6 @@ def check(config: OperatorConfig, slot: Slot) -> None:
     """
     resolve_heads(config.channel.heads, slot.dim, slot.heads)
     region, weights = config.region, config.weights
-    if slot.stride != 1:
-        raise UserError(
-            f"{config.name} has no form with stride {slot.stride}",
-            "leave strided layers of the host as they are",
-        )
     if isinstance(weights, HadamardConv) and not isinstance(region, Neighborhood):
         raise UserError(
             f"op/weights=hadamard_conv with op/region={region.name}: its K×K convolution makes one weight "
@@ -353,6 +350,8 @@ def _check_values(config: OperatorConfig) -> None:
     for name in ("value", "output"):
         if getattr(channel, name) not in PROJECTIONS:
             raise unknown(f"op.channel.{name}", getattr(channel, name), PROJECTIONS)
+    if channel.value_initialization not in INITIALIZATIONS:
+        raise unknown("op.channel.value_initialization", channel.value_initialization, INITIALIZATIONS)
     if isinstance(region, Window):
         _positive("op.region.size", region.size)
         if region.shift not in SHIFTS:

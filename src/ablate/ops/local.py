@@ -34,8 +34,8 @@ class LocalOperator(nn.Module):
         self.region = regions.build(_without_idle_mask(config), slot)
         self.norm = NORMS[config.norm.name]
         self.weights = weights.build(config.weights, dim, self.heads, self.region)
-        self.value = _projection(channel.value, dim)
-        self.output = _projection(channel.output, dim)
+        self.value = _projection(channel.value, dim, channel.value_initialization)
+        self.output = _projection(channel.output, dim, "transformer")
         self.ghost = GhostHead(dim, self.region, channel.ghost_lambda, channel.ghost_gamma)
         self.bias = nn.Parameter(torch.empty(dim)) if channel.bias else None
         if self.bias is not None:
@@ -48,7 +48,7 @@ class LocalOperator(nn.Module):
         logits = self.weights(groups, self.region)
         filters = self.norm(logits, self.region.valid(x.shape, x.device))
         multiply, add = self.ghost(self.region, *groups.shape[1:3])
-        y = self.region.aggregate(self.value(groups), filters, multiply, add)
+        y = self.region.aggregate(self.value(groups), filters, multiply, add, x.shape)
         if self.bias is not None:
             y = y + self.bias
         return self.region.restore(self.output(y), x.shape)
@@ -99,10 +99,11 @@ def _without_idle_mask(config: axes.OperatorConfig) -> axes.Region:
     return region
 
 
-def _projection(kind: str, dim: int) -> nn.Module:
+def _projection(kind: str, dim: int, initialization: str) -> nn.Module:
     if kind == "identity":
         return nn.Identity()
     linear = nn.Linear(dim, dim)
-    nn.init.trunc_normal_(linear.weight, std=0.02)
-    nn.init.zeros_(linear.bias)
-    return linear
+    if initialization == "transformer":
+        nn.init.trunc_normal_(linear.weight, std=0.02)
+        nn.init.zeros_(linear.bias)
+    return linear  # else as PyTorch initialises it, which is its 1×1 convolution's initialisation too

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
 
@@ -21,14 +22,17 @@ def filter_norm(logits: Tensor, valid: Tensor | None) -> Tensor:
     get weight 0 and enter neither statistic.
     """
     gain = math.sqrt(2 / logits.shape[-1])
+    exact = logits.to(torch.promote_types(logits.dtype, torch.float32))  # 1e-10 is 0 in half precision
     if valid is None:
-        centred = logits - logits.mean(-1, keepdim=True)
-        return centred / (logits.std(-1, keepdim=True) + 1e-10) * gain
-    count = valid.sum(-1, keepdim=True)
-    mean = logits.masked_fill(~valid, 0).sum(-1, keepdim=True) / count
-    centred = (logits - mean).masked_fill(~valid, 0)
-    variance = centred.square().sum(-1, keepdim=True) / (count - 1).clamp(min=1)
-    return centred / (variance.clamp(min=1e-20).sqrt() + 1e-10) * gain
+        centred = exact - exact.mean(-1, keepdim=True)
+        deviation = exact.std(-1, keepdim=True)
+    else:
+        count = valid.sum(-1, keepdim=True)
+        mean = exact.masked_fill(~valid, 0).sum(-1, keepdim=True) / count
+        centred = (exact - mean).masked_fill(~valid, 0)
+        variance = centred.square().sum(-1, keepdim=True) / (count - 1).clamp(min=1)
+        deviation = variance.clamp(min=1e-20).sqrt()
+    return (centred / (deviation + 1e-10) * gain).to(logits.dtype)
 
 
 def identity(logits: Tensor, valid: Tensor | None) -> Tensor:

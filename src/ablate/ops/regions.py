@@ -11,7 +11,6 @@ sliding (B, H, W, G, T), all pairs (N, G, L, T) with N groups of L = T positions
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +18,8 @@ from torch import Tensor
 
 from ablate.errors import UserError
 from ablate.ops import axes, kernels
-from ablate.ops.kernels.geometry import neighborhoods, offsets_per_axis
+from ablate.ops.kernels.geometry import constant, neighborhoods, offsets_per_axis
+from ablate.ops.kernels.layout import split_heads
 
 
 class Region(ABC):
@@ -58,9 +58,12 @@ class Region(ABC):
 
     @abstractmethod
     def aggregate(
-        self, values: Tensor, filters: Tensor, multiply: Tensor | None, add: Tensor | None
+        self, values: Tensor, filters: Tensor, multiply: Tensor | None, add: Tensor | None, shape: torch.Size
     ) -> Tensor:
-        """Σ_j (multiply · filters + add)_ij · values_j."""
+        """Σ_j (multiply · filters + add)_ij · values_j over the groups of a map of `shape`.
+
+        What does not count in the norm has filter 0 there, and `add` does not reach it either.
+        """
 
 
 class NeighborhoodRegion(Region):
@@ -110,7 +113,7 @@ class NeighborhoodRegion(Region):
         return found.valid.view(height, width, 1, self.taps)
 
     def aggregate(
-        self, values: Tensor, filters: Tensor, multiply: Tensor | None, add: Tensor | None
+        self, values: Tensor, filters: Tensor, multiply: Tensor | None, add: Tensor | None, shape: torch.Size
     ) -> Tensor:
         """Through the `aggregate` kernel."""
         return kernels.aggregate(
@@ -138,7 +141,7 @@ class AllPairsRegion(Region):
 
     def content(self, query: Tensor, key: Tensor, heads: int) -> Tensor:
         """(N, G, L, L)."""
-        return _split_heads(query, heads) @ _split_heads(key, heads).transpose(-1, -2)
+        return split_heads(query, heads) @ split_heads(key, heads).transpose(-1, -2)
 
     def at_query(self, maps: Tensor) -> Tensor:
         """(N, G, L, L): row i of the maps at the offset from i to j."""
@@ -160,7 +163,7 @@ class AllPairsRegion(Region):
         return None
 
     def aggregate(
-        self, values: Tensor, filters: Tensor, multiply: Tensor | None, add: Tensor | None
+        self, values: Tensor, filters: Tensor, multiply: Tensor | None, add: Tensor | None, shape: torch.Size
     ) -> Tensor:
         """Matrix products per head; with a ghost multiplication per channel."""
         channels = values.shape[-1]
@@ -171,11 +174,14 @@ class AllPairsRegion(Region):
             by_head = values.flatten(1, 2).unflatten(-1, (filters.shape[1], -1))
             y = torch.einsum("glt,ntgd->nlgd", filters[0], by_head).flatten(2)
         else:
-            y = (filters @ _split_heads(values, filters.shape[1])).transpose(1, 2).flatten(2)  # (N, L, C)
+            y = (filters @ split_heads(values, filters.shape[1])).transpose(1, 2).flatten(2)  # (N, L, C)
         if add is not None:  # the sum is linear in the filters
-            static = torch.einsum("clt,ntc->nlc", add[0].to(values.dtype), values.flatten(1, 2))
-            y = y + static
+            y = y + self._static(add[0].to(values.dtype), values.flatten(1, 2), shape)
         return y.unflatten(1, (self.height, self.width))
+
+    def _static(self, add: Tensor, values: Tensor, shape: torch.Size) -> Tensor:
+        """The sum with one filter per channel for all groups: (C, L, T), (N, T, C) → (N, L, C)."""
+        return torch.einsum("clt,ntc->nlc", add, values)
 
     def _offset(self, device: torch.device) -> Tensor:
         return pair_offsets(self.height, self.width, device)
@@ -242,11 +248,22 @@ class WindowRegion(AllPairsRegion):
 
     def valid(self, shape: torch.Size, device: torch.device) -> Tensor | None:
         """(N, 1, L, L) in shifted blocks: no pairs across the seam of the roll."""
-        batch, height, width, _ = shape
+        mask = self._seam(shape, device)
+        return None if mask is None else mask.repeat(shape[0], 1, 1, 1)
+
+    def _static(self, add: Tensor, values: Tensor, shape: torch.Size) -> Tensor:
+        """In shifted blocks the filter of a window ends at the seam, which no two kinds of window share."""
+        mask = self._seam(shape, values.device)
+        if mask is None:
+            return super()._static(add, values, shape)
+        by_image = values.unflatten(0, (shape[0], -1))  # (B, windows, T, C)
+        return torch.einsum("wclt,bwtc->bwlc", add * mask, by_image).flatten(0, 1)
+
+    def _seam(self, shape: torch.Size, device: torch.device) -> Tensor | None:
+        """(windows, 1, L, L): which pairs were neighbours before the roll; None without a shift."""
+        _, height, width, _ = shape
         shift = self._shifts(height, width)
-        if not any(shift):
-            return None
-        return window_mask(*self._tiles(height, width), self.size, shift, device).repeat(batch, 1, 1, 1)
+        return window_mask(*self._tiles(height, width), self.size, shift, device) if any(shift) else None
 
     def _tiles(self, height: int, width: int) -> tuple[int, int]:
         return -(-height // self.size), -(-width // self.size)
@@ -268,7 +285,7 @@ def build(config: axes.Region, slot: axes.Slot) -> Region:
     return GlobalRegion(*slot.resolution)
 
 
-@lru_cache(maxsize=64)
+@constant
 def pair_offsets(height: int, width: int, device: torch.device) -> Tensor:
     """(L, L): flat index of the offset j - i into a (2·height - 1)(2·width - 1) table."""
     rows = torch.arange(height).repeat_interleave(width)
@@ -278,7 +295,7 @@ def pair_offsets(height: int, width: int, device: torch.device) -> Tensor:
     return (row * (2 * width - 1) + column).to(device)
 
 
-@lru_cache(maxsize=64)
+@constant
 def window_mask(rows: int, columns: int, size: int, shift: tuple[int, int], device: torch.device) -> Tensor:
     """(windows, 1, L, L): True for pairs that were neighbours before the roll."""
 
@@ -290,11 +307,6 @@ def window_mask(rows: int, columns: int, size: int, shift: tuple[int, int], devi
     region = part(rows, shift[0])[:, None] * 3 + part(columns, shift[1])[None, :]
     region = region.view(rows, size, columns, size).transpose(1, 2).reshape(rows * columns, size * size)
     return (region[:, None, :] == region[:, :, None])[:, None].to(device)
-
-
-def _split_heads(x: Tensor, heads: int) -> Tensor:
-    """(N, H, W, C) → (N, G, L, C/G)."""
-    return x.flatten(1, 2).unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
 def _per_channel(filters: Tensor, channels: int) -> Tensor:

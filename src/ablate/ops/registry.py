@@ -36,7 +36,6 @@ class OperatorSpec:
     channel_setting: str
     spatial_processing: str
     strides: tuple[int, ...] = (1,)
-    fast_paths: tuple[str, ...] = ()
     config: axes.OperatorConfig | None = None  # None for operators that are not one sum
 
 

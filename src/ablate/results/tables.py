@@ -28,6 +28,8 @@ _LATEX = str.maketrans(
         "^": r"\textasciicircum{}",
         "<": r"$<$",
         ">": r"$>$",
+        "[": "{[}",  # after \\\\ a bracket would open an optional argument
+        "]": "{]}",
         "|": r"\textbar{}",
         "\n": " ",
         "−": "$-$",

@@ -21,7 +21,6 @@ import yaml
 from ablate.store.files import read_json, read_json_lines
 
 PENDING, RUNNING, FINISHED, FAILED, INTERRUPTED = "pending", "running", "finished", "failed", "interrupted"
-STATES = (PENDING, RUNNING, FINISHED, FAILED, INTERRUPTED)
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ class RunFolder:
         return record if isinstance(record, dict) else {"state": PENDING, "attempt": 0}
 
     def state(self) -> str:
-        """One of `STATES`."""
+        """pending, running, finished, failed or interrupted."""
         return str(self.status().get("state", PENDING))
 
     def metrics(self) -> list[dict[str, Any]]:

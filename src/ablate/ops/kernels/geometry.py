@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import NamedTuple
+from collections.abc import Callable, Hashable
+from functools import lru_cache, wraps
+from typing import NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor
 
-BORDERS = ("zero", "mask", "inside")
+Build = TypeVar("Build", bound=Callable[..., object])
+
+
+def constant(build: Build) -> Build:
+    """Cache index tensors by geometry and device, as tensors that training may use whoever asked first."""
+
+    @lru_cache(maxsize=64)
+    @wraps(build)
+    def cached(*geometry: Hashable) -> object:
+        with torch.inference_mode(False):
+            return build(*geometry)
+
+    return cast(Build, cached)
 
 
 class AxisTaps(NamedTuple):
@@ -66,7 +79,7 @@ class Neighborhoods(NamedTuple):
     offset: Tensor  # (L, T) flat index into the relative-position table
 
 
-@lru_cache(maxsize=64)
+@constant
 def neighborhoods(
     height: int, width: int, kernel: int, dilation: int, border: str, device: torch.device
 ) -> Neighborhoods:
@@ -87,7 +100,7 @@ def neighborhoods(
     return Neighborhoods(neighbor.to(device), valid.to(device), offset.to(device))
 
 
-@lru_cache(maxsize=64)
+@constant
 def pair_index(
     height: int, width: int, kernel: int, dilation: int, border: str, device: torch.device
 ) -> tuple[Tensor, Tensor | None]:
@@ -99,7 +112,7 @@ def pair_index(
     return pairs, None if border == "inside" else found.valid.flatten()
 
 
-@lru_cache(maxsize=64)
+@constant
 def matrix_index(
     height: int, width: int, kernel: int, dilation: int, border: str, device: torch.device
 ) -> Tensor:

@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ablate.ops.kernels.geometry import axis_taps, matrix_index, neighborhoods, pair_index
+from ablate.ops.kernels.layout import merge_heads, split_heads
 
 MATRIX_LIMIT = 6  # positions per tap up to which the matrix form is the faster one on a CPU
 MATRIX_CHUNK = 2**20  # entries of the matrices held at a time
@@ -40,9 +41,9 @@ def aggregate(values: Tensor, filters: Tensor, kernel: int, dilation: int, borde
     batch, height, width, channels = values.shape
     heads = filters.shape[3]
     if small_map(height, width, kernel):
-        by_head = _split_heads(values, heads)
+        by_head = split_heads(values, heads)
         parts = [matrix @ by_head[chunk] for chunk, matrix in _matrices(filters, kernel, dilation, border)]
-        return _merge_heads(torch.cat(parts), height, width)
+        return merge_heads(torch.cat(parts), height, width)
     per_head = values.new_zeros(batch, height, width, heads, channels // heads)
     for tap, neighbor in _neighbors(values, kernel, dilation, border):
         per_head += filters[..., tap, None] * neighbor.unflatten(-1, (heads, -1))
@@ -55,7 +56,7 @@ def scores(query: Tensor, key: Tensor, heads: int, kernel: int, dilation: int, b
     taps = kernel * kernel
     if small_map(height, width, kernel):
         pairs, valid = pair_index(height, width, kernel, dilation, border, query.device)
-        by_head, transposed = _split_heads(query, heads), _split_heads(key, heads).transpose(-1, -2)
+        by_head, transposed = split_heads(query, heads), split_heads(key, heads).transpose(-1, -2)
         out = query.new_empty(batch, heads, pairs.numel())
         for chunk in _chunks(batch, heads, height * width):
             products = (by_head[chunk] @ transposed[chunk]).flatten(2)  # (b, G, L²)
@@ -75,10 +76,10 @@ def spread(outputs: Tensor, filters: Tensor, kernel: int, dilation: int, border:
     batch, height, width, channels = outputs.shape
     heads = filters.shape[3]
     if small_map(height, width, kernel):
-        by_head = _split_heads(outputs, heads)
+        by_head = split_heads(outputs, heads)
         matrices = _matrices(filters, kernel, dilation, border)
         parts = [matrix.transpose(-1, -2) @ by_head[chunk] for chunk, matrix in matrices]
-        return _merge_heads(torch.cat(parts), height, width)
+        return merge_heads(torch.cat(parts), height, width)
     per_head = outputs.unflatten(-1, (heads, -1))
     neighbor = neighborhoods(height, width, kernel, dilation, border, outputs.device).neighbor  # (L, T)
     flat = outputs.new_zeros(batch, height * width + 1, channels)  # the last row takes what falls outside
@@ -120,13 +121,3 @@ def _chunks(batch: int, heads: int, length: int) -> Iterator[slice]:
     """Slices of the batch whose matrices stay in a core's cache: three times as fast as one large product."""
     step = max(1, MATRIX_CHUNK // (heads * length * length))
     return (slice(start, start + step) for start in range(0, batch, step))
-
-
-def _split_heads(x: Tensor, heads: int) -> Tensor:
-    """(B, H, W, C) → (B, G, L, C/G)."""
-    return x.flatten(1, 2).unflatten(-1, (heads, -1)).transpose(1, 2)
-
-
-def _merge_heads(x: Tensor, height: int, width: int) -> Tensor:
-    """(B, G, L, C/G) → (B, H, W, C)."""
-    return x.transpose(1, 2).flatten(2).unflatten(1, (height, width)).contiguous()
