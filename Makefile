@@ -45,7 +45,8 @@ clean:  ## remove the environment and what tools left behind; runs stay
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "error: Python 3.11, 3.12 or 3.13 is needed and none was found"; \
 		echo "  → install one, or name it: make PYTHON=/path/to/python3.12 ..."; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear .venv || { rm -rf .venv; \
+		echo "  → on Debian and Ubuntu: apt install python3-venv"; exit 1; }
 	@echo "installing into .venv: PyTorch and its CUDA libraries are about 3 GB to download"
 	@$(BIN)/python -m pip install --disable-pip-version-check --editable '.[dev]' --constraint constraints.txt
 	@touch $@

@@ -39,9 +39,7 @@ def test_a_living_process_keeps_its_claim_and_a_dead_one_loses_it(tmp_path: Path
 
 
 def test_a_process_number_that_was_given_again_is_not_the_holder(tmp_path: Path) -> None:
-    import socket
-
-    write_json(tmp_path / "claim.json", {"host": socket.gethostname(), "pid": os.getpid(), "born": "1"})
+    write_json(tmp_path / "claim.json", {**claims._place(), "pid": os.getpid(), "born": "1"})
     assert living_holder(tmp_path) is None
 
 
@@ -52,9 +50,20 @@ def test_another_machine_is_believed_while_its_heart_beats(tmp_path: Path) -> No
     long_ago = time.time() - claims.STALE_SECONDS - 1
     os.utime(path, (long_ago, long_ago))
     assert living_holder(tmp_path) is None
+
+
+def test_the_heart_beats_by_itself_and_a_claim_that_was_taken_over_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "HEARTBEAT_SECONDS", 0.05)
+    path = tmp_path / "claim.json"
     with claim(tmp_path) as mine:
-        before = path.stat().st_mtime
-        mine.last_beat -= claims.HEARTBEAT_SECONDS
-        time.sleep(0.01)
-        mine.heartbeat()
-        assert path.stat().st_mtime > before
+        os.utime(path, (0, 0))
+        time.sleep(0.5)
+        assert path.stat().st_mtime > 0
+        mine.check()
+        write_json(path, {"host": "elsewhere", "pid": 1, "born": "1", "token": "theirs"})
+        time.sleep(0.5)
+        with pytest.raises(ClaimedError, match="took the run over"):
+            mine.check()
+    assert path.exists()  # theirs, not ours to remove

@@ -47,8 +47,12 @@ def test_pairs_differ_in_their_seed_only() -> None:
 def test_what_a_study_holds_fixed_does_not_see_its_factors() -> None:
     other_heads = changed(lambda c: c["op"]["channel"].update(heads="C"))
     factor = ["op.channel.heads"]
-    assert identity.fixed_digest(other_heads, factor) == identity.fixed_digest(CONFIG, factor)
-    assert identity.fixed_digest(other_heads, ["op.name"]) != identity.fixed_digest(CONFIG, ["op.name"])
+    assert identity.fixed_digest(other_heads, factor, {}) == identity.fixed_digest(CONFIG, factor, {})
+    assert identity.fixed_digest(other_heads, ["op.name"], {}) != identity.fixed_digest(
+        CONFIG, ["op.name"], {}
+    )
+    constant = {"op.channel.heads": "2x"}
+    assert identity.fixed_digest(CONFIG, ["op"], constant) != identity.fixed_digest(CONFIG, ["op"], {})
 
 
 @given(st.integers(-(2**40), 2**40))

@@ -67,8 +67,9 @@ def comparable(folder: RunFolder) -> tuple[list[dict[str, Any]], dict[str, Any],
     """What must be equal to the bit: metrics and results without times, and the weights."""
     timing = {"seconds", "images_per_second", "throughput", "train_seconds", "peak_memory_bytes"}
     drop = lambda record: {key: value for key, value in record.items() if key not in timing}  # noqa: E731
-    saved = checkpoint.load(folder.checkpoint_path, torch.device("cpu"))
-    assert isinstance(saved, checkpoint.Checkpoint)
+    saved, notes = checkpoint.load(folder.checkpoint_path)
+    assert saved is not None
+    assert not notes
     return [drop(line) for line in folder.metrics()], drop(folder.result() or {}), saved.model
 
 
@@ -151,13 +152,46 @@ def test_damaged_files_are_named_and_the_run_ends_as_it_would(
     ) in reporter.notes[0]
 
 
+def test_the_checkpoint_before_takes_the_place_of_a_damaged_one(configure: Configure, tmp_path: Path) -> None:
+    config = configure("recipe.epochs=4")
+    whole = run(config, tmp_path / "whole")
+    path = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        run(config, path, Quiet(stop_after=3 * whole.metrics()[0]["step"] + 1))
+    folder = RunFolder(path)
+    folder.checkpoint_path.write_bytes(folder.checkpoint_path.read_bytes()[:-100])
+    reporter = Quiet()
+    assert_same(run(config, path, reporter), whole)
+    assert "going on from epoch 2" in reporter.notes[0]
+    assert folder.checkpoint_path.with_name("checkpoint.pt.damaged").exists()
+
+
+def test_a_checkpoint_that_cannot_be_read_is_not_taken_for_damaged(
+    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run(configure(), tmp_path / "run")
+    folder.result_path.unlink()
+
+    def stale(*_: object, **__: object) -> None:
+        raise OSError(116, "Stale file handle")
+
+    monkeypatch.setattr(checkpoint.zipfile, "ZipFile", stale)
+    assert "Stale file handle" in run(configure(), tmp_path / "run").status()["error"]
+    assert folder.checkpoint_path.exists()
+
+
+def test_a_batch_larger_than_the_set_is_refused(configure: Configure, tmp_path: Path) -> None:
+    folder = run(configure("recipe.batch_size=512", "recipe.accumulate=16"), tmp_path / "run")
+    assert "lower it to 256 or less" in folder.error()
+
+
 def test_a_checkpoint_that_would_execute_something_is_refused(tmp_path: Path) -> None:
     class Evil:
         def __reduce__(self) -> tuple[Any, tuple[str]]:
             return Path.touch, (tmp_path / "executed",)  # type: ignore[return-value]
 
     torch.save({"epoch": Evil()}, tmp_path / "checkpoint.pt")
-    assert isinstance(checkpoint.load(tmp_path / "checkpoint.pt", torch.device("cpu")), str)
+    assert checkpoint.load(tmp_path / "checkpoint.pt")[0] is None
     assert not (tmp_path / "executed").exists()
 
 
@@ -169,6 +203,7 @@ def test_a_loss_that_is_no_number_ends_the_run_as_failed(configure: Configure, t
     assert "NonFiniteLossError" in status["error"]
     assert "at step" in status["error"]
     assert "last good epoch" in folder.error() or "no epoch was finished" in folder.error()
+    assert "loss is nan at step" in folder.error()
     assert folder.result() is None
 
 
@@ -243,8 +278,13 @@ def test_relative_positions_norms_and_biases_are_not_decayed(configure: Configur
         ({"accumulate": 3}, "does not divide"),
         ({"mixup": 0.8, "batch_size": 15}, "in pairs"),
         ({"epochs": 0}, "1 or more"),
-        ({"epoch": 3}, "did you mean 'epochs'"),
+        ({"epoch": 3}, "did you mean 'recipe.epochs'"),
         ({"learning_rate": 0}, "positive"),
+        ({"learning_rate": "fast"}, "expected float"),
+        ({"weight_decay": float("nan")}, "expected float"),
+        ({"epochs": True}, "expected int"),
+        ({"ema_decay": 3}, "between 0 and 1"),
+        ({"augment": None}, "expected Mapping"),
     ],
 )
 def test_recipes_that_cannot_be(override: dict[str, Any], expected: str, configure: Configure) -> None:
@@ -252,9 +292,48 @@ def test_recipes_that_cannot_be(override: dict[str, Any], expected: str, configu
         recipe.read({**configure()["recipe"], **override})
 
 
-def test_half_precision_trains(configure: Configure, tmp_path: Path) -> None:
-    folder = run(configure("recipe.precision=bfloat16"), tmp_path / "run")
-    assert folder.finished(), folder.error()
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_trains_and_resumes(precision: str, configure: Configure, tmp_path: Path) -> None:
+    config = configure(f"recipe.precision={precision}", "data.train=64")
+    whole = run(config, tmp_path / "whole")
+    assert whole.finished(), whole.error()
+    with pytest.raises(KeyboardInterrupt):
+        run(config, tmp_path / "stopped", Quiet(stop_after=whole.metrics()[0]["step"] + 1))
+    assert_same(run(config, tmp_path / "stopped"), whole)
+
+
+def test_what_weights_and_biases_is_told(
+    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import wandb
+
+    from ablate.runs import identity
+
+    started: dict[str, Any] = {}
+    logged: list[dict[str, Any]] = []
+
+    class Page:
+        summary: dict[str, Any] = {}  # noqa: RUF012
+
+        def log(self, metrics: dict[str, Any], step: int) -> None:
+            logged.append(metrics)
+            if step == 2:
+                raise ConnectionError("the network is gone")
+
+        def finish(self, exit_code: int) -> None: ...
+
+    monkeypatch.setattr(wandb, "init", lambda **settings: started.update(settings) or Page())
+    config = configure("infra.tracking=wandb", "op=elsa", "recipe.epochs=3")
+    path, reporter = tmp_path / identity.signature(config), Quiet()
+    assert run(config, path, reporter).finished()
+    assert started["id"] == path.name
+    assert started["group"] == identity.pair_key(config)
+    assert {"elsa", "swin_micro", "weights=hadamard_conv", "norm=softmax", "region=neighborhood"} <= set(
+        started["tags"]
+    )
+    assert "infra" not in started["config"]
+    assert [metrics["epoch"] for metrics in logged] == [1, 2]
+    assert [note for note in reporter.notes if "the network is gone" in note]
 
 
 def test_an_environment_holds_versions_and_hardware_but_no_environment_variable(

@@ -42,13 +42,26 @@ def info(config: Mapping[str, Any]) -> DataInfo:
     return _data_set(config).info
 
 
-def check(config: Mapping[str, Any], augment: Mapping[str, Any]) -> None:
-    """Refuse a data set that does not exist, or an augmentation that it does not have, without its data.
+def check(
+    config: Mapping[str, Any],
+    augment: Mapping[str, Any],
+    *,
+    data_root: Path | None = None,
+    download: bool = False,
+) -> None:
+    """Refuse a data set that does not exist or is not here, or an augmentation that it does not have.
+
+    Reads no data; one that may be downloaded counts as here.
 
     Raises:
-        UserError: names the mistake and what is possible.
+        UserError: names the mistake and what is possible, or the ways to get the data.
     """
-    _data_set(config).augmentation(augment)
+    data_set = _data_set(config)
+    data_set.augmentation(augment)
+    origin = getattr(data_set, "origin", None)
+    root = default_data_root() if data_root is None else Path(data_root).expanduser()
+    if origin is not None and not (download and origin.downloads) and origin.find(root) is None:
+        raise origin.missing(root)
 
 
 def create(

@@ -20,6 +20,7 @@ def _origin(title: str, folder: str) -> Origin:
             f"point infra.data_root=DIR at the folder that holds {folder}/ (the Python version)",
             "allow the download with infra.download=true",
         ),
+        downloads=True,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 from ablate.data.contract import DataInfo, Storage
 from ablate.data.idx import read_idx
@@ -25,11 +26,14 @@ ORIGIN = Origin(
         "point infra.data_root=DIR at a folder that holds fashion-mnist/ with the four files",
         "allow the download with infra.download=true",
     ),
+    downloads=True,
 )
 
 
 class FashionMNIST(InMemorySet):
     """54,000 training, 6,000 validation and 10,000 test images of clothes, 1×28×28, 10 classes."""
+
+    origin: ClassVar[Origin] = ORIGIN
 
     mean, std = (0.2860,), (0.3530,)
     info = DataInfo(num_classes=10, image_shape=(1, 28, 28))

@@ -24,6 +24,7 @@ class Origin:
     contents: tuple[str, ...]  # files or folders that a place must hold
     folders: tuple[str, ...]  # places in the order of preference: absolute, or relative to the data root
     ways: tuple[str, ...]
+    downloads: bool = False  # whether infra.download=true gets it
 
     def places(self, data_root: Path) -> list[Path]:
         """Every folder that is looked at."""

@@ -11,11 +11,13 @@ no torch.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
+from ablate import settings
 from ablate.errors import UserError, unknown
 
 TERMS = ("content", "query_position", "key_position", "bias")
@@ -184,7 +186,7 @@ def parse(config: Mapping[str, Any]) -> OperatorConfig:
         raise UserError(f"the operator has no {missing[0]!r}", "start from a preset of `ablate ops`")
     parsed = OperatorConfig(
         name=str(config["name"]),
-        channel=_read(Channel, "op.channel", config["channel"]),
+        channel=_channel(config["channel"]),
         weights=_level("weights", config["weights"]),
         norm=_level("norm", config["norm"]),
         region=_level("region", config["region"]),
@@ -292,51 +294,19 @@ def _level(axis: str, config: Any) -> Any:
     name = str(config["name"])
     if name not in levels:
         raise unknown(f"level of op/{axis}", name, levels)
-    return _read(levels[name], f"op.{axis}", config)
+    return settings.read(levels[name], f"op.{axis}", config)
 
 
-def _read(kind: type, path: str, config: Any) -> Any:
-    if not isinstance(config, Mapping):
-        raise UserError(f"{path}={config!r} is not a group of settings", f"give {', '.join(_names(kind))}")
-    for key in config:
-        if key not in _names(kind):
-            raise unknown("setting", f"{path}.{key}", [f"{path}.{name}" for name in _names(kind)])
-    for name in _names(kind):
-        if name not in config:
-            raise UserError(f"{path}.{name} is missing", f"settings: {', '.join(_names(kind))}")
-    return kind(**{name: _convert(f"{path}.{name}", config[name], kind) for name in _names(kind)})
+def _channel(config: Any) -> Channel:
+    """λ is checked before its type: that it is whole has a reason worth telling."""
+    if isinstance(config, Mapping) and "ghost_lambda" in config:
+        config = {**config, "ghost_lambda": _whole_lambda(config["ghost_lambda"])}
+    return settings.read(Channel, "op.channel", config)
 
 
-def _names(kind: type) -> list[str]:
-    return [field.name for field in fields(kind)]
-
-
-def _convert(path: str, value: Any, kind: type) -> Any:
-    """Plain YAML values into the field's type; heads and names are strings, terms a tuple."""
-    annotation = {field.name: field.type for field in fields(kind)}[path.rsplit(".", 1)[1]]
-    if path == "op.channel.ghost_lambda":
-        return _ghost_lambda(value)
-    if annotation == "str" and isinstance(value, (str, int)) and not isinstance(value, bool):
-        return str(value)
-    if annotation == "bool" and isinstance(value, bool):
-        return value
-    if annotation == "int" and isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if annotation.startswith("float") and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
-    if annotation == "float | None" and value is None:
-        return None
-    if (
-        annotation.startswith("tuple")
-        and not isinstance(value, str)
-        and all(isinstance(item, str) for item in value)
-    ):
-        return tuple(value)
-    raise UserError(f"{path}={value!r} has the wrong type", f"expected {annotation}")
-
-
-def _ghost_lambda(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0 or value != int(value):
+def _whole_lambda(value: Any) -> int:
+    whole = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not whole or value < 0 or value != int(value):
         raise UserError(
             f"op.channel.ghost_lambda={value!r}: o^λ of a negative entry of o is not a number unless λ is a "
             "whole number, and about half of the entries are negative",

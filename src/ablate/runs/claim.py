@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import socket
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +23,46 @@ class ClaimedError(RuntimeError):
     """Another process is at work in the run folder."""
 
 
-@dataclass
 class Claim:
-    """The right to write into a run folder."""
+    """The right to write into a run folder, kept alive by a thread until it is released."""
 
-    path: Path
-    last_beat: float = 0.0
+    def __init__(self, path: Path) -> None:
+        self.path, self.token = path, secrets.token_hex(8)
+        self.released = threading.Event()
+        self.lost = False
+        born = _born(os.getpid())
+        write_json(path, {**_place(), "pid": os.getpid(), "born": born, "token": self.token})
+        threading.Thread(target=self._beat, daemon=True).start()
 
-    def heartbeat(self) -> None:
-        """Say that the process is alive; cheap, to be called at every step."""
-        now = time.monotonic()
-        if now - self.last_beat >= HEARTBEAT_SECONDS:
-            self.last_beat = now
-            os.utime(self.path)
+    def check(self) -> None:
+        """To be called at every step.
+
+        Raises:
+            ClaimedError: another process took the claim, because this one's heartbeat had stopped
+                (a machine that slept, say). Nothing may be written any more.
+        """
+        if self.lost:
+            raise ClaimedError("another process took the run over while this one stood still")
+
+    def release(self) -> None:
+        """Give the folder back, if it is still ours."""
+        self.released.set()
+        if self._ours():
+            self.path.unlink(missing_ok=True)
+
+    def _beat(self) -> None:
+        while not self.released.wait(HEARTBEAT_SECONDS):
+            try:
+                if not self._ours():
+                    self.lost = True
+                    return
+                os.utime(self.path)
+            except OSError:  # a network folder that stutters; the next beat tries again
+                continue
+
+    def _ours(self) -> bool:
+        holder = read_json(self.path)
+        return isinstance(holder, dict) and holder.get("token") == self.token
 
 
 @contextmanager
@@ -47,15 +75,14 @@ def claim(folder: Path) -> Iterator[Claim]:
     Raises:
         ClaimedError: a living process holds the claim; says which.
     """
-    path = folder / "claim.json"
     with _locked(folder / ".claim.lock"):
         if (holder := living_holder(folder)) is not None:
             raise ClaimedError(f"claimed by process {holder['pid']} on {holder['host']}")
-        write_json(path, {"host": socket.gethostname(), "pid": os.getpid(), "born": _born(os.getpid())})
+        claimed = Claim(folder / "claim.json")
     try:
-        yield Claim(path, time.monotonic())
+        yield claimed
     finally:
-        path.unlink(missing_ok=True)
+        claimed.release()
 
 
 def living_holder(folder: Path) -> dict[str, Any] | None:
@@ -64,13 +91,22 @@ def living_holder(folder: Path) -> dict[str, Any] | None:
     holder = read_json(path)
     if not isinstance(holder, dict):
         return None
-    if holder.get("host") == socket.gethostname():
+    if {key: holder.get(key) for key in _place()} == _place():
         return holder if _born(int(holder["pid"])) == holder.get("born") else None
     try:
         age = time.time() - path.stat().st_mtime
     except FileNotFoundError:
         return None
     return holder if age < STALE_SECONDS else None
+
+
+def _place() -> dict[str, str]:
+    """Where process numbers mean the same: the machine, and on Linux the container's own numbering."""
+    namespace = Path("/proc/self/ns/pid")
+    return {
+        "host": socket.gethostname(),
+        "namespace": str(namespace.readlink()) if namespace.is_symlink() else "",
+    }
 
 
 def _born(pid: int) -> str | None:
@@ -91,5 +127,6 @@ def _born(pid: int) -> str | None:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     with path.open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+        with suppress(OSError):  # some network folders have no locks; the claim file alone has to do
+            fcntl.flock(stream, fcntl.LOCK_EX)
         yield

@@ -40,15 +40,16 @@ def _repository() -> dict[str, Any]:
         done = subprocess.run(
             ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=30
         )
-        return done.stdout if done.returncode == 0 else ""
+        return done.stdout if done.returncode in (0, 1) else ""  # 1: `diff --no-index` found a difference
 
     try:
+        commit = git("rev-parse", "HEAD").strip()
+        if not commit:  # no commit yet, or git refuses the folder
+            return {"commit": None, "dirty": None, "diff": None}
         diff = git("diff", "HEAD")
-        return {
-            "commit": git("rev-parse", "HEAD").strip() or None,
-            "dirty": bool(diff),
-            "diff": diff[:DIFF_LIMIT],
-        }
+        for path in git("ls-files", "--others", "--exclude-standard", "src", "conf").splitlines():
+            diff += git("diff", "--no-index", "--", os.devnull, path)  # a new operator is a change too
+        return {"commit": commit, "dirty": bool(diff), "diff": diff[:DIFF_LIMIT]}
     except (OSError, subprocess.TimeoutExpired):
         return {"commit": None, "dirty": None, "diff": None}
 

@@ -5,22 +5,24 @@ from __future__ import annotations
 import os
 import socket
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablate.errors import UserError
-from ablate.runs.claim import ClaimedError, claim
-from ablate.runs.interruption import termination_as_interrupt
+from ablate.runs.claim import ClaimedError, claim, living_holder
+from ablate.runs.interruption import INTERRUPTION, termination_as_interrupt
 from ablate.store.files import write_json, write_text
 from ablate.store.folder import FAILED, FINISHED, INTERRUPTED, RUNNING, RunFolder
 
 if TYPE_CHECKING:
+    from ablate.runs.tracking import Tracker
     from ablate.training.progress import Reporter
 
 SKIPPED, CLAIMED = "skipped", "claimed"
+FAILURE = 1  # exit code
 
 
 @dataclass(frozen=True)
@@ -49,70 +51,80 @@ def execute(path: Path, config: Mapping[str, Any], reporter: Reporter | None = N
         with claim(path) as claimed, termination_as_interrupt():
             if folder.finished():  # by the process that held the claim until now
                 return Outcome(SKIPPED)
-            return _run(folder, config, reporter, claimed.heartbeat)
+            return _run(folder, config, reporter, claimed.check)
     except ClaimedError as error:
         return Outcome(CLAIMED, str(error))
 
 
-def _run(folder: RunFolder, config: Mapping[str, Any], reporter: Reporter | None, heartbeat: Any) -> Outcome:
+def _run(
+    folder: RunFolder, config: Mapping[str, Any], reporter: Reporter | None, check_claim: Callable[[], None]
+) -> Outcome:
+    status = _Status(folder)
+    exit_code = FAILURE
+    result: dict[str, Any] = {}
+    tracker: Tracker | None = None
+    try:
+        status.start(config)
+        from ablate.runs.tracking import Tracker
+        from ablate.training.progress import reporter as suitable_reporter
+
+        reporter = reporter or suitable_reporter()
+        tracker = Tracker(config, folder, reporter.note)
+        result = _train(folder, config, reporter, status, tracker, check_claim)
+        exit_code = 0
+        return Outcome(FINISHED, f"test top-1 {result['test_top1']:.2f} %")
+    except ClaimedError:  # not ours any more: nothing is written
+        raise
+    except KeyboardInterrupt:
+        exit_code = INTERRUPTION
+        status.update(state=INTERRUPTED, finished=_now())
+        raise
+    except Exception as error:
+        told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        # The state before the traceback: on a full disk the shorter file has the better chance.
+        status.update(state=FAILED, finished=_now(), error=told.splitlines()[0])
+        write_text(folder.error_path, traceback.format_exc())
+        return Outcome(FAILED, told)
+    finally:
+        if tracker is not None:
+            tracker.finish(result, exit_code)
+
+
+def _train(
+    folder: RunFolder,
+    config: Mapping[str, Any],
+    reporter: Reporter,
+    status: _Status,
+    tracker: Tracker,
+    check_claim: Callable[[], None],
+) -> dict[str, Any]:
     import torch
 
     from ablate.runs import environment
-    from ablate.runs.tracking import Tracker
     from ablate.training.loop import Training, resolve_device
-    from ablate.training.progress import reporter as suitable_reporter
-
-    status = _Status(folder)
-    status.update(
-        state=RUNNING,
-        attempt=int(status.record.get("attempt") or 0) + 1,
-        started=_now(),
-        finished=None,
-        host=socket.gethostname(),
-        pid=os.getpid(),
-        error=None,
-        epochs=config["recipe"].get("epochs"),
-    )
-    reporter = reporter or suitable_reporter()
-    tracker = Tracker(config, folder, reporter.note)
 
     def on_epoch(metrics: dict[str, Any]) -> None:
         status.update(epoch=metrics["epoch"])
         tracker.log(metrics)
 
-    try:
-        device = resolve_device(config["infra"]["device"])
-        threads = config["infra"]["threads"] or torch.get_num_threads()
-        write_json(folder.environment_path, environment.describe(_device_name(device), threads))
-        result = Training(config, folder, reporter, on_epoch, heartbeat).run()
-        write_json(folder.result_path, result)
-        folder.error_path.unlink(missing_ok=True)
-        status.update(state=FINISHED, finished=_now())
-        tracker.finish(result, exit_code=0)
-        return Outcome(FINISHED, f"test top-1 {result['test_top1']:.2f} %")
-    except KeyboardInterrupt:
-        status.update(state=INTERRUPTED, finished=_now())
-        tracker.finish({}, exit_code=130)
-        raise
-    except Exception as error:
-        told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        _record_failure(folder, status, told.splitlines()[0])
-        tracker.finish({}, exit_code=1)
-        return Outcome(FAILED, told)
+    device = resolve_device(config["infra"]["device"])
+    threads = config["infra"]["threads"] or torch.get_num_threads()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    write_json(folder.environment_path, environment.describe(name, threads))
+    result = Training(config, folder, reporter, on_epoch, check_claim).run()
+    check_claim()
+    write_json(folder.result_path, result)
+    folder.error_path.unlink(missing_ok=True)
+    status.update(state=FINISHED, finished=_now())
+    return result
 
 
 def record_death(path: Path, reason: str) -> None:
-    """Mark a run as failed whose process died without a word."""
+    """Mark a run as failed whose process died without a word, unless another one is at work on it."""
     folder = RunFolder(path)
-    if not folder.finished():
+    if not folder.finished() and living_holder(path) is None:
         write_text(folder.error_path, reason + "\n")
         _Status(folder).update(state=FAILED, finished=_now(), error=reason)
-
-
-def _record_failure(folder: RunFolder, status: _Status, first_line: str) -> None:
-    """The state before the traceback: on a full disk the shorter file has the better chance."""
-    status.update(state=FAILED, finished=_now(), error=first_line)
-    write_text(folder.error_path, traceback.format_exc())
 
 
 class _Status:
@@ -122,16 +134,23 @@ class _Status:
         self.folder = folder
         self.record: dict[str, Any] = folder.status()
 
+    def start(self, config: Mapping[str, Any]) -> None:
+        """A new attempt begins in this process."""
+        self.update(
+            state=RUNNING,
+            attempt=int(self.record.get("attempt") or 0) + 1,
+            started=_now(),
+            finished=None,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            error=None,
+            epochs=config["recipe"].get("epochs"),
+        )
+
     def update(self, **changes: Any) -> None:
         """Change fields and write."""
         self.record = {**self.record, **changes, "updated": _now()}
         write_json(self.folder.status_path, self.record)
-
-
-def _device_name(device: Any) -> str:
-    import torch
-
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device.type)
 
 
 def _now() -> str:

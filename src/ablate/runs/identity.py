@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from ablate.errors import UserError
+
 OUTSIDE_IDENTITY = ("infra", "study")  # where and how a run is executed, and which study asked for it
 
 
@@ -20,8 +22,12 @@ def pair_key(config: Mapping[str, Any]) -> str:
     return _digest({key: value for key, value in config.items() if key not in (*OUTSIDE_IDENTITY, "seed")})
 
 
-def fixed_digest(config: Mapping[str, Any], factors: list[str]) -> str:
-    """The same without seed and factors: what a study holds fixed."""
+def fixed_digest(config: Mapping[str, Any], factors: list[str], constant: Mapping[str, str]) -> str:
+    """The same without seed and factors: what a study holds fixed.
+
+    `constant` are the overrides common to its runs: one inside a factor (`op.channel.heads=2x` where
+    the factor is `op`) would not be seen otherwise.
+    """
     fixed = json.loads(_canonical({k: v for k, v in config.items() if k not in (*OUTSIDE_IDENTITY, "seed")}))
     for factor in factors:
         *path, last = factor.replace("/", ".").split(".")
@@ -30,7 +36,7 @@ def fixed_digest(config: Mapping[str, Any], factors: list[str]) -> str:
             node = node.get(part, {}) if isinstance(node, dict) else {}
         if isinstance(node, dict):
             node.pop(last, None)
-    return _digest(fixed)
+    return _digest({"fixed": fixed, "constant": dict(constant)})
 
 
 def _digest(config: Mapping[str, Any]) -> str:
@@ -49,4 +55,9 @@ def _canonical(config: Any) -> str:
             return int(value)
         return value
 
-    return json.dumps(plain(config), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    try:
+        return json.dumps(plain(config), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except ValueError as error:
+        raise UserError(
+            f"a setting is not a finite number: {error}", "nan and inf have no identity"
+        ) from error

@@ -6,6 +6,7 @@ every Hydra application.
 
 from __future__ import annotations
 
+import shlex
 import sys
 from abc import abstractmethod
 from collections import Counter
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
     from ablate.runs.execute import Outcome
     from ablate.runs.submit import Request, Submission
-
-FAILURE = 1  # exit code
 
 
 class StudyLauncher(Launcher):
@@ -93,11 +92,12 @@ def run_study(requests: Sequence[Request], run: Any) -> Submission:
     """
     from rich.console import Console
 
+    from ablate.runs.execute import CLAIMED, FAILURE, FINISHED, SKIPPED
     from ablate.runs.interruption import INTERRUPTION, termination_as_interrupt
     from ablate.runs.submit import submit
 
     console = Console(stderr=True, highlight=False)
-    submission = submit(requests, command=" ".join(["ablate train", *sys.argv[1:]]))
+    submission = submit(requests, command=f"ablate train {shlex.join(sys.argv[1:])}", note=console.print)
     _announce(submission, console)
     try:
         with termination_as_interrupt():
@@ -105,8 +105,11 @@ def run_study(requests: Sequence[Request], run: Any) -> Submission:
     except KeyboardInterrupt:
         console.print("interrupted; the same command goes on where it stopped")
         sys.exit(INTERRUPTION)
-    failed = _sum_up(submission, outcomes, console)
-    if failed or submission.failed:
+    _sum_up(submission, outcomes, console)
+    done = {
+        signature for signature, outcome in outcomes.items() if outcome.state in (FINISHED, SKIPPED, CLAIMED)
+    }
+    if submission.failed or not done.issuperset(submission.ready):
         sys.exit(FAILURE)
     return submission
 
@@ -139,8 +142,8 @@ def _announce(submission: Submission, console: Console) -> None:
     console.print(f"{submission.manifest.name}: " + ", ".join(parts))
 
 
-def _sum_up(submission: Submission, outcomes: dict[str, Outcome], console: Console) -> int:
-    """Say how runs ended and what to do next; returns the number of failures."""
+def _sum_up(submission: Submission, outcomes: dict[str, Outcome], console: Console) -> None:
+    """Say how runs ended and what to do next."""
     name, runs_dir = submission.manifest.name, submission.runs_dir
     failed = {signature: outcome for signature, outcome in outcomes.items() if outcome.state == "failed"}
     for signature, outcome in failed.items():
@@ -164,7 +167,6 @@ def _sum_up(submission: Submission, outcomes: dict[str, Outcome], console: Conso
         result = submission.folder(signature).result()
         figures = f"test top-1 {result['test_top1']:.2f} %, " if result else ""
         console.print(f"{figures}run folder {_shown(runs_dir / signature)}", markup=False)
-    return len(failed)
 
 
 def _shown(path: Path) -> str:

@@ -39,6 +39,7 @@ class WorkerPool:
     def __init__(self, submission: Submission, workers: int, infra: dict[str, Any]) -> None:
         self.submission, self.workers = submission, workers
         self.threads = infra["threads"] or max(1, _cores() // workers)
+        self.any_gpu = infra["device"] in ("auto", "cuda")
         self.waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
         for signature in submission.ready:
             self.waiting.put(signature)
@@ -80,7 +81,10 @@ class WorkerPool:
             except queue.Empty:
                 break
             self.events.put(("started", signature, None))
-            outcome = self._ask(slot, signature)
+            try:
+                outcome = self._ask(slot, signature)
+            except (OSError, ValueError) as error:  # no process could be started, or it answered nonsense
+                outcome = Outcome(FAILED, f"the worker process cannot be used: {error}")
             if self.stopping.is_set():
                 break
             self.events.put(("ended", signature, outcome))
@@ -119,7 +123,7 @@ class WorkerPool:
             "NUMBA_NUM_THREADS": share,
         }
         devices = [d for d in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if d]
-        if _gpus() > 1:
+        if self.any_gpu and _gpus() > 1:  # a worker a card
             environment["CUDA_VISIBLE_DEVICES"] = (
                 devices[slot % len(devices)] if devices else str(slot % _gpus())
             )
@@ -135,10 +139,11 @@ class WorkerPool:
 
     def _stop(self) -> None:
         self.stopping.set()
-        for process in self.processes.values():
+        processes = list(self.processes.values())
+        for process in processes:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
-        for process in self.processes.values():
+        for process in processes:
             try:
                 process.wait(GRACE_SECONDS)
             except subprocess.TimeoutExpired:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,13 +12,15 @@ from typing import Any
 
 import yaml
 
-from ablate.errors import UserError
+from ablate.errors import UserError, unknown
 from ablate.runs import identity
 from ablate.runs.claim import living_holder
 from ablate.store import manifest
 from ablate.store.files import write_json, write_text
 from ablate.store.folder import FAILED, PENDING, RunFolder
 from ablate.store.manifest import Manifest, PlannedRun
+
+METRICS = ("test_top1", "test_top5", "test_loss", "validation_top1", "validation_loss", "throughput")
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Submission:
         return f"{' '.join(levels) or config['op']['name']} seed={run.seed}"
 
 
-def submit(requests: Sequence[Request], command: str) -> Submission:
+def submit(requests: Sequence[Request], command: str, note: Callable[[str], object]) -> Submission:
     """Check every run, then freeze its configuration and write the study's manifest.
 
     Nothing is written if any run is refused. A single run without a study's name needs no manifest.
@@ -71,7 +73,7 @@ def submit(requests: Sequence[Request], command: str) -> Submission:
     for signature, config in wanted.items():
         _file(submission, signature, config)
     if len(wanted) > 1 or first["study"]["name"]:
-        planned.save(runs_dir)
+        _save(planned, runs_dir, note)
     return submission
 
 
@@ -95,10 +97,23 @@ def _file(submission: Submission, signature: str, config: dict[str, Any]) -> Non
     submission.ready.append(signature)
 
 
+def _save(planned: Manifest, runs_dir: Path, note: Callable[[str], object]) -> None:
+    """Write the manifest; one of the same name that held other settings fixed is kept beside it, and said."""
+    earlier = manifest.find(runs_dir, planned.name)
+    if earlier is not None and (earlier.fixed, earlier.factors) != (planned.fixed, planned.factors):
+        kept = earlier.keep(runs_dir)
+        note(
+            f"study {planned.name} was asked for with other settings before: it now consists of these runs; "
+            f"the earlier ones stay, listed in {kept.name}. study.name=… keeps two studies apart"
+        )
+    if planned != earlier:
+        planned.save(runs_dir)
+
+
 def _check_all(requests: Sequence[Request]) -> None:
     """Build nothing, but ask every part whether it could; configurations that differ in seed only once."""
     from ablate import data, hosts
-    from ablate.runs import tracking
+    from ablate.runs.infra import read as read_infra
     from ablate.training import optimization
     from ablate.training.loop import host_arguments, resolve_device
     from ablate.training.recipe import read
@@ -112,11 +127,12 @@ def _check_all(requests: Sequence[Request]) -> None:
             continue
         checked.add(key)
         try:
-            tracking.check(config["infra"])
-            resolve_device(config["infra"]["device"])
+            infra = read_infra(config["infra"])
+            resolve_device(infra.device)
             recipe = read(config["recipe"])
             optimization.check(recipe)
-            data.check(config["data"], recipe.augment)
+            root = Path(infra.data_root) if infra.data_root else None
+            data.check(config["data"], recipe.augment, data_root=root, download=infra.download)
             name, arguments = host_arguments(config)
             hosts.check(name, config["op"], **arguments)
         except UserError as error:
@@ -136,7 +152,9 @@ def _check_seed(seed: Any) -> None:
 def _manifest(requests: Sequence[Request], runs_dir: Path, command: str) -> Manifest:
     study = requests[0].config["study"]
     factors = _factors(requests)
-    fixed = identity.fixed_digest(requests[0].config, factors)
+    _check_study(study, factors)
+    constant = {key: value for key, value in requests[0].overrides.items() if key not in (*factors, "seed")}
+    fixed = identity.fixed_digest(requests[0].config, factors, constant)
     name = study["name"] or _anonymous(requests)
     runs = {run.signature: run for run in (_planned(request, factors) for request in requests)}
     earlier = manifest.find(runs_dir, name)
@@ -159,6 +177,17 @@ def _manifest(requests: Sequence[Request], runs_dir: Path, command: str) -> Mani
     if earlier is not None and replace(earlier, updated=planned.updated) == planned:
         return earlier  # asked for again: nothing was added
     return planned
+
+
+def _check_study(study: Mapping[str, Any], factors: Sequence[str]) -> None:
+    if study["metric"] not in METRICS:
+        raise unknown("study.metric", str(study["metric"]), METRICS)
+    baseline = study["baseline"] or {}
+    if not isinstance(baseline, Mapping):
+        raise UserError(f"study.baseline={baseline!r} names no factor", "write it as {factor: level}")
+    for factor in baseline:
+        if factor not in factors:
+            raise unknown("factor of study.baseline:", str(factor), factors)
 
 
 def _factors(requests: Sequence[Request]) -> list[str]:

@@ -7,23 +7,12 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from ablate.errors import unknown
 from ablate.runs import identity
 from ablate.store.folder import RunFolder
 
 Mode = Literal["offline", "online", "disabled"]
 MODES: dict[str, Mode] = {"wandb_offline": "offline", "wandb": "online", "none": "disabled"}
 INIT_SECONDS, FINISH_SECONDS = 10, 10
-
-
-def check(infra: Mapping[str, Any]) -> None:
-    """Refuse an unknown `infra.tracking`.
-
-    Raises:
-        UserError: names the modes.
-    """
-    if infra["tracking"] not in MODES:
-        raise unknown("infra.tracking", str(infra["tracking"]), MODES)
 
 
 class Tracker:

@@ -44,6 +44,13 @@ class Manifest:
         write_json(path, asdict(self))
         return path
 
+    def keep(self, runs_dir: Path) -> Path:
+        """Put this manifest aside under its time, and return where."""
+        stamp = re.sub(r"[^0-9]", "", self.updated)[:14]
+        path = study_dir(runs_dir, self.name) / f"manifest.of-{stamp}.json"
+        write_json(path, asdict(self))
+        return path
+
 
 def study_dir(runs_dir: Path, name: str) -> Path:
     """The folder of a study's manifest, table and report.

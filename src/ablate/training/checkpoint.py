@@ -12,6 +12,8 @@ import torch
 
 from ablate.store.files import write_atomically
 
+DAMAGE = (zipfile.BadZipFile, pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError)
+
 
 @dataclass
 class Checkpoint:
@@ -30,21 +32,37 @@ class Checkpoint:
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint, whole or not at all."""
-    write_atomically(path, lambda stream: torch.save(asdict(checkpoint), stream))
+    """Write a checkpoint, whole or not at all; the one before stays beside it."""
+    following = path.with_suffix(".next")
+    write_atomically(following, lambda stream: torch.save(asdict(checkpoint), stream))
+    if path.exists():
+        path.replace(previous(path))
+    following.replace(path)
 
 
-def load(path: Path, device: torch.device) -> Checkpoint | str | None:
-    """Read a checkpoint: None if there is none, and the reason as text if it cannot be used."""
-    if not path.exists():
-        return None
-    try:
-        with zipfile.ZipFile(
-            path
-        ) as archive:  # the archive's own checksums; torch.load does not compare them
-            if (damaged := archive.testzip()) is not None:
-                return f"{damaged} in it is damaged"
-        state = torch.load(path, map_location=device, weights_only=True)
-        return Checkpoint(**state)
-    except (OSError, RuntimeError, TypeError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
-        return str(error).splitlines()[0]
+def load(path: Path) -> tuple[Checkpoint | None, list[str]]:
+    """The newest whole checkpoint, tensors on the CPU, and what is wrong with those that are not.
+
+    A damaged file is set aside as `<name>.damaged`.
+
+    Raises:
+        OSError: a file is there but cannot be read: that it would be damaged is not known.
+    """
+    notes: list[str] = []
+    for candidate in (path, previous(path)):
+        if not candidate.exists():
+            continue
+        try:
+            with zipfile.ZipFile(candidate) as archive:  # its own checksums, which torch.load ignores
+                if (part := archive.testzip()) is not None:
+                    raise zipfile.BadZipFile(f"{part} in it is damaged")
+            return Checkpoint(**torch.load(candidate, map_location="cpu", weights_only=True)), notes
+        except DAMAGE as error:
+            notes.append(f"{candidate.name} cannot be used ({str(error).splitlines()[0]})")
+            candidate.replace(candidate.with_name(f"{candidate.name}.damaged"))
+    return None, notes
+
+
+def previous(path: Path) -> Path:
+    """Where the checkpoint before the last one is."""
+    return path.with_name(f"{path.stem}.previous{path.suffix}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from timm.utils import AverageMeter, accuracy
 from torch import nn
 
 from ablate.data import Loader
@@ -13,13 +14,11 @@ from ablate.data import Loader
 def evaluate(model: nn.Module, loader: Loader, precision: torch.autocast) -> dict[str, float]:
     """`loss` (cross-entropy, nats), `top1` and `top5` (percent) over the whole split."""
     model.eval()
-    loss, top1, top5, images = 0.0, 0.0, 0.0, 0
+    loss, top1, top5 = AverageMeter(), AverageMeter(), AverageMeter()
     for inputs, labels in loader.epoch(0):
         with precision:
             logits = model(inputs).float()
-        ranked = logits.topk(min(5, logits.shape[-1]), dim=-1).indices == labels[:, None]
-        loss += F.cross_entropy(logits, labels, reduction="sum").item()
-        top1 += ranked[:, 0].sum().item()
-        top5 += ranked.any(-1).sum().item()
-        images += len(labels)
-    return {"loss": loss / images, "top1": 100 * top1 / images, "top5": 100 * top5 / images}
+        first, fifth = accuracy(logits, labels, topk=(1, min(5, logits.shape[-1])))
+        for meter, value in ((loss, F.cross_entropy(logits, labels)), (top1, first), (top5, fifth)):
+            meter.update(value.item(), len(labels))
+    return {"loss": loss.avg, "top1": top1.avg, "top5": top5.avg}

@@ -89,6 +89,11 @@ class Training:
         )
         self.model = build_model(config).to(self.device)
         self.updates = len(self.splits.train) // self.recipe.accumulate  # optimiser steps per epoch
+        if not self.updates:
+            raise UserError(
+                f"recipe.batch_size={self.recipe.batch_size} is more than the training images",
+                f"lower it to {self.splits.train.samples} or less",
+            )
         self.optimizer = optimization.optimizer(self.model, self.recipe)
         self.schedule = optimization.schedule(self.optimizer, self.recipe, self.updates)
         self.epochs = self.recipe.epochs
@@ -196,15 +201,15 @@ class Training:
         )
 
     def _resume(self) -> None:
-        found = checkpoints.load(self.folder.checkpoint_path, self.device)
+        found, notes = checkpoints.load(self.folder.checkpoint_path)
         lines, broken = read_json_lines(self.folder.metrics_path)
         if broken:
             self.reporter.note(
                 f"metrics.jsonl is broken after line {len(lines)}: going on from what is whole"
             )
-        if isinstance(found, str):
-            self.reporter.note(f"checkpoint.pt cannot be used ({found}): training starts again")
-            found = None
+        for note in notes:
+            where = f"going on from epoch {found.epoch}" if found else "training starts again"
+            self.reporter.note(f"{note}: {where}")
         if found is not None:
             self.model.load_state_dict(found.model)
             self.optimizer.load_state_dict(found.optimizer)
@@ -222,6 +227,8 @@ class Training:
         model = self.ema.module if self.ema else self.model
         model.load_state_dict(self.best)
         found = evaluate(model, self.splits.test, self._autocast())
+        if not math.isfinite(found["loss"]):
+            raise NonFiniteLossError(self._non_finite("test loss", found["loss"]))
         validation = self.history[self.best_epoch - 1]
         images = self.step * self.recipe.batch_size
         return {
@@ -264,14 +271,15 @@ def resolve_device(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    way_out = "use auto, cpu, cuda or cuda:1; `ablate doctor` says what is here"
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise UserError(f"infra.device={name} is not a device", "use auto, cpu, cuda or cuda:1") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(
-            f"infra.device={name}: no CUDA device here", "use infra.device=auto; `ablate doctor` says why"
-        )
+        raise UserError(f"infra.device={name} is not a device", way_out) from error
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"infra.device={name}: runs are computed on cpu or cuda", way_out)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"infra.device={name}: {torch.cuda.device_count()} CUDA devices are here", way_out)
     return device
 
 

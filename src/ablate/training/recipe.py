@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
+from ablate import settings
 from ablate.errors import UserError, unknown
 
 PRECISIONS = ("float32", "bfloat16", "float16")
@@ -58,17 +59,20 @@ def read(config: Mapping[str, Any]) -> Recipe:
     Raises:
         UserError: an unknown or missing setting, or a value that cannot be.
     """
-    known = [field.name for field in fields(Recipe)]
-    for key in config:
-        if key not in known:
-            raise unknown("recipe setting", str(key), known)
-    missing = [key for key in known if key not in config]
-    if missing:
-        raise UserError(f"recipe.{missing[0]} is missing", "start from a recipe in conf/recipe")
-    recipe = Recipe(**config)
+    recipe = settings.read(Recipe, "recipe", config)
     for name in ("epochs", "batch_size", "accumulate"):
-        if not isinstance(getattr(recipe, name), int) or getattr(recipe, name) < 1:
-            raise UserError(f"recipe.{name}={getattr(recipe, name)!r}", "use a whole number of 1 or more")
+        if getattr(recipe, name) < 1:
+            raise UserError(f"recipe.{name}={getattr(recipe, name)}", "use 1 or more")
+    rates = ("weight_decay", "warmup_learning_rate", "min_learning_rate")
+    for name in (*rates, "warmup_epochs", "mixup", "cutmix"):
+        if getattr(recipe, name) < 0:
+            raise UserError(f"recipe.{name}={getattr(recipe, name)} is negative", "use 0 or more")
+    if not 0 <= recipe.label_smoothing < 1:
+        raise UserError(f"recipe.label_smoothing={recipe.label_smoothing}", "use 0 or more, and less than 1")
+    if recipe.ema_decay is not None and not 0 < recipe.ema_decay < 1:
+        raise UserError(f"recipe.ema_decay={recipe.ema_decay}", "use a number between 0 and 1, or null")
+    if recipe.clip_grad is not None and recipe.clip_grad <= 0:
+        raise UserError(f"recipe.clip_grad={recipe.clip_grad}", "use a positive number, or null")
     if recipe.batch_size % recipe.accumulate:
         raise UserError(
             f"recipe.accumulate={recipe.accumulate} does not divide recipe.batch_size={recipe.batch_size}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 
 import numpy as np
@@ -29,5 +30,6 @@ def seed_everything(seed: int, purpose: str, epoch: int = 0) -> None:
 
 def deterministic_algorithms() -> None:
     """Ask PyTorch for algorithms that give the same bits for the same input."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by cuBLAS at its first use
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = False

@@ -8,6 +8,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -27,6 +28,8 @@ ORIGIN = Origin(
 
 class FashionMini(FashionMNIST):
     """10,000 training, 2,000 validation and 2,000 test images of clothes, 1×28×28, 10 classes."""
+
+    origin: ClassVar[Origin] = ORIGIN
 
     def read(self, storage: Storage) -> LabelledSplits:
         """From the archive inside the package."""
