@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,14 @@ def read(name: str) -> dict[str, Tensor]:
         return {key: torch.from_numpy(archive[key]).double() for key in archive.files}
 
 
+def under(golden: dict[str, Tensor], kind: str) -> Callable[[str], Tensor]:
+    """Tensors of a kind, `param` or `grad`, by the authors' name."""
+    return lambda name: golden[f"{kind}/{name}"]
+
+
 def elsa(golden: dict[str, Tensor], kind: str) -> dict[str, Tensor]:
     """The authors' tensors (`param` or `grad`) under our names; their order is query, key, value."""
-    get = lambda name: golden[f"{kind}/{name}"]  # noqa: E731
+    get = under(golden, kind)
     inner = 2 * get("attn.0.weight").shape[0]
     ours = {
         "weights.query_key.weight": get("pre_proj.weight")[:inner, :, 0, 0],
@@ -45,7 +51,7 @@ def elsa(golden: dict[str, Tensor], kind: str) -> dict[str, Tensor]:
 
 
 def natten(golden: dict[str, Tensor], kind: str) -> dict[str, Tensor]:
-    get = lambda name: golden[f"{kind}/{name}"]  # noqa: E731
+    get = under(golden, kind)
     dim = get("proj.bias").shape[0]
     return {
         "weights.query_key.weight": get("qkv.weight")[: 2 * dim],
