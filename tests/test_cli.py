@@ -147,6 +147,8 @@ REFUSED = {
     "number": (["recipe.learning_rate=nan"], "finite"),
     "schedule": (["recipe.schedule=plateau"], "cosine"),
     "option of the optimiser": (["recipe.optimizer=sgd", "+recipe.optimizer_options.beta=1"], "refused"),
+    "factors": (["study.factors=op"], "expected tuple"),
+    "folder of runs": (["infra.runs_dir=null"], "infra.runs_dir=None has the wrong type"),
     "workers": (["infra.launcher.workers=0"], "1 or more"),
     "dataset that is missing": (["data=cifar10", "infra.data_root=nowhere"], "infra.download=true"),
 }
@@ -257,7 +259,7 @@ def test_workers_do_not_outlive_a_launcher_that_is_killed(running: Callable, tmp
     first = next(folder for folder in folders(tmp_path) if folder.checkpoint_path.exists())
     process.kill()
     deadline = time.monotonic() + 30
-    while first.state() == "running" and time.monotonic() < deadline:
+    while (first.state() == "running" or living_holder(first.path)) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert first.state() == "interrupted"
     assert living_holder(first.path) is None

@@ -209,7 +209,8 @@ class WindowRegion(AllPairsRegion):
     """Non-overlapping windows; in odd blocks shifted by half a window, as in Swin (Liu et al., 2021).
 
     A map that windows do not tile is filled up with zeros at its right and bottom, and the filling
-    takes part in the norm: Swin's own rule. The map is one window where it is no larger.
+    takes part in the norm. As in timm, the map is rolled before it is filled up: where windows do not
+    tile it, the seam of a shift stands at the filled edge. The map is one window where it is no larger.
     """
 
     def __init__(self, config: axes.Window, slot: axes.Slot) -> None:

@@ -30,6 +30,7 @@ class Claim:
         self.path, self.token = path, secrets.token_hex(8)
         self.released = threading.Event()
         self.lost = False
+        self.beaten = time.time()
         born = _born(os.getpid())
         write_json(path, {**_place(), "pid": os.getpid(), "born": born, "token": self.token})
         threading.Thread(target=self._beat, daemon=True).start()
@@ -41,14 +42,17 @@ class Claim:
             ClaimedError: another process took the claim, because this one's heartbeat had stopped
                 (a machine that slept, say). Nothing may be written any more.
         """
+        if time.time() - self.beaten > STALE_SECONDS / 2:  # it stood still: the claim may be another's by now
+            self.lost = not self._ours()
         if self.lost:
             raise ClaimedError("another process took the run over while this one stood still")
 
     def release(self) -> None:
         """Give the folder back, if it is still ours."""
         self.released.set()
-        if self._ours():
-            self.path.unlink(missing_ok=True)
+        with suppress(OSError):  # a claim that stays behind is taken over: its process is gone
+            if self._ours():
+                self.path.unlink(missing_ok=True)
 
     def _beat(self) -> None:
         while not self.released.wait(HEARTBEAT_SECONDS):
@@ -57,6 +61,7 @@ class Claim:
                     self.lost = True
                     return
                 os.utime(self.path)
+                self.beaten = time.time()
             except OSError:  # a network folder that stutters; the next beat tries again
                 continue
 
@@ -112,7 +117,8 @@ def _place() -> dict[str, str]:
 def _born(pid: int) -> str | None:
     """What tells a process from a later one with its number; None if there is no such process."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]  # start time in ticks
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return None if state in "ZX" else fields[18]  # start time in ticks; a zombie works no more
     except OSError:
         pass
     try:

@@ -38,7 +38,11 @@ def _repository() -> dict[str, Any]:
 
     def git(*arguments: str) -> str:
         done = subprocess.run(
-            ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=30
+            ["git", "-C", str(root), *arguments],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=30,
         )
         return done.stdout if done.returncode in (0, 1) else ""  # 1: `diff --no-index` found a difference
 

@@ -128,7 +128,7 @@ class WorkerPool:
                 devices[slot % len(devices)] if devices else str(slot % _gpus())
             )
         return subprocess.Popen(
-            [sys.executable, "-m", "ablate.runs.worker"],
+            [sys.executable, "-m", "ablate.runs.worker", str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -47,7 +47,9 @@ def show(runs_dir: Path, study: str) -> None:
     console.print(f"{planned.name}: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
     if counts.keys() - {"finished", RUNNING}:
         retry = " infra.retry_failed=true" if "failed" in counts else ""
-        console.print(f"to go on: {escape(planned.command)}{retry}", soft_wrap=True)
+        for command in planned.command.splitlines():
+            suffix = "" if "infra.retry_failed" in command else retry
+            console.print(f"to go on: {escape(command)}{suffix}", soft_wrap=True)
 
 
 def list_studies(runs_dir: Path) -> None:

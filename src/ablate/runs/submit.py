@@ -12,15 +12,15 @@ from typing import Any
 
 import yaml
 
-from ablate.errors import UserError, unknown
+from ablate.errors import UserError
 from ablate.runs import identity
 from ablate.runs.claim import living_holder
+from ablate.runs.infra import read as read_infra
+from ablate.runs.study import read as read_study
 from ablate.store import manifest
 from ablate.store.files import write_json, write_text
 from ablate.store.folder import FAILED, PENDING, RunFolder
 from ablate.store.manifest import Manifest, PlannedRun
-
-METRICS = ("test_top1", "test_top5", "test_loss", "validation_top1", "validation_loss", "throughput")
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def submit(requests: Sequence[Request], command: str, note: Callable[[str], obje
         UserError: the first combination that cannot exist, with its overrides.
     """
     first = requests[0].config
-    runs_dir = Path(first["infra"]["runs_dir"]).expanduser().resolve()
+    runs_dir = Path(read_infra(first["infra"]).runs_dir).expanduser().resolve()
     _check_all(requests)
     planned = _manifest(requests, runs_dir, command)
     wanted = {identity.signature(request.config): request.config for request in requests}
@@ -113,7 +113,6 @@ def _save(planned: Manifest, runs_dir: Path, note: Callable[[str], object]) -> N
 def _check_all(requests: Sequence[Request]) -> None:
     """Build nothing, but ask every part whether it could; configurations that differ in seed only once."""
     from ablate import data, hosts
-    from ablate.runs.infra import read as read_infra
     from ablate.training import optimization
     from ablate.training.loop import host_arguments, resolve_device
     from ablate.training.recipe import read
@@ -150,25 +149,24 @@ def _check_seed(seed: Any) -> None:
 
 
 def _manifest(requests: Sequence[Request], runs_dir: Path, command: str) -> Manifest:
-    study = requests[0].config["study"]
-    factors = _factors(requests)
-    _check_study(study, factors)
+    study = read_study(requests[0].config["study"])
+    factors = _factors(requests, study.factors or ())
+    study.check_baseline(factors)
     constant = {key: value for key, value in requests[0].overrides.items() if key not in (*factors, "seed")}
     fixed = identity.fixed_digest(requests[0].config, factors, constant)
-    name = study["name"] or _anonymous(requests)
+    name = study.name or _anonymous(requests)
     runs = {run.signature: run for run in (_planned(request, factors) for request in requests)}
     earlier = manifest.find(runs_dir, name)
     if earlier is not None and earlier.fixed == fixed and earlier.factors == factors:
-        runs = {
-            **{run.signature: run for run in earlier.runs},
-            **runs,
-        }  # more seeds or levels of the same study
+        # more seeds or levels of the same study: it takes all the commands to go on with it
+        runs = {run.signature: run for run in earlier.runs} | runs
+        command = "\n".join(dict.fromkeys([*earlier.command.splitlines(), command]))
     planned = Manifest(
         name=name,
-        question=study["question"] or "",
-        baseline={str(key): str(value) for key, value in (study["baseline"] or {}).items()},
+        question=study.question or "",
+        baseline={str(key): str(value) for key, value in (study.baseline or {}).items()},
         factors=factors,
-        metric=study["metric"],
+        metric=study.metric,
         command=command,
         updated=_now(),
         fixed=fixed,
@@ -179,20 +177,8 @@ def _manifest(requests: Sequence[Request], runs_dir: Path, command: str) -> Mani
     return planned
 
 
-def _check_study(study: Mapping[str, Any], factors: Sequence[str]) -> None:
-    if study["metric"] not in METRICS:
-        raise unknown("study.metric", str(study["metric"]), METRICS)
-    baseline = study["baseline"] or {}
-    if not isinstance(baseline, Mapping):
-        raise UserError(f"study.baseline={baseline!r} names no factor", "write it as {factor: level}")
-    for factor in baseline:
-        if factor not in factors:
-            raise unknown("factor of study.baseline:", str(factor), factors)
-
-
-def _factors(requests: Sequence[Request]) -> list[str]:
+def _factors(requests: Sequence[Request], declared: Sequence[str]) -> list[str]:
     """What the study varies: its declared factors, and any other override that differs between runs."""
-    declared = [str(factor) for factor in requests[0].config["study"]["factors"] or ()]
     keys = dict.fromkeys(key for request in requests for key in request.overrides if key != "seed")
     varying = [key for key in keys if len({request.overrides.get(key) for request in requests}) > 1]
     return list(dict.fromkeys([*declared, *varying]))

@@ -42,6 +42,7 @@ class Tracker:
 
     def _start(self, config: Mapping[str, Any], folder: RunFolder, mode: Mode) -> None:
         os.environ.setdefault("WANDB_SILENT", "true")
+        os.environ.setdefault("WANDB_LOGIN_TIMEOUT", str(INIT_SECONDS))  # a prompt for a key waits no longer
         import wandb
 
         logging.getLogger("wandb").setLevel(logging.ERROR)

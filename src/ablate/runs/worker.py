@@ -1,7 +1,7 @@
 """A worker process: run folders in by standard input, outcomes out by standard output, a line each.
 
-Started by the `local` launcher as `python -m ablate.runs.worker`. What a run prints goes to
-output.log in its folder. PyTorch is imported once for all runs of the worker.
+Started by the `local` launcher as `python -m ablate.runs.worker PROCESS`, with its own process
+number. What a run prints goes to output.log in its folder. PyTorch is imported once for all runs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ablate.store.folder import RunFolder
 
 def main() -> None:
     """Serve until standard input ends, or the launcher dies: then the run at work is interrupted."""
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_end_with, args=(int(sys.argv[1]),), daemon=True).start()
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     for line in sys.stdin:
         folder = RunFolder(Path(line.strip()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import struct
 import zipfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,7 +13,16 @@ import torch
 
 from ablate.store.files import write_atomically
 
-DAMAGE = (zipfile.BadZipFile, pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError)
+DAMAGE = (
+    zipfile.BadZipFile,
+    pickle.UnpicklingError,
+    EOFError,
+    KeyError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
 
 
 @dataclass

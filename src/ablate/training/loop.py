@@ -83,7 +83,7 @@ class Training:
             augment=self.recipe.augment,
             evaluation_batch_size=max(250, self.recipe.forward_batch),
             device=self.device,
-            data_root=Path(infra["data_root"]) if infra["data_root"] else None,
+            data_root=Path(str(infra["data_root"])) if infra["data_root"] else None,
             download=infra["download"],
             workers=infra["workers"],
         )
@@ -148,6 +148,8 @@ class Training:
         found = evaluate(
             self.ema.module if self.ema else self.model, self.splits.validation, self._autocast()
         )
+        if not math.isfinite(found["loss"]):
+            raise NonFiniteLossError(self._non_finite("validation loss", found["loss"]))
         return {
             "epoch": self.epoch,
             "step": self.step,
@@ -178,6 +180,7 @@ class Training:
 
     def _end_epoch(self, metrics: dict[str, Any]) -> None:
         """Metrics first, then the checkpoint: a crash between the two repeats the epoch and its line."""
+        self.on_step()
         best = max((line["validation_top1"] for line in self.history), default=-1.0)
         if metrics["validation_top1"] > best:
             weights = (self.ema.module if self.ema else self.model).state_dict()
@@ -244,15 +247,11 @@ class Training:
         }
 
     def _non_finite(self, what: str, loss: float) -> str:
-        last = self.history[-1] if self.history else None
-        good = (
-            f"last good epoch {last['epoch']}: validation top-1 {last['validation_top1']:.2f} %"
-            if last
-            else ("no epoch was finished")
-        )
-        return (
-            f"loss is {loss} at step {self.step} (epoch {self.epoch + 1}); {good}; try a lower learning rate"
-        )
+        good = "no epoch was finished"
+        if self.history:
+            last = self.history[-1]
+            good = f"last good epoch {last['epoch']}: validation top-1 {last['validation_top1']:.2f} %"
+        return f"{what} is {loss} at step {self.step}; {good}; try a lower learning rate"
 
     def _autocast(self) -> torch.autocast:
         enabled = self.recipe.precision != "float32"
