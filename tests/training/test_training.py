@@ -316,6 +316,8 @@ def test_what_weights_and_biases_is_told(
     logged: list[dict[str, Any]] = []
 
     class Page:
+        """A double: shows what is sent, and nothing about W&B's server."""
+
         def __init__(self) -> None:
             self.summary: dict[str, Any] = {}
 
