@@ -79,7 +79,6 @@ def _page(findings: Findings, runs_dir: Path, drawings: dict[str, Path]) -> str:
         fixed=_fixed(findings.runs),
         table=tables.cells(findings),
         note=tables.footnote(findings),
-        few=tables.FEW_PAIRS,
         formats=formats,
         figures={name: inline_svg(path.read_text(encoding="utf-8"), name) for name, path in drawings.items()},
         unfinished=_unfinished(findings),
