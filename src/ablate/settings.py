@@ -34,10 +34,15 @@ def read(kind: type[Settings], path: str, config: Any) -> Settings:
         if name not in config:
             raise UserError(f"{path}.{name} is missing", f"settings: {', '.join(names)}")
     annotations = {field.name: str(field.type) for field in fields(kind)}  # type: ignore[arg-type]
-    return kind(**{name: _convert(f"{path}.{name}", config[name], annotations[name]) for name in names})
+    return kind(**{name: convert(f"{path}.{name}", config[name], annotations[name]) for name in names})
 
 
-def _convert(path: str, value: Any, annotation: str) -> Any:
+def convert(path: str, value: Any, annotation: str) -> Any:
+    """A value of the type that an annotation names, see `read`.
+
+    Raises:
+        UserError: names the setting at `path`, what was given and what is expected.
+    """
     base, _, optional = annotation.partition(" | ")
     number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     if value is None and optional:
@@ -54,5 +59,5 @@ def _convert(path: str, value: Any, annotation: str) -> Any:
         return value
     if base.startswith("tuple") and isinstance(value, (list, tuple)):
         item = base.removeprefix("tuple[").partition(",")[0]
-        return tuple(_convert(path, part, item) for part in value)
+        return tuple(convert(path, part, item) for part in value)
     raise UserError(f"{path}={value!r} has the wrong type", f"expected {annotation}")

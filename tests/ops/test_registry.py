@@ -84,7 +84,7 @@ def test_refused_before_anything_is_built(case: str, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("name", [name for name in ops.names() if ops.spec(name).config is not None])
 def test_every_level_works_on_every_preset_or_is_refused_with_a_reason(name: str) -> None:
-    x = torch.randn(1, 9, 8, 16)
+    x = torch.randn(2, 9, 8, 16)
     levels = [(axis, level) for axis in axes.AXES for level in configs.levels(axis)]
     forms = [("channel", {"heads": heads}) for heads in ("1", "1x", "2x", "4", "C")]
     refused = set()

@@ -22,7 +22,7 @@ from ablate.errors import UserError, unknown
 
 TERMS = ("content", "query_position", "key_position", "bias")
 BORDERS = ("zero", "mask", "inside")
-PROJECTIONS = ("linear", "identity")
+PROJECTIONS = ("linear", "linear_no_bias", "identity")
 INITIALIZATIONS = ("transformer", "convolution")
 SHIFTS = ("alternate", "none")
 
@@ -129,6 +129,14 @@ class Linear:
 
 
 @dataclass(frozen=True)
+class Pooled:
+    """The pooled feature through a two-layer bottleneck: one filter for all positions (D-DWConv)."""
+
+    name: str
+    reduction: int
+
+
+@dataclass(frozen=True)
 class Static:
     """Learned weights that do not depend on the input (convolution)."""
 
@@ -143,7 +151,7 @@ class Norm:
 
 
 Region = Window | Neighborhood | Global
-Weights = Pairwise | Hadamard | HadamardConv | Bottleneck | Linear | Static
+Weights = Pairwise | Hadamard | HadamardConv | Bottleneck | Linear | Pooled | Static
 
 LEVELS: dict[str, dict[str, type]] = {
     "region": {"window": Window, "neighborhood": Neighborhood, "global": Global},
@@ -153,6 +161,7 @@ LEVELS: dict[str, dict[str, type]] = {
         "hadamard_conv": HadamardConv,
         "bottleneck": Bottleneck,
         "linear": Linear,
+        "pooled": Pooled,
         "static": Static,
     },
     "norm": {"softmax": Norm, "filter_norm": Norm, "identity": Norm},
@@ -195,8 +204,10 @@ def parse(config: Mapping[str, Any]) -> OperatorConfig:
     return parsed
 
 
-def resolve_heads(heads: str, dim: int, host_heads: int) -> int:
+def resolve_heads(heads: str, dim: int, host_heads: int, path: str = "op.channel.heads") -> int:
     """Number of distinct filters: `1`, `1x`, `2x`, an integer, `C`, or `C/n` (a filter every n channels).
+
+    `path` is the setting's name in messages.
 
     Raises:
         UserError: not one of these forms, or the result does not divide `dim`.
@@ -207,16 +218,16 @@ def resolve_heads(heads: str, dim: int, host_heads: int) -> int:
     elif match := re.fullmatch(r"C(?:/(\d+))?", heads):
         width = int(match[1] or 1)
         if width < 1 or dim % width:
-            raise UserError(f"op.channel.heads={heads}: {width} does not divide the {dim} channels", way_out)
+            raise UserError(f"{path}={heads}: {width} does not divide the {dim} channels", way_out)
         count = dim // width
     elif re.fullmatch(r"\d+", heads):
         count = int(heads)
     else:
-        raise UserError(f"op.channel.heads={heads} is not a number of heads", way_out)
+        raise UserError(f"{path}={heads} is not a number of heads", way_out)
     if count < 1 or dim % count:
         divisors = ", ".join(str(n) for n in range(1, dim + 1) if dim % n == 0)
         raise UserError(
-            f"op.channel.heads={heads}: {count} heads do not divide the {dim} channels of this slot",
+            f"{path}={heads}: {count} heads do not divide the {dim} channels of this slot",
             f"possible numbers of heads: {divisors}",
         )
     return count
@@ -236,7 +247,7 @@ def check(config: OperatorConfig, slot: Slot) -> None:
             "for each tap of a sliding neighbourhood; a window's positions have no common taps",
             "use op/region=neighborhood, or op/weights=hadamard, which works in every region",
         )
-    if isinstance(weights, Bottleneck) and slot.dim % weights.reduction:
+    if isinstance(weights, (Bottleneck, Pooled)) and slot.dim % weights.reduction:
         raise UserError(
             f"op.weights.reduction={weights.reduction} does not divide the {slot.dim} channels of this slot",
             "choose a divisor",
@@ -347,7 +358,7 @@ def _check_values(config: OperatorConfig) -> None:
             )
     if isinstance(weights, HadamardConv):
         _positive("op.weights.group_width", weights.group_width)
-    if isinstance(weights, Bottleneck):
+    if isinstance(weights, (Bottleneck, Pooled)):
         _positive("op.weights.reduction", weights.reduction)
 
 

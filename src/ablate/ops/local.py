@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ablate.ops import axes, regions, weights
+from ablate.ops.kernels.layout import average_pool
 from ablate.ops.norms import NORMS
 
 
@@ -17,6 +18,10 @@ class LocalOperator(nn.Module):
 
     The unified form of ELSA (Zhou et al., 2021) for convolution, dynamic filters, local
     self-attention and Hadamard attention. Channels belong to heads in contiguous blocks.
+
+    With a stride, a sliding neighbourhood whose weights come of the centre makes filters for every
+    `stride`-th position only, from the mean over its block (involution, ELSA); what pairs positions
+    (attention, windows) works on the whole map and is averaged over the blocks (SASA, LESA).
 
     Args:
         config: the point on the two axes.
@@ -31,7 +36,9 @@ class LocalOperator(nn.Module):
         super().__init__()
         channel, dim = config.channel, slot.dim
         self.heads = axes.resolve_heads(channel.heads, dim, slot.heads)
-        self.region = regions.build(_without_idle_mask(config), slot)
+        stride = slot.stride if _strides_itself(config) else 1
+        self.pooling = slot.stride // stride
+        self.region = regions.build(_without_idle_mask(config), slot, stride)
         self.norm = NORMS[config.norm.name]
         self.weights = weights.build(config.weights, dim, self.heads, self.region)
         self.value = _projection(channel.value, dim, channel.value_initialization)
@@ -39,11 +46,11 @@ class LocalOperator(nn.Module):
         self.ghost = GhostHead(dim, self.region, channel.ghost_lambda, channel.ghost_gamma)
         self.bias = nn.Parameter(torch.empty(dim)) if channel.bias else None
         if self.bias is not None:
-            bound = 1 / math.sqrt(self.region.taps)
+            bound = 1 / math.sqrt(self.region.taps) if isinstance(config.weights, axes.Static) else 0
             nn.init.uniform_(self.bias, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) → (B, H, W, C)."""
+        """(B, H, W, C) → (B, H', W', C), H' = ⌈H / stride⌉."""
         groups = self.region.prepare(x)
         logits = self.weights(groups, self.region)
         filters = self.norm(logits, self.region.valid(x.shape, x.device))
@@ -51,7 +58,7 @@ class LocalOperator(nn.Module):
         y = self.region.aggregate(self.value(groups), filters, multiply, add, x.shape)
         if self.bias is not None:
             y = y + self.bias
-        return self.region.restore(self.output(y), x.shape)
+        return average_pool(self.region.restore(self.output(y), x.shape), self.pooling)
 
     def extra_repr(self) -> str:
         """What no submodule shows."""
@@ -88,6 +95,12 @@ class GhostHead(nn.Module):
         return f"lambda={self.ghost_lambda}, gamma={self.ghost_gamma}"
 
 
+def _strides_itself(config: axes.OperatorConfig) -> bool:
+    pairs = isinstance(config.weights, (axes.Pairwise, axes.Hadamard))
+    sliding = isinstance(config.region, axes.Neighborhood) and config.region.border != "inside"
+    return sliding and not pairs
+
+
 def _without_idle_mask(config: axes.OperatorConfig) -> axes.Region:
     """Without a norm a tap outside the map is lost under `mask` as under `zero`: its value is 0 either way.
 
@@ -102,8 +115,9 @@ def _without_idle_mask(config: axes.OperatorConfig) -> axes.Region:
 def _projection(kind: str, dim: int, initialization: str) -> nn.Module:
     if kind == "identity":
         return nn.Identity()
-    linear = nn.Linear(dim, dim)
+    linear = nn.Linear(dim, dim, bias=kind == "linear")
     if initialization == "transformer":
         nn.init.trunc_normal_(linear.weight, std=0.02)
-        nn.init.zeros_(linear.bias)
+        if linear.bias is not None:
+            nn.init.zeros_(linear.bias)
     return linear  # else as PyTorch initialises it, which is its 1×1 convolution's initialisation too

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from ablate.errors import UserError
 from ablate.ops import axes, kernels
-from ablate.ops.kernels.geometry import constant, neighborhoods, offsets_per_axis
-from ablate.ops.kernels.layout import split_heads
+from ablate.ops.kernels.geometry import Neighborhoods, constant, neighborhoods, offsets_per_axis, strided
+from ablate.ops.kernels.layout import average_pool, split_heads
 
 
 class Region(ABC):
@@ -27,6 +27,7 @@ class Region(ABC):
 
     offsets: int  # entries of a relative-position table
     taps: int  # positions that one position meets
+    stride = 1  # of the positions that filters are made for
 
     def prepare(self, x: Tensor) -> Tensor:
         """(B, H, W, C) → the groups (B', H', W', C) that the region works on."""
@@ -35,6 +36,14 @@ class Region(ABC):
     def restore(self, y: Tensor, shape: torch.Size) -> Tensor:
         """The groups back into a map of `shape`."""
         return y
+
+    def centres(self, x: Tensor) -> Tensor:
+        """(B', H', W', C) → the features at the positions that filters are made for."""
+        return x
+
+    def uniform(self, maps: Tensor, height: int, width: int) -> Tensor:
+        """(B', 1, 1, G, offsets), the same for every query of a group → its entry at each tap's offset."""
+        return self.at_query(maps.expand(-1, height, width, -1, -1))
 
     @abstractmethod
     def content(self, query: Tensor, key: Tensor, heads: int) -> Tensor:
@@ -67,12 +76,21 @@ class Region(ABC):
 
 
 class NeighborhoodRegion(Region):
-    """K² positions around each position."""
+    """K² positions around each position, or around every `stride`-th."""
 
-    def __init__(self, config: axes.Neighborhood) -> None:
+    def __init__(self, config: axes.Neighborhood, stride: int = 1) -> None:
         self.kernel, self.dilation, self.border = config.kernel, config.dilation, config.border
+        self.stride = stride
         self.taps = self.kernel**2
         self.offsets = offsets_per_axis(self.kernel, self.border) ** 2
+
+    def centres(self, x: Tensor) -> Tensor:
+        """The mean over the stride² positions that each output position stands for."""
+        return average_pool(x, self.stride)
+
+    def uniform(self, maps: Tensor, height: int, width: int) -> Tensor:
+        """As they are, where tap t has offset t everywhere."""
+        return super().uniform(maps, height, width) if self.border == "inside" else maps
 
     def content(self, query: Tensor, key: Tensor, heads: int) -> Tensor:
         """(B, H, W, G, T) through the `scores` kernel."""
@@ -90,7 +108,7 @@ class NeighborhoodRegion(Region):
     def at_key(self, maps: Tensor) -> Tensor:
         """The neighbour's map at the offset between the two."""
         height, width, offsets = maps.shape[1], maps.shape[2], maps.shape[-1]
-        found = neighborhoods(height, width, self.kernel, self.dilation, self.border, maps.device)
+        found = self._neighborhoods(height, width, maps.device)
         flat = F.pad(
             maps.flatten(1, 2).transpose(1, 2), (0, 0, 0, 1)
         )  # (B, G, L + 1, offsets), last: outside
@@ -105,12 +123,12 @@ class NeighborhoodRegion(Region):
         return table[:, offset].permute(1, 2, 0, 3)[None]
 
     def valid(self, shape: torch.Size, device: torch.device) -> Tensor | None:
-        """(H, W, 1, T) under border `mask`; elsewhere every tap counts."""
+        """(H', W', 1, T) under border `mask`; elsewhere every tap counts."""
         if self.border != "mask":
             return None
         _, height, width, _ = shape
-        found = neighborhoods(height, width, self.kernel, self.dilation, self.border, device)
-        return found.valid.view(height, width, 1, self.taps)
+        valid = self._neighborhoods(height, width, device).valid
+        return valid.view(strided(height, self.stride), strided(width, self.stride), 1, self.taps)
 
     def aggregate(
         self, values: Tensor, filters: Tensor, multiply: Tensor | None, add: Tensor | None, shape: torch.Size
@@ -122,13 +140,16 @@ class NeighborhoodRegion(Region):
             kernel=self.kernel,
             dilation=self.dilation,
             border=self.border,
+            stride=self.stride,
             multiply=multiply,
             add=add,
         )
 
     def _offset(self, height: int, width: int, device: torch.device) -> Tensor:
-        found = neighborhoods(height, width, self.kernel, self.dilation, self.border, device)
-        return found.offset.view(height, width, self.taps)
+        return self._neighborhoods(height, width, device).offset.view(height, width, self.taps)
+
+    def _neighborhoods(self, height: int, width: int, device: torch.device) -> Neighborhoods:
+        return neighborhoods(height, width, self.kernel, self.dilation, self.border, self.stride, device)
 
 
 class AllPairsRegion(Region):
@@ -276,12 +297,12 @@ class WindowRegion(AllPairsRegion):
         )
 
 
-def build(config: axes.Region, slot: axes.Slot) -> Region:
-    """The region of a checked configuration."""
+def build(config: axes.Region, slot: axes.Slot, stride: int) -> Region:
+    """The region of a checked configuration; a stride other than 1 for neighbourhoods only."""
     if isinstance(config, axes.Window):
         return WindowRegion(config, slot)
     if isinstance(config, axes.Neighborhood):
-        return NeighborhoodRegion(config)
+        return NeighborhoodRegion(config, stride)
     assert slot.resolution is not None  # `axes.check` has refused it
     return GlobalRegion(*slot.resolution)
 

@@ -10,10 +10,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+import torch
 from torch import nn
 
+from ablate import settings as typed
 from ablate.errors import UserError, unknown
 from ablate.ops import axes, configs
 from ablate.ops.local import LocalOperator
@@ -26,7 +28,17 @@ Module = TypeVar("Module", bound=type[nn.Module])
 
 @dataclass(frozen=True)
 class OperatorSpec:
-    """One entry of the zoo."""
+    """One entry of the zoo.
+
+    Attributes:
+        equation: what it computes, in the letters of `ablate ops NAME`.
+        quirks: what the authors' code does that one would not expect, and how to switch it off.
+        strides: those it has a form for.
+        equivariance: away from borders, moving the input by a multiple of this many positions moves
+            the output alike; 0 where it does not (windows, absolute positions, pooled features).
+        ends_in_norm: its last layer is a normalisation, so that a host leaves out its own.
+        config: the point on the two axes; None for operators that are not one such sum.
+    """
 
     name: str
     build: Callable[[dict[str, Any], axes.Slot], nn.Module]
@@ -35,14 +47,20 @@ class OperatorSpec:
     defaults: dict[str, Any]
     channel_setting: str
     spatial_processing: str
+    equation: str = ""
+    quirks: tuple[str, ...] = ()
     strides: tuple[int, ...] = (1,)
-    config: axes.OperatorConfig | None = None  # None for operators that are not one sum
+    equivariance: int = 0
+    ends_in_norm: bool = False
+    config: axes.OperatorConfig | None = None
 
 
 _ENTRIES: dict[str, OperatorSpec] = {}
 
 
-def register_preset(name: str, *, paper: str, year: int) -> None:
+def register_preset(
+    name: str, *, paper: str, year: int, equation: str = "", quirks: tuple[str, ...] = ()
+) -> None:
     """Register the point on the two axes that `conf/op/<name>.yaml` describes.
 
     Raises:
@@ -61,6 +79,10 @@ def register_preset(name: str, *, paper: str, year: int) -> None:
             defaults=defaults,
             channel_setting=describe_channel(config),
             spatial_processing=describe_spatial(config),
+            equation=equation,
+            quirks=quirks,
+            strides=(1, 2),
+            equivariance=_equivariance(config),
             config=config,
         )
     )
@@ -73,15 +95,20 @@ def register(
     year: int,
     channel_setting: str,
     spatial_processing: str,
+    equation: str = "",
+    quirks: tuple[str, ...] = (),
     strides: tuple[int, ...] = (1,),
+    equivariance: int = 0,
+    ends_in_norm: bool = False,
 ) -> Callable[[Module], Module]:
     """Register an operator of its own: a class decorator.
 
     The class is an `nn.Module` that maps (B, H, W, C) to (B, H', W', C), channels last. Its
     constructor takes `dim` and those of heads, resolution, stride and index that it needs, all
-    given by the host; its other keyword arguments, each with a default, become the operator's
-    settings in Python (`create`) and in Hydra (`op=<name> op.<setting>=…`). Defaults in
-    `conf/op/<name>.yaml`, if there is one, come before those of the signature.
+    given by the host; its other arguments become the operator's settings in Python (`create`) and
+    in Hydra (`op=<name> op.<setting>=…`), checked against their annotations (`Literal` too).
+    Defaults stand in `conf/op/<name>.yaml` or else in the signature. A file with `heads` makes
+    `heads` a setting (`1x`, `C`, an integer) that is resolved for each slot.
 
     Raises:
         UserError: the name is taken, or a setting has no default.
@@ -89,15 +116,21 @@ def register(
 
     def decorate(module: Module) -> Module:
         parameters = list(inspect.signature(module.__init__).parameters.values())[1:]
-        accepted = {parameter.name for parameter in parameters} & set(GEOMETRY)
+        accepted = [parameter.name for parameter in parameters if parameter.name in GEOMETRY]
+        hints = get_type_hints(module.__init__)
         settings = {p.name: p.default for p in parameters if p.name not in GEOMETRY}
-        for setting, default in settings.items():
-            if default is inspect.Parameter.empty:
+        written = {key: value for key, value in settings.items() if value is not inspect.Parameter.empty}
+        defaults = {"name": name, **written, **(configs.preset(name) or {})}
+        for setting in settings:
+            if setting not in defaults:
                 raise UserError(f"operator {name!r}: its setting {setting!r} has no default", "give it one")
 
         def build(config: dict[str, Any], slot: axes.Slot) -> nn.Module:
             geometry = {key: getattr(slot, key) for key in accepted}
-            return module(**geometry, **{key: config[key] for key in settings})
+            if "heads" in config:
+                geometry["heads"] = axes.resolve_heads(str(config["heads"]), slot.dim, slot.heads, "op.heads")
+            given = {key: _typed(f"op.{key}", config[key], hints.get(key)) for key in settings}
+            return module(**geometry, **given)
 
         _add(
             OperatorSpec(
@@ -105,10 +138,14 @@ def register(
                 build=build,
                 paper=paper,
                 year=year,
-                defaults={"name": name, **settings, **(configs.preset(name) or {})},
+                defaults=defaults,
                 channel_setting=channel_setting,
                 spatial_processing=spatial_processing,
+                equation=equation,
+                quirks=quirks,
                 strides=strides,
+                equivariance=equivariance,
+                ends_in_norm=ends_in_norm,
             )
         )
         return module
@@ -192,6 +229,9 @@ def check(config: Mapping[str, Any], slot: axes.Slot) -> None:
         )
     if entry.config is not None:
         axes.check(axes.parse(config), slot)
+    else:
+        with torch.device("meta"):  # its constructor knows what it refuses; no weight is drawn
+            entry.build(dict(config), slot)
 
 
 def describe_channel(config: axes.OperatorConfig) -> str:
@@ -202,7 +242,7 @@ def describe_channel(config: axes.OperatorConfig) -> str:
     ]
     if channel.ghost_lambda or channel.ghost_gamma:
         parts.append(f"ghost head λ={channel.ghost_lambda} γ={channel.ghost_gamma:g}")
-    projected = [name for name in ("value", "output") if getattr(channel, name) == "linear"]
+    projected = [name for name in ("value", "output") if getattr(channel, name) != "identity"]
     parts.append(f"{' and '.join(projected)} projection" if projected else "no projections")
     return ", ".join(parts)
 
@@ -228,10 +268,27 @@ def describe_spatial(config: axes.OperatorConfig) -> str:
             "hadamard_conv": "q⊙k through convolutions",
             "bottleneck": "centre feature, bottleneck",
             "linear": "centre feature, linear",
+            "pooled": "pooled feature, bottleneck",
             "static": "static",
         }[weights.name]
     norm = {"softmax": "softmax", "filter_norm": "filter-norm", "identity": "no norm"}[config.norm.name]
     return f"{where}; {what}; {norm}"
+
+
+def _equivariance(config: axes.OperatorConfig) -> int:
+    sliding = isinstance(config.region, axes.Neighborhood)
+    return 1 if sliding and not isinstance(config.weights, axes.Pooled) else 0
+
+
+def _typed(path: str, value: Any, hint: Any) -> Any:
+    """A setting's value as its annotation asks; as it is, without one."""
+    if hint is None:
+        return value
+    if get_origin(hint) is Literal:
+        if value not in get_args(hint):
+            raise unknown(f"{path}:", str(value), [str(choice) for choice in get_args(hint)])
+        return value
+    return typed.convert(path, value, hint.__name__ if isinstance(hint, type) else str(hint))
 
 
 def _add(entry: OperatorSpec) -> None:

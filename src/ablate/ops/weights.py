@@ -122,7 +122,7 @@ class HadamardConvWeights(nn.Module):
         """(B, H, W, C) → (B, H, W, G, K²)."""
         query, key = self.query_key(x).chunk(2, dim=-1)
         product = query * key * self.scale
-        mixed = self.mix(product.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        mixed = self.mix(region.centres(product).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         return region.at_query(self.expand(F.gelu(mixed)).unflatten(-1, (self.heads, -1)))
 
 
@@ -146,6 +146,7 @@ class BottleneckWeights(nn.Module):
 
     def forward(self, x: Tensor, region: Region) -> Tensor:
         """Logits of (B', H', W', C) in the region's layout."""
+        x = region.centres(x)
         inner = self.norm(self.reduce(x).flatten(0, 2)).relu().unflatten(0, x.shape[:3])
         return region.at_query(self.expand(inner).unflatten(-1, (self.heads, -1)))
 
@@ -161,7 +162,28 @@ class LinearWeights(nn.Module):
 
     def forward(self, x: Tensor, region: Region) -> Tensor:
         """Logits of (B', H', W', C) in the region's layout."""
-        return region.at_query(self.expand(x).unflatten(-1, (self.heads, -1)))
+        return region.at_query(self.expand(region.centres(x)).unflatten(-1, (self.heads, -1)))
+
+
+class PooledWeights(nn.Module):
+    """The mean feature of a group: C → C/reduction, batch norm, ReLU, → one weight per head and offset.
+
+    D-DWConv (Han et al., 2022): one filter per channel for all positions of an image. In windows
+    the mean is the window's. Initialised as convolutions are in PyTorch, as the authors leave it.
+    """
+
+    def __init__(self, config: axes.Pooled, dim: int, heads: int, region: Region) -> None:
+        super().__init__()
+        inner = dim // config.reduction
+        self.reduce = nn.Linear(dim, inner, bias=False)
+        self.norm = nn.BatchNorm1d(inner)
+        self.expand = nn.Linear(inner, heads * region.offsets)
+        self.heads = heads
+
+    def forward(self, x: Tensor, region: Region) -> Tensor:
+        """Logits of (B', H', W', C) in the region's layout."""
+        inner = self.norm(self.reduce(x.mean((1, 2)))).relu()
+        return region.uniform(self.expand(inner).unflatten(-1, (1, 1, self.heads, -1)), *x.shape[1:3])
 
 
 class StaticWeights(nn.Module):
@@ -188,6 +210,7 @@ def build(config: axes.Weights, dim: int, heads: int, region: Region) -> nn.Modu
         axes.Hadamard: HadamardWeights,
         axes.Bottleneck: BottleneckWeights,
         axes.Linear: LinearWeights,
+        axes.Pooled: PooledWeights,
         axes.Static: StaticWeights,
     }
     return generators[type(config)](config, dim, heads, region)

@@ -25,7 +25,7 @@ def constant(build: Build) -> Build:
 
 
 class AxisTaps(NamedTuple):
-    """The taps of every position along one axis; all three are (length, kernel)."""
+    """The taps of every position along one axis; all three are (⌈length / stride⌉, kernel)."""
 
     position: Tensor  # index of the neighbour, clamped into the map
     valid: Tensor  # False where the neighbour lies outside the map
@@ -41,8 +41,8 @@ def offsets_per_axis(kernel: int, border: str) -> int:
     return 2 * kernel - 1 if border == "inside" else kernel
 
 
-def axis_taps(length: int, kernel: int, dilation: int, border: str) -> AxisTaps:
-    """The taps along one axis.
+def axis_taps(length: int, kernel: int, dilation: int, border: str, stride: int = 1) -> AxisTaps:
+    """The taps along one axis, of every `stride`-th position.
 
     `inside` follows NAT (Hassani et al., 2023): within each residue class modulo the dilation the
     neighbourhood moves inwards until all of its `kernel` taps are real.
@@ -51,7 +51,7 @@ def axis_taps(length: int, kernel: int, dilation: int, border: str) -> AxisTaps:
         ValueError: `inside` and an axis too short for `kernel` taps at this dilation.
     """
     radius = (kernel - 1) // 2
-    query = torch.arange(length)[:, None]
+    query = torch.arange(0, length, stride)[:, None]
     tap = torch.arange(kernel)[None, :]
     if border == "inside":
         if length // dilation < kernel:
@@ -68,57 +68,62 @@ def axis_taps(length: int, kernel: int, dilation: int, border: str) -> AxisTaps:
         )
     position = query + dilation * (tap - radius)
     valid = (position >= 0) & (position < length)
-    return AxisTaps(position.clamp(0, length - 1), valid, tap.expand(length, kernel))
+    return AxisTaps(position.clamp(0, length - 1), valid, tap.expand_as(position))
 
 
 class Neighborhoods(NamedTuple):
-    """The taps of every position of a map; L = height · width, T = kernel²."""
+    """The taps of a map's positions; L = height · width, T = kernel², Q of the L positions at a stride."""
 
-    neighbor: Tensor  # (L, T) flat position of the neighbour; L where it lies outside the map
-    valid: Tensor  # (L, T)
-    offset: Tensor  # (L, T) flat index into the relative-position table
+    neighbor: Tensor  # (Q, T) flat position of the neighbour; L where it lies outside the map
+    valid: Tensor  # (Q, T)
+    offset: Tensor  # (Q, T) flat index into the relative-position table
+
+
+def strided(length: int, stride: int) -> int:
+    """Positions that are left of `length` at a stride: 0, stride, 2·stride, …"""
+    return -(-length // stride)
 
 
 @constant
 def neighborhoods(
-    height: int, width: int, kernel: int, dilation: int, border: str, device: torch.device
+    height: int, width: int, kernel: int, dilation: int, border: str, stride: int, device: torch.device
 ) -> Neighborhoods:
-    """The taps of every position, rows first within the map and within the neighbourhood."""
-    rows, columns = axis_taps(height, kernel, dilation, border), axis_taps(width, kernel, dilation, border)
+    """The taps of every position at `stride`, rows first within the map and within the neighbourhood."""
+    rows = axis_taps(height, kernel, dilation, border, stride)
+    columns = axis_taps(width, kernel, dilation, border, stride)
 
     def grid(row: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
-        shape = (height, width, kernel, kernel)
+        shape = (len(row), len(column), kernel, kernel)
         return row[:, None, :, None].expand(shape), column[None, :, None, :].expand(shape)
 
     row, column = grid(rows.position, columns.position)
     row_valid, column_valid = grid(rows.valid, columns.valid)
     row_offset, column_offset = grid(rows.offset, columns.offset)
-    shape = (height * width, kernel * kernel)
-    valid = (row_valid & column_valid).reshape(shape)
-    neighbor = (row * width + column).reshape(shape).where(valid, torch.tensor(height * width))
-    offset = (row_offset * offsets_per_axis(kernel, border) + column_offset).reshape(shape)
+    valid = (row_valid & column_valid).reshape(-1, kernel * kernel)
+    neighbor = (row * width + column).reshape(valid.shape).where(valid, torch.tensor(height * width))
+    offset = (row_offset * offsets_per_axis(kernel, border) + column_offset).reshape(valid.shape)
     return Neighborhoods(neighbor.to(device), valid.to(device), offset.to(device))
 
 
 @constant
 def pair_index(
-    height: int, width: int, kernel: int, dilation: int, border: str, device: torch.device
+    height: int, width: int, kernel: int, dilation: int, border: str, stride: int, device: torch.device
 ) -> tuple[Tensor, Tensor | None]:
-    """(L·T,): where each tap's pair stands in a flat (L, L) matrix; which are real, None if all are."""
-    found = neighborhoods(height, width, kernel, dilation, border, device)
+    """(Q·T,): where each tap's pair stands in a flat (Q, L) matrix; which are real, None if all are."""
+    found = neighborhoods(height, width, kernel, dilation, border, stride, device)
     length = height * width
-    query = torch.arange(length, device=device)[:, None]
+    query = torch.arange(len(found.neighbor), device=device)[:, None]
     pairs = (query * length + found.neighbor.clamp(max=length - 1)).flatten()
     return pairs, None if border == "inside" else found.valid.flatten()
 
 
 @constant
 def matrix_index(
-    height: int, width: int, kernel: int, dilation: int, border: str, device: torch.device
+    height: int, width: int, kernel: int, dilation: int, border: str, stride: int, device: torch.device
 ) -> Tensor:
-    """(L·L,): which of the flat (L, T) taps stands at each entry of the matrix; L·T where none does."""
-    neighbor = neighborhoods(height, width, kernel, dilation, border, device).neighbor
-    length, taps = neighbor.shape
-    matrix = torch.full((length, length + 1), length * taps, device=device)
-    matrix.scatter_(1, neighbor, torch.arange(length * taps, device=device).view(length, taps))
+    """(Q·L,): which of the flat (Q, T) taps stands at each entry of the matrix; Q·T where none does."""
+    neighbor = neighborhoods(height, width, kernel, dilation, border, stride, device).neighbor
+    taps, length = neighbor.numel(), height * width
+    matrix = torch.full((len(neighbor), length + 1), taps, device=device)
+    matrix.scatter_(1, neighbor, torch.arange(taps, device=device).view(neighbor.shape))
     return matrix[:, :length].flatten()

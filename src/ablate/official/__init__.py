@@ -1,0 +1,92 @@
+"""Weights under their authors' names into our operators and models.
+
+`operators` places the tensors of one operator, `models` renames what surrounds operators in a whole
+network. Every tensor is placed by itself, so that gradients under the authors' names are converted
+as parameters are. May import `ablate.ops` and `ablate.hosts`. Start reading in `convert` below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from ablate.errors import UserError
+from ablate.official.models import rename
+from ablate.official.operators import Place, place_of
+
+__all__ = ["convert", "load"]
+
+
+def load(module: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
+    """Put a state dict with the authors' names into our operator or model; strict.
+
+    Raises:
+        UserError: tensors without a place, places without a tensor, wrong shapes; all of them listed.
+    """
+    converted = convert(module, state_dict)
+    expected = module.state_dict()
+    missing = sorted(expected.keys() - converted.keys())
+    wrong = [
+        f"{name}: {tuple(tensor.shape)} instead of {tuple(expected[name].shape)}"
+        for name, tensor in converted.items()
+        if name in expected and tensor.shape != expected[name].shape
+    ]
+    if missing or wrong:
+        problems = [f"missing: {', '.join(missing)}"] if missing else []
+        problems += [f"of another shape: {'; '.join(wrong)}"] if wrong else []
+        raise UserError(
+            f"the weights do not fit; {'; '.join(problems)}",
+            "build the same operator with the same settings (kernel, heads, λ, γ, …)",
+        )
+    module.load_state_dict(converted)
+
+
+def convert(module: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors under the authors' names → under ours, in our shapes.
+
+    Args:
+        module: an operator of ours, or a model that holds some.
+        tensors: the authors' state dict, or gradients by the same names; a subset will do.
+
+    Raises:
+        UserError: tensors that have no counterpart, all of them listed.
+    """
+    owners = _owners(module)
+    converted: dict[str, Tensor] = {}
+    unmatched: list[str] = []
+    known = set(module.state_dict())
+    for name, tensor in rename(module, tensors).items():
+        prefix = _longest_prefix(name, owners)
+        if prefix is None:
+            placed: dict[str, Tensor] | None = {name: tensor}
+        else:
+            path, part, place = owners[prefix]
+            placed = place(part, name.removeprefix(prefix), tensor)
+            placed = None if placed is None else {path + key: value for key, value in placed.items()}
+        if placed is None or not placed.keys() <= known:
+            unmatched.append(name)
+        else:
+            converted.update(placed)
+    if unmatched:
+        raise UserError(
+            f"no place in {type(module).__name__} for: {', '.join(sorted(unmatched))}",
+            "build the operator or model whose authors use these names, with the same settings",
+        )
+    return converted
+
+
+def _owners(module: nn.Module) -> dict[str, tuple[str, nn.Module, Place]]:
+    """Authors' prefix of each operator → our prefix, the operator, and what places its tensors."""
+    found: dict[str, tuple[str, nn.Module, Place]] = {}
+    for path, part in module.named_modules():
+        place = place_of(part)
+        if place is not None:
+            ours = f"{path}." if path else ""
+            theirs = ours.removesuffix("operator.")  # of the layout wrapper that hosts put around it
+            found.setdefault(theirs, (ours, part, place))
+    return found
+
+
+def _longest_prefix(name: str, owners: Mapping[str, object]) -> str | None:
+    return max((prefix for prefix in owners if name.startswith(prefix)), key=len, default=None)

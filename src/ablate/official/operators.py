@@ -1,0 +1,123 @@
+"""Where each tensor of an operator's authors goes in ours.
+
+A *place* function takes our operator, an authors' name and its tensor, and returns our names and
+tensors: none for buffers that we compute, None for a name it does not know.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from ablate.ops import LocalOperator
+from ablate.ops.weights import (
+    BottleneckWeights,
+    HadamardConvWeights,
+    PairwiseWeights,
+    PooledWeights,
+    StaticWeights,
+)
+
+Place = Callable[[nn.Module, str, Tensor], dict[str, Tensor] | None]
+
+
+def place_of(module: nn.Module) -> Place | None:
+    """What places the tensors of this module; None if it is no operator with published weights."""
+    if isinstance(module, LocalOperator):
+        return LOCAL.get(type(module.weights))
+    return OWN.get(type(module))
+
+
+def by_table(names: Mapping[str, str]) -> Place:
+    """A place function that renames: authors' patterns (whole names) → ours, as in `re.sub`.
+
+    A 1×1 convolution whose counterpart is linear loses its two last dimensions.
+    """
+
+    def place(module: nn.Module, name: str, tensor: Tensor) -> dict[str, Tensor] | None:
+        for pattern, ours in names.items():
+            if match := re.fullmatch(pattern, name):
+                target = match.expand(ours)
+                return {target: _fitting(module, target, tensor)}
+        return None
+
+    return place
+
+
+def _fitting(module: nn.Module, name: str, tensor: Tensor) -> Tensor:
+    path, _, leaf = name.rpartition(".")
+    linear = leaf == "weight" and isinstance(module.get_submodule(path), (nn.Linear, nn.Conv1d))
+    return tensor.reshape(tensor.shape[0], -1) if linear and tensor.ndim == 4 else tensor
+
+
+def _attention(operator: nn.Module, name: str, tensor: Tensor) -> dict[str, Tensor] | None:
+    """Swin's window attention (Microsoft, timm) and NATTEN's module: `qkv`, `proj` and a bias table."""
+    if match := re.fullmatch(r"qkv\.(weight|bias)", name):
+        query_key, value = tensor.split([2 * tensor.shape[0] // 3, tensor.shape[0] // 3])
+        return {f"weights.query_key.{match[1]}": query_key, f"value.{match[1]}": value}
+    if match := re.fullmatch(r"proj\.(weight|bias)", name):
+        return {f"output.{match[1]}": tensor}
+    table = "weights.position.relative_position_bias_table"
+    if name == "relative_position_bias_table":
+        # (offsets, heads) by query - key: the reverse order is that of key - query
+        return {table: torch.flip(tensor, [0]).T.contiguous()}
+    if name == "rpb":
+        return {table: tensor.flatten(1)}
+    return {} if name in ("relative_position_index", "attn_mask") else None
+
+
+def _elsa(operator: nn.Module, name: str, tensor: Tensor) -> dict[str, Tensor] | None:
+    """ELSA's module: `pre_proj` is query, key and value, `ghost_head` both tables or one."""
+    assert isinstance(operator, LocalOperator)
+    if match := re.fullmatch(r"pre_proj\.(weight|bias)", name):
+        flat = tensor.reshape(tensor.shape[0], *tensor.shape[1:2])
+        query_key = operator.weights.query_key.out_features
+        return {f"weights.query_key.{match[1]}": flat[:query_key], f"value.{match[1]}": flat[query_key:]}
+    if name == "ghost_head":
+        tables = tensor.reshape(-1, *tensor.shape[-3:-2], tensor.shape[-1] * tensor.shape[-2])
+        parts = [part for part in ("multiply", "add") if getattr(operator.ghost, part) is not None]
+        if len(parts) != len(tables):
+            return None
+        return {f"ghost.{part}": table for part, table in zip(parts, tables, strict=True)}
+    return by_table(
+        {
+            r"attn\.0\.(weight|bias)": r"weights.mix.\1",
+            r"attn\.2\.(weight|bias)": r"weights.expand.\1",
+            r"post_proj\.(weight|bias)": r"output.\1",
+        }
+    )(operator, name, tensor)
+
+
+def _depthwise(operator: nn.Module, name: str, tensor: Tensor) -> dict[str, Tensor] | None:
+    """`nn.Conv2d` with one filter per channel."""
+    return {"weight": {"weights.filters": tensor.flatten(1)}, "bias": {"bias": tensor}}.get(name)
+
+
+_involution = by_table(
+    {
+        r"conv1\.conv\.weight": "weights.reduce.weight",
+        r"conv1\.bn\.(\w+)": r"weights.norm.\1",
+        r"conv2\.conv\.(weight|bias)": r"weights.expand.\1",
+    }
+)
+
+_pooled = by_table(
+    {
+        r"conv1\.weight": "weights.reduce.weight",
+        r"bn\.(\w+)": r"weights.norm.\1",
+        r"conv2\.(weight|bias)": r"weights.expand.\1",
+        "bias": "bias",
+    }
+)
+
+LOCAL: dict[type[nn.Module], Place] = {
+    PairwiseWeights: _attention,
+    HadamardConvWeights: _elsa,
+    BottleneckWeights: _involution,
+    PooledWeights: _pooled,
+    StaticWeights: _depthwise,
+}
+OWN: dict[type[nn.Module], Place] = {}
