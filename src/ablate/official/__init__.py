@@ -17,6 +17,8 @@ from ablate.official.operators import Place, place_of
 
 __all__ = ["convert", "load"]
 
+WAY_OUT = "build what the authors built, with the same settings (kernel, heads, λ, γ, stages, …)"
+
 
 def load(module: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
     """Put a state dict with the authors' names into our operator or model; strict.
@@ -24,21 +26,20 @@ def load(module: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
     Raises:
         UserError: tensors without a place, places without a tensor, wrong shapes; all of them listed.
     """
-    converted = convert(module, state_dict)
+    converted, unmatched = _place(module, state_dict)
     expected = module.state_dict()
-    missing = sorted(expected.keys() - converted.keys())
-    wrong = [
-        f"{name}: {tuple(tensor.shape)} instead of {tuple(expected[name].shape)}"
-        for name, tensor in converted.items()
-        if name in expected and tensor.shape != expected[name].shape
-    ]
-    if missing or wrong:
-        problems = [f"missing: {', '.join(missing)}"] if missing else []
-        problems += [f"of another shape: {'; '.join(wrong)}"] if wrong else []
-        raise UserError(
-            f"the weights do not fit; {'; '.join(problems)}",
-            "build the same operator with the same settings (kernel, heads, λ, γ, …)",
-        )
+    problems = {
+        "without a place": unmatched,
+        "missing": sorted(expected.keys() - converted.keys()),
+        "of another shape": [
+            f"{name} {tuple(tensor.shape)} instead of {tuple(expected[name].shape)}"
+            for name, tensor in converted.items()
+            if tensor.shape != expected[name].shape
+        ],
+    }
+    if any(problems.values()):
+        listed = "; ".join(f"{problem}: {', '.join(found)}" for problem, found in problems.items() if found)
+        raise UserError(f"the weights do not fit {type(module).__name__}; {listed}", WAY_OUT)
     module.load_state_dict(converted)
 
 
@@ -52,28 +53,36 @@ def convert(module: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tenso
     Raises:
         UserError: tensors that have no counterpart, all of them listed.
     """
+    converted, unmatched = _place(module, tensors)
+    if unmatched:
+        raise UserError(f"no place in {type(module).__name__} for: {', '.join(unmatched)}", WAY_OUT)
+    return converted
+
+
+def _place(module: nn.Module, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """Our names and tensors, and the authors' names that have no counterpart."""
     owners = _owners(module)
+    known = module.state_dict().keys()
     converted: dict[str, Tensor] = {}
     unmatched: list[str] = []
-    known = set(module.state_dict())
     for name, tensor in rename(module, tensors).items():
-        prefix = _longest_prefix(name, owners)
-        if prefix is None:
-            placed: dict[str, Tensor] | None = {name: tensor}
-        else:
-            path, part, place = owners[prefix]
-            placed = place(part, name.removeprefix(prefix), tensor)
-            placed = None if placed is None else {path + key: value for key, value in placed.items()}
+        placed = _place_one(name, tensor, owners)
         if placed is None or not placed.keys() <= known:
             unmatched.append(name)
         else:
             converted.update(placed)
-    if unmatched:
-        raise UserError(
-            f"no place in {type(module).__name__} for: {', '.join(sorted(unmatched))}",
-            "build the operator or model whose authors use these names, with the same settings",
-        )
-    return converted
+    return converted, sorted(unmatched)
+
+
+def _place_one(
+    name: str, tensor: Tensor, owners: Mapping[str, tuple[str, nn.Module, Place]]
+) -> dict[str, Tensor] | None:
+    prefix = max((prefix for prefix in owners if name.startswith(prefix)), key=len, default=None)
+    if prefix is None:
+        return {name: tensor}
+    path, part, place = owners[prefix]
+    placed = place(part, name.removeprefix(prefix), tensor)
+    return None if placed is None else {path + key: value for key, value in placed.items()}
 
 
 def _owners(module: nn.Module) -> dict[str, tuple[str, nn.Module, Place]]:
@@ -86,7 +95,3 @@ def _owners(module: nn.Module) -> dict[str, tuple[str, nn.Module, Place]]:
             theirs = ours.removesuffix("operator.")  # of the layout wrapper that hosts put around it
             found.setdefault(theirs, (ours, part, place))
     return found
-
-
-def _longest_prefix(name: str, owners: Mapping[str, object]) -> str | None:
-    return max((prefix for prefix in owners if name.startswith(prefix)), key=len, default=None)

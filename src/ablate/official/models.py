@@ -16,7 +16,7 @@ def rename(module: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor
 
 
 def _swin(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Microsoft's layout, which ELSA, DWNet and Slide-Swin share: merging ends a stage, the head is linear."""
+    """Microsoft's layout, shared by ELSA, DWNet and Slide-Swin: merging ends a stage, a plain linear head."""
     renamed: dict[str, Tensor] = {}
     early = any(name.startswith("layers.0.downsample.") for name in tensors)
     for name, tensor in tensors.items():
