@@ -12,6 +12,7 @@ from torch import nn
 from ablate import ops
 from ablate.ops.axes import TERMS
 from ablate.ops.norms import NORMS
+from tests.ops.small import small
 
 SLIDING = ["lsa_neighborhood", "dwconv", "dynamic_filter", "involution", "elsa", "elsa_equation"]
 sizes = st.tuples(st.integers(3, 9), st.integers(3, 9))
@@ -180,14 +181,7 @@ def test_half_precision_and_inference_mode_leave_no_trace() -> None:
 @settings(max_examples=8, deadline=None)
 @given(st.sampled_from(ops.names()), st.integers(1, 3))
 def test_every_operator_keeps_shape_and_has_true_gradients(name: str, seed: int) -> None:
-    operator = make(
-        name,
-        dim=8,
-        heads=2,
-        resolution=(3, 4),
-        region={"size": 3} if name == "lsa" else {"kernel": 3},
-        **({"channel": {"heads": "C/2"}} if name == "involution" else {}),
-    )
+    operator = make(name, dim=8, heads=2, resolution=(3, 4), **small(name))
     x = torch.randn(
         1, 3, 4, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(seed), requires_grad=True
     )

@@ -22,6 +22,8 @@ def _swin(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for name, tensor in tensors.items():
         if re.search(r"\.(relative_position_index|attn_mask|relative_id)$", name):
             continue
+        name = re.sub(r"^(layers\.\d+\.blocks\.\d+)\.attn2conv\.", r"\1.attn.", name)  # DWNet
+        name = re.sub(r"^(layers\.\d+\.blocks\.\d+)\.bn\.", r"\1.norm2.", name)
         if early:
             name = re.sub(r"^layers\.(\d+)\.downsample", lambda m: f"layers.{int(m[1]) + 1}.downsample", name)
             name = re.sub(r"^head\.(weight|bias)$", r"head.fc.\1", name)

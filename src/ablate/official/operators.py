@@ -6,8 +6,10 @@ tensors: none for buffers that we compute, None for a name it does not know.
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Callable, Mapping
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -22,13 +24,21 @@ from ablate.ops.weights import (
 )
 
 Place = Callable[[nn.Module, str, Tensor], dict[str, Tensor] | None]
+FAMILIES = ("hybrids", "lesa")  # files beside this one, each with a table PLACES
 
 
 def place_of(module: nn.Module) -> Place | None:
     """What places the tensors of this module; None if it is no operator with published weights."""
     if isinstance(module, LocalOperator):
         return LOCAL.get(type(module.weights))
-    return OWN.get(type(module))
+    return _own().get(type(module))
+
+
+@cache
+def _own() -> dict[type[nn.Module], Place]:
+    """Operators that are modules of their own: every table `PLACES` beside this file."""
+    tables = (importlib.import_module(f"ablate.official.{family}").PLACES for family in FAMILIES)
+    return {module: place for table in tables for module, place in table.items()}
 
 
 def by_table(names: Mapping[str, str]) -> Place:
@@ -49,7 +59,7 @@ def by_table(names: Mapping[str, str]) -> Place:
 
 def _fitting(module: nn.Module, name: str, tensor: Tensor) -> Tensor:
     path, _, leaf = name.rpartition(".")
-    linear = leaf == "weight" and isinstance(module.get_submodule(path), (nn.Linear, nn.Conv1d))
+    linear = leaf == "weight" and isinstance(module.get_submodule(path), nn.Linear)
     return tensor.reshape(tensor.shape[0], -1) if linear and tensor.ndim == 4 else tensor
 
 
@@ -72,6 +82,7 @@ def _attention(operator: nn.Module, name: str, tensor: Tensor) -> dict[str, Tens
 def _elsa(operator: nn.Module, name: str, tensor: Tensor) -> dict[str, Tensor] | None:
     """ELSA's module: `pre_proj` is query, key and value, `ghost_head` both tables or one."""
     assert isinstance(operator, LocalOperator)
+    assert isinstance(operator.weights, HadamardConvWeights)
     if match := re.fullmatch(r"pre_proj\.(weight|bias)", name):
         flat = tensor.reshape(tensor.shape[0], *tensor.shape[1:2])
         query_key = operator.weights.query_key.out_features
@@ -93,7 +104,9 @@ def _elsa(operator: nn.Module, name: str, tensor: Tensor) -> dict[str, Tensor] |
 
 def _depthwise(operator: nn.Module, name: str, tensor: Tensor) -> dict[str, Tensor] | None:
     """`nn.Conv2d` with one filter per channel."""
-    return {"weight": {"weights.filters": tensor.flatten(1)}, "bias": {"bias": tensor}}.get(name)
+    if name == "weight":
+        return {"weights.filters": tensor.flatten(1)}
+    return {name: tensor} if name == "bias" else None
 
 
 _involution = by_table(
@@ -101,6 +114,9 @@ _involution = by_table(
         r"conv1\.conv\.weight": "weights.reduce.weight",
         r"conv1\.bn\.(\w+)": r"weights.norm.\1",
         r"conv2\.conv\.(weight|bias)": r"weights.expand.\1",
+        r"conv1\.0\.(weight|bias)": r"weights.reduce.\1",  # I-D-DWConv, from here on
+        r"conv1\.1\.(\w+)": r"weights.norm.\1",
+        r"conv2\.0\.(weight|bias)": r"weights.expand.\1",
     }
 )
 
@@ -120,4 +136,3 @@ LOCAL: dict[type[nn.Module], Place] = {
     PooledWeights: _pooled,
     StaticWeights: _depthwise,
 }
-OWN: dict[type[nn.Module], Place] = {}

@@ -274,16 +274,6 @@ def _check_resolution(region: Region, resolution: tuple[int, int]) -> None:
             f"op.region.size={region.size}: the window is larger than the map of {height}×{width}",
             f"use op.region.size={shortest} or less, op/region=global, or fill earlier stages (host.stages)",
         )
-    if (
-        isinstance(region, Neighborhood)
-        and region.border == "inside"
-        and region.kernel > shortest // region.dilation
-    ):
-        raise UserError(
-            f"op.region.border=inside needs kernel · dilation = {region.kernel * region.dilation} positions "
-            f"on each side, the map has {height}×{width}",
-            "use a smaller kernel or dilation, border mask or zero, or fill earlier stages only: host.stages",
-        )
 
 
 def _taps(region: Region, slot: Slot) -> int:

@@ -51,7 +51,9 @@ def preset(name: str) -> dict[str, Any] | None:
         if isinstance(default, Mapping):
             (axis, choice), *_ = default.items()
             chosen[axis] = level(axis, choice)
-    return {**chosen, **settings}
+    for key, value in settings.items():  # a level's settings may be changed one by one, as in Hydra
+        chosen[key] = {**chosen[key], **value} if key in chosen and isinstance(value, Mapping) else value
+    return chosen
 
 
 def override(settings: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

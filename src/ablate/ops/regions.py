@@ -76,13 +76,28 @@ class Region(ABC):
 
 
 class NeighborhoodRegion(Region):
-    """K² positions around each position, or around every `stride`-th."""
+    """K² positions around each position, or around every `stride`-th.
+
+    Under border `inside`, a map too small for K real taps is first filled up with zeros at its right
+    and bottom, as in NAT (Hassani et al., 2023); the filling takes part.
+    """
 
     def __init__(self, config: axes.Neighborhood, stride: int = 1) -> None:
         self.kernel, self.dilation, self.border = config.kernel, config.dilation, config.border
         self.stride = stride
         self.taps = self.kernel**2
         self.offsets = offsets_per_axis(self.kernel, self.border) ** 2
+
+    def prepare(self, x: Tensor) -> Tensor:
+        """The map, filled up to K · dilation positions a side where border `inside` needs them."""
+        if self.border != "inside":
+            return x
+        missing = [max(0, self.kernel * self.dilation - side) for side in x.shape[1:3]]
+        return F.pad(x, (0, 0, 0, missing[1], 0, missing[0])) if any(missing) else x
+
+    def restore(self, y: Tensor, shape: torch.Size) -> Tensor:
+        """Without the filling."""
+        return y[:, : shape[1], : shape[2]] if self.border == "inside" else y
 
     def centres(self, x: Tensor) -> Tensor:
         """The mean over the stride² positions that each output position stands for."""

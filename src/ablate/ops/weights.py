@@ -129,7 +129,8 @@ class HadamardConvWeights(nn.Module):
 class BottleneckWeights(nn.Module):
     """The centre feature: C → C/reduction, batch norm, ReLU, → one weight per head and offset.
 
-    Involution (Li et al., 2021), and I-D-DWConv (Han et al., 2022) with `reduce_bias`.
+    Involution (Li et al., 2021), initialised as in a ResNet; with `reduce_bias` I-D-DWConv (Han et al.,
+    2022), initialised as convolutions are in PyTorch.
     """
 
     def __init__(self, config: axes.Bottleneck, dim: int, heads: int, region: Region) -> None:
@@ -139,10 +140,10 @@ class BottleneckWeights(nn.Module):
         self.norm = nn.BatchNorm1d(inner)
         self.expand = nn.Linear(inner, heads * region.offsets)
         self.heads = heads
-        for layer in (self.reduce, self.expand):
-            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+        if not config.reduce_bias:
+            for layer in (self.reduce, self.expand):
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+            nn.init.zeros_(self.expand.bias)
 
     def forward(self, x: Tensor, region: Region) -> Tensor:
         """Logits of (B', H', W', C) in the region's layout."""

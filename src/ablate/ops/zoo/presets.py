@@ -2,10 +2,114 @@
 
 from ablate.ops.registry import register_preset
 
-register_preset("lsa", paper="Swin, Liu et al.", year=2021)
-register_preset("lsa_neighborhood", paper="after NAT, Hassani et al.", year=2023)
-register_preset("dwconv", paper="DWNet, Han et al.", year=2022)
-register_preset("dynamic_filter", paper="Jia et al.", year=2016)
-register_preset("involution", paper="Li et al.", year=2021)
-register_preset("elsa", paper="ELSA, Zhou et al., code", year=2021)
-register_preset("elsa_equation", paper="ELSA, Zhou et al., equation", year=2021)
+CONTIGUOUS = "channels belong to heads in contiguous blocks, as in the code of every paper of the zoo but SAN"
+LOST = "taps outside the map take part in the softmax with value 0: at borders part of the weight is lost"
+
+register_preset(
+    "lsa",
+    paper="Swin, Liu et al.",
+    year=2021,
+    equation="y_i = Σ_j softmax_j( q_i·k_j/√d + r^b_{j−i} ) v_j   (j in the window of i)",
+    quirks=(
+        "pairs across the seam of a shift are left out; the authors add −100 to their logits, which in "
+        "float32 is the same",
+        "a map that windows do not tile is filled up with zeros that take part, as in timm and the authors' "
+        "detectors",
+    ),
+)
+register_preset(
+    "lsa_neighborhood",
+    paper="after NAT, Hassani et al.",
+    year=2023,
+    equation="y_i = Σ_j softmax_j( q_i·k_j/√d + r^b_{j−i} ) v_j   (j in the map, K×K around i)",
+    quirks=("ours: NAT's attention without its border rule; op=na has that rule",),
+)
+register_preset(
+    "na",
+    paper="NAT, Hassani et al.",
+    year=2023,
+    equation="y_i = Σ_j softmax_j( q_i·k_j/√d + r^b_{j−i} ) v_j   (j in the K×K moved into the map)",
+    quirks=(
+        "at borders the neighbourhood moves inside, within its residue class modulo the dilation, and the "
+        "bias follows the true offset: its table has (2K−1)² entries; op.region.border=mask leaves taps out",
+        "a map smaller than K · dilation is filled up with zeros at its right and bottom, and they take part",
+    ),
+)
+register_preset(
+    "dwconv",
+    paper="DWNet, Han et al.",
+    year=2022,
+    equation="y_i[c] = Σ_Δ s_Δ[c] · x_{i+Δ}[c] + b[c]",
+    quirks=("alone, without projections: op.channel.value=linear op.channel.output=linear add them",),
+)
+register_preset(
+    "d_dwconv",
+    paper="D-DWNet, Han et al.",
+    year=2022,
+    equation="y_i[c] = Σ_Δ F_Δ[c] · x_{i+Δ}[c] + b[c]\n"
+    "F = W₂ relu(BN(W₁ mean_i(x_i)))   (a filter per channel and image)",
+    quirks=(
+        "alone; its authors put it between 1×1 convolutions with batch norm: timm model d_dwnet_tiny",
+        "the authors' last commit computes a static convolution in its place; this is the form of the one "
+        "before, which gives the published parameter counts",
+    ),
+)
+register_preset(
+    "i_d_dwconv",
+    paper="I-D-DWNet, Han et al.",
+    year=2022,
+    equation="y_i[c] = Σ_Δ F_Δ[i, g(c)] · x_{i+Δ}[c]\n"
+    "F[i] = W₂ relu(BN(W₁ x_i + b₁)) + b₂   (a filter per group and position)",
+    quirks=(
+        "32 filters at every stage, as released: the constructor's argument is channels per filter and is "
+        "given numbers of heads; op.channel.heads=1x has the heads",
+        "alone; its authors put it between 1×1 convolutions with batch norm: timm model i_d_dwnet_tiny",
+    ),
+)
+register_preset(
+    "dynamic_filter",
+    paper="Jia et al.",
+    year=2016,
+    equation="y_i = Σ_Δ F_Δ[i, g] · v_{i+Δ}\nF[i] = W x_i + b   (a filter per head and position)",
+    quirks=("ours: the paper's filter generator is a network of its own; here it is one linear layer",),
+)
+register_preset(
+    "involution",
+    paper="Li et al.",
+    year=2021,
+    equation="y_i[c] = Σ_Δ F_Δ[i, g(c)] · x_{i+Δ}[c]\n"
+    "F[i] = W₂ relu(BN(W₁ x_i)) + b₂   (one per 16 channels and position)",
+    quirks=(
+        "16 channels a filter at every width, as in the code; op.channel.heads=C/n for others",
+        "with a stride, filters come of the mean over stride² positions, the sum stands at the first of them",
+    ),
+)
+register_preset(
+    "elsa",
+    paper="ELSA, Zhou et al., code",
+    year=2021,
+    equation="y_i[c] = Σ_j ( (o_Δ[c])^λ · softmax_j(A_ij[g]) + γ · s_Δ[c] ) v_j[c]\n"
+    ""
+    "A_i = W₂ gelu(Conv_K×K grouped(scale · q⊙k))_i   (ghost head λ=0, γ=1)",
+    quirks=(
+        "the code sends q⊙k through a K×K convolution, GELU and a 1×1 convolution; the paper's equation has "
+        "position terms instead: op=elsa_equation",
+        LOST + "; op.region.border=mask leaves them out",
+        "λ must be a whole number: o is drawn from a normal distribution, and o^λ of its negative half "
+        "would be NaN",
+        CONTIGUOUS + "; the paper's pseudo-code interleaves them",
+        "scale is 1, as its blocks set it, and not 1/√d; op.weights.scale",
+        "2·⌊C/3⌋ channels of q and k, rounded up to whole groups of op.weights.group_width: 4 in "
+        "ELSA-Swin-T, 8 in -S and -B",
+        "with a stride, q⊙k is averaged over stride² positions before the convolutions",
+    ),
+)
+register_preset(
+    "elsa_equation",
+    paper="ELSA, Zhou et al., equation",
+    year=2021,
+    equation="y_i[c] = Σ_j ( (o_Δ[c])^λ · softmax_j(A_ij[g]) + γ · s_Δ[c] ) v_j[c]\n"
+    ""
+    "A_ij = u_i·r^k_Δ + r^q_Δ·u_j + r^b_Δ,  u = q⊙k   (ghost head λ=0, γ=1)",
+    quirks=("the paper's form; its published weights and figures come of the other one, op=elsa", LOST),
+)

@@ -1,0 +1,20 @@
+"""The published hybrids as ordinary timm models, registered by importing this package.
+
+After `import ablate.models`, `timm.create_model("elsa_swin_tiny")` builds one, with `num_classes`,
+`img_size` where timm's class has it, `features_only=True` and everything else of timm's class. Each
+family has a file; `hybrid` registers. May import `ablate.hosts` and `ablate.ops`. Start reading in `swin`.
+"""
+
+from ablate.models import dwnet, swin
+from ablate.models.hybrid import Hybrid, register
+
+CATALOGUE: dict[str, Hybrid] = {
+    hybrid.name: hybrid for family in (swin, dwnet) for hybrid in family.hybrids()
+}
+for _hybrid in CATALOGUE.values():
+    register(_hybrid)
+
+
+def names() -> list[str]:
+    """The hybrids, in alphabetical order."""
+    return sorted(CATALOGUE)

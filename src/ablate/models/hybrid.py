@@ -1,0 +1,57 @@
+"""One published network, and how timm comes to know it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import timm
+from timm.models import build_model_with_cfg, register_model
+from timm.models._pretrained import DefaultCfg, PretrainedCfg
+from torch import nn
+
+default_cfgs: dict[str, DefaultCfg] = {}  # where timm looks for a model's input size, mean and crop
+__all__: list[str] = ["Hybrid", "register"]  # timm adds the entry points
+
+
+@dataclass(frozen=True)
+class Hybrid:
+    """A network from a paper: timm's class with an operator in some of its slots.
+
+    Attributes:
+        like: the timm model whose input size, mean, standard deviation and crop it shares.
+        build: the network from timm's keyword arguments.
+        about: paper, and what is worth knowing about this form of it.
+        features: how timm's feature extraction reads it.
+    """
+
+    name: str
+    like: str
+    build: Callable[..., nn.Module]
+    about: str
+    features: dict[str, Any] = field(default_factory=dict)
+
+
+def register(hybrid: Hybrid) -> None:
+    """Make `timm.create_model(hybrid.name)` build it. No weights are published under these names."""
+    theirs = timm.get_pretrained_cfg(hybrid.like)
+    assert theirs is not None, hybrid.like
+    source = {"url": None, "file": None, "hf_hub_id": None, "hf_hub_filename": None, "tag": None}
+    ours: PretrainedCfg = dataclasses.replace(theirs, architecture=hybrid.name, license=None, **source)
+    default_cfgs[hybrid.name] = DefaultCfg(tags=_tags(), cfgs={"": ours})
+
+    def entry(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+        return build_model_with_cfg(
+            hybrid.build, hybrid.name, pretrained, feature_cfg=dict(hybrid.features), **kwargs
+        )
+
+    entry.__name__, entry.__module__, entry.__doc__ = hybrid.name, __name__, hybrid.about
+    register_model(entry)
+
+
+def _tags() -> Any:
+    tags = DefaultCfg().tags
+    tags.append("")
+    return tags
