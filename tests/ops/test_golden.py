@@ -28,6 +28,9 @@ CASES: dict[str, Callable[[], nn.Module]] = {
     "involution_k7_eval": lambda: ops.create("involution", 32, heads=1),
     "d_dwconv_k7_eval": lambda: ops.create("d_dwconv", 16, heads=1),
     "dwblock_k7_eval": lambda: DWNetAttention(16, ops.create("dwconv", 16, heads=1)),
+    "slide_k3": lambda: ops.create("slide", 24, heads=3),
+    "csa_k3": lambda: ops.create("csa", 16, heads=2),
+    "ddf_mul_k3": lambda: ops.create("ddf", 20, heads=1),
     "lesa_g4_eval": lambda: ops.create("lesa", 32, heads=4, resolution=(6, 6)),
     "lesa_g4_train": lambda: ops.create("lesa", 32, heads=4, resolution=(6, 6)).train(),
 }

@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.ops.small import small
 from torch import nn
 
 from ablate import ops
 from ablate.ops.axes import TERMS
 from ablate.ops.norms import NORMS
-from tests.ops.small import small
 
 SLIDING = ["lsa_neighborhood", "dwconv", "dynamic_filter", "involution", "elsa", "elsa_equation"]
 sizes = st.tuples(st.integers(3, 9), st.integers(3, 9))

@@ -17,15 +17,15 @@ FEATURES = {"flatten_sequential": True, "out_indices": (0, 1, 2, 3)}  # as timm 
 
 ELSA = (
     "ELSA-{variant} (Zhou et al., 2021): ELSA with a 7×7 neighbourhood, λ=0, γ=1 in stages 1 to 3, as in the "
-    "authors' code; stage 4 keeps window attention, there one window. Group width 4 in tiny, 8 in small and base."
+    "authors' code; stage 4 keeps window attention, there one window. Group width 4 in tiny, else 8."
 )
 NA = (
-    "Swin-{variant} with neighbourhood attention (Hassani et al., 2023) of 7×7 in every stage, without dilation; "
-    "needs maps of 7×7 and more."
+    "Swin-{variant} with neighbourhood attention (NAT, Hassani et al., 2023) of 7×7 in every stage, without "
+    "dilation."
 )
 SLIDE = (
-    "Slide-Swin-{variant} (Pan et al., 2023) as released: slide attention of 3×3 in stages 1 and 2, attention over "
-    "the whole map in stages 3 and 4 (the authors' window of 56)."
+    "Slide-Swin-{variant} (Pan et al., 2023) as released: slide attention of 3×3 in stages 1 and 2, attention "
+    "over the whole map in stages 3 and 4 (the authors' window of 56)."
 )
 
 

@@ -24,7 +24,12 @@ from ablate.ops.weights import (
 )
 
 Place = Callable[[nn.Module, str, Tensor], dict[str, Tensor] | None]
-FAMILIES = ("hybrids", "lesa")  # files beside this one, each with a table PLACES
+FAMILIES = (
+    "attention",
+    "dynamic_filters",
+    "hybrids",
+    "lesa",
+)  # files beside this one, each with a table PLACES
 
 
 def place_of(module: nn.Module) -> Place | None:

@@ -19,6 +19,7 @@ from typing import Any
 
 from ablate import settings
 from ablate.errors import UserError, unknown
+from ablate.ops.checks import odd_kernel, positive
 
 TERMS = ("content", "query_position", "key_position", "bias")
 BORDERS = ("zero", "mask", "inside")
@@ -324,17 +325,12 @@ def _check_values(config: OperatorConfig) -> None:
     if channel.value_initialization not in INITIALIZATIONS:
         raise unknown("op.channel.value_initialization", channel.value_initialization, INITIALIZATIONS)
     if isinstance(region, Window):
-        _positive("op.region.size", region.size)
+        positive("op.region.size", region.size)
         if region.shift not in SHIFTS:
             raise unknown("op.region.shift", region.shift, SHIFTS)
     if isinstance(region, Neighborhood):
-        _positive("op.region.kernel", region.kernel)
-        _positive("op.region.dilation", region.dilation)
-        if region.kernel % 2 == 0:
-            raise UserError(
-                f"op.region.kernel={region.kernel} is even: a neighbourhood has a centre",
-                f"use {region.kernel - 1} or {region.kernel + 1}",
-            )
+        odd_kernel("op.region.kernel", region.kernel)
+        positive("op.region.dilation", region.dilation)
         if region.border not in BORDERS:
             raise unknown("op.region.border", region.border, BORDERS)
     if isinstance(weights, (Pairwise, Hadamard)):
@@ -347,11 +343,6 @@ def _check_values(config: OperatorConfig) -> None:
                 f"terms: {', '.join(TERMS)}",
             )
     if isinstance(weights, HadamardConv):
-        _positive("op.weights.group_width", weights.group_width)
+        positive("op.weights.group_width", weights.group_width)
     if isinstance(weights, (Bottleneck, Pooled)):
-        _positive("op.weights.reduction", weights.reduction)
-
-
-def _positive(path: str, value: int) -> None:
-    if value < 1:
-        raise UserError(f"{path}={value} is not positive", "use 1 or more")
+        positive("op.weights.reduction", weights.reduction)

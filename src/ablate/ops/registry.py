@@ -178,6 +178,7 @@ def create(
     resolution: tuple[int, int] | None = None,
     stride: int = 1,
     index: int = 0,
+    settings: Mapping[str, Any] | None = None,
     **overrides: Any,
 ) -> nn.Module:
     """Build an operator, (B, H, W, C) → (B, H', W', C), channels last.
@@ -191,6 +192,7 @@ def create(
         index: place of the block within its stage; shifted windows alternate with it.
         overrides: settings that differ from the entry's defaults; for an axis a level's name
             (`region="window"`) or settings of a level (`region={"kernel": 5}`).
+        settings: the same, for a setting whose name is an argument here: `settings={"heads": "C"}`.
 
     Raises:
         UserError: unknown names and arguments, naming the nearest valid one; combinations that
@@ -199,10 +201,8 @@ def create(
     Example:
         >>> create("lsa", 96, heads=3, resolution=(56, 56), channel={"heads": "2x"})
     """
-    entry = spec(name)
-    return from_config(
-        configs.override(entry.defaults, overrides), axes.Slot(dim, heads, resolution, stride, index)
-    )
+    config = configs.override(spec(name).defaults, {**overrides, **(settings or {})})
+    return from_config(config, axes.Slot(dim, heads, resolution, stride, index))
 
 
 def from_config(config: Mapping[str, Any], slot: axes.Slot) -> nn.Module:

@@ -38,8 +38,8 @@ def aggregate(
         values: (B, H, W, C).
         filters: (B or 1, H' or 1, W' or 1, G, K²), G dividing C.
         kernel: K, odd; `dilation`: distance of two taps; `border`: zero, mask or inside.
-        multiply: (1, H' or 1, W' or 1, C, K²), the ghost head's o^λ.
-        add: (1, H' or 1, W' or 1, C, K²), the ghost head's γ·s.
+        multiply: (B or 1, H' or 1, W' or 1, C, K²), such as the ghost head's o^λ.
+        add: the same, such as the ghost head's γ·s.
 
     Returns:
         (B, H', W', C) in the dtype of `values`.
@@ -48,7 +48,8 @@ def aggregate(
     filters = filters.to(values.dtype)
     channels = values.shape[-1]
     if multiply is not None:
-        filters = _per_channel(filters, channels) * multiply.to(values.dtype)
+        by_head = multiply.to(values.dtype).unflatten(-2, (filters.shape[-2], -1))
+        filters = (filters[..., None, :] * by_head).flatten(-3, -2)  # one filter per channel
     if add is None:
         return _sum(values, filters, *neighborhood)
     add = add.to(values.dtype)

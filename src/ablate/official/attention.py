@@ -1,0 +1,61 @@
+"""Tensors of outlook attention, CSA, slide attention and SAN."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ablate.official.operators import Place, by_table
+from ablate.ops.zoo.outlook import ConvolutionalSelfAttention, OutlookAttention
+from ablate.ops.zoo.san import PairwiseSelfAttention, PatchwiseSelfAttention
+from ablate.ops.zoo.slide import SlideAttention
+
+_outlook = by_table(
+    {
+        r"attn\.(weight|bias)": r"weights.expand.\1",
+        r"v\.(weight|bias)": r"value.\1",
+        r"proj\.(weight|bias)": r"output.\1",
+    }
+)
+
+
+def _csa(operator: nn.Module, name: str, tensor: Tensor) -> dict[str, Tensor] | None:
+    """`weight` is one convolution with a group for each tap: (K²·C, C, 1, 1)."""
+    if name == "weight.weight":
+        return {"taps": tensor.reshape(-1, tensor.shape[1], tensor.shape[1])}
+    return _outlook(operator, name, tensor)
+
+
+_slide_renamed = by_table(
+    {
+        r"qkv\.(weight|bias)": r"query_key_value.\1",
+        r"proj\.(weight|bias)": r"output.\1",
+        r"dep_conv\.(weight|bias)": r"shift.\1",
+        r"dep_conv1\.(weight|bias)": r"deform.\1",
+    }
+)
+
+
+def _slide(operator: nn.Module, name: str, tensor: Tensor) -> dict[str, Tensor] | None:
+    """The bias table comes with dimensions to broadcast: (1, heads, 1, K², 1, 1)."""
+    if name == "relative_position_bias_table":
+        return {"bias_table": tensor.reshape(tensor.shape[1], tensor.shape[3])}
+    return _slide_renamed(operator, name, tensor)
+
+
+_san = by_table(
+    {
+        r"conv1\.(weight|bias)": r"centre.\1",
+        r"conv2\.(weight|bias)": r"neighbor.\1",
+        r"conv3\.(weight|bias)": r"value.\1",
+        r"conv_p\.(weight|bias)": r"position.\1",
+        r"conv_w\.(\d)\.(\w+)": r"weights.\1.\2",
+    }
+)
+
+PLACES: dict[type[nn.Module], Place] = {
+    OutlookAttention: _outlook,
+    ConvolutionalSelfAttention: _csa,
+    SlideAttention: _slide,
+    PairwiseSelfAttention: _san,
+    PatchwiseSelfAttention: _san,
+}

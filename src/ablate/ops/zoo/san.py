@@ -1,0 +1,177 @@
+"""Pairwise and patchwise self-attention (SAN, Zhao et al., 2020)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ablate.errors import UserError
+from ablate.ops import kernels
+from ablate.ops.checks import odd_kernel, positive
+from ablate.ops.kernels.layout import average_pool
+from ablate.ops.registry import register
+
+CHANNELS = "a filter for every 8 channels, interleaved; value projection"
+QUIRKS = (
+    "the neighbourhood is filled up by reflection at borders: a map needs more than ⌊K/2⌋ positions a side",
+    "filters are interleaved: channel c has filter c mod (C/share)",
+    "the authors' block reads 4·C channels and its 1×1 convolution restores them; here the operator maps C to C, "
+    "and relations have C/4 channels as there",
+    "with a stride, the output is averaged over stride² positions (the authors pool between stages)",
+)
+
+
+class SharedAggregation(nn.Module):
+    """What both forms have in common: three projections, reflection, and interleaved filters."""
+
+    def __init__(self, dim: int, stride: int, kernel: int, share: int, reduction: int) -> None:
+        super().__init__()
+        odd_kernel("op.kernel", kernel)
+        positive("op.share", share)
+        positive("op.reduction", reduction)
+        for name, divisor in (("share", share), ("reduction", reduction)):
+            if dim % divisor:
+                raise UserError(
+                    f"op.{name}={divisor} does not divide the {dim} channels of this slot", "choose a divisor"
+                )
+        self.stride, self.kernel = stride, kernel
+        self.filters, self.relation = dim // share, dim // reduction
+        self.centre = nn.Linear(dim, self.relation)  # φ
+        self.neighbor = nn.Linear(dim, self.relation)  # ψ
+        self.value = nn.Linear(dim, dim)  # β
+
+    def filters_of(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) → (B, H, W, C/share, K²)."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) → (B, ⌈H/stride⌉, ⌈W/stride⌉, C).
+
+        Raises:
+            UserError: a map too small to be reflected.
+        """
+        radius = self.kernel // 2
+        if min(x.shape[1:3]) <= radius:
+            raise UserError(
+                f"op.kernel={self.kernel} reflects {radius} positions at each border, the map has "
+                f"{x.shape[1]}×{x.shape[2]}",
+                f"use a kernel up to {2 * min(x.shape[1:3]) - 1}",
+            )
+        # Sums over the reflected map, of which only the inner positions have filters.
+        filters = F.pad(self.filters_of(x), (0, 0, 0, 0, radius, radius, radius, radius))
+        contiguous = (
+            reflect(self.value(x), radius).unflatten(-1, (-1, self.filters)).transpose(-1, -2).flatten(-2)
+        )
+        y = kernels.aggregate(contiguous, filters, kernel=self.kernel)
+        y = y.unflatten(-1, (self.filters, -1)).transpose(-1, -2).flatten(-2)
+        return average_pool(y[:, radius : radius + x.shape[1], radius : radius + x.shape[2]], self.stride)
+
+    def neighbors(self, x: Tensor) -> Tensor:
+        """(B, H, W, R) → (B, H, W, R, K²): the reflected map at every tap."""
+        padded = reflect(x, self.kernel // 2)
+        return padded.unfold(1, self.kernel, 1).unfold(2, self.kernel, 1).flatten(-2)
+
+
+@register(
+    "san_pairwise",
+    paper="SAN, Zhao et al.",
+    year=2020,
+    channel_setting=CHANNELS,
+    spatial_processing="neighborhood 7×7, reflected; φ_i − ψ_j and position through a small network; softmax",
+    equation="y_i[c] = Σ_j softmax_j( γ([φ_i − ψ_j; p_i − p_j])[c mod C/8] ) β_j[c]\n"
+    "γ = W₂ relu(BN(W₁ relu(BN(·))))",
+    quirks=(*QUIRKS, "positions run from −1 to 1 over the map: not translation equivariant"),
+    strides=(1, 2),
+)
+class PairwiseSelfAttention(SharedAggregation):
+    """Each weight from the difference of two features and of their positions.
+
+    Args:
+        dim: channels C.
+        stride: the output is averaged over stride² blocks.
+        kernel: K, odd.
+        share: channels per filter.
+        reduction: C / channels of the relation.
+
+    Raises:
+        UserError: an even kernel, numbers that do not divide C.
+    """
+
+    def __init__(self, dim: int, stride: int, *, kernel: int, share: int, reduction: int) -> None:
+        super().__init__(dim, stride, kernel, share, reduction)
+        self.position = nn.Linear(2, 2)
+        self.weights = nn.Sequential(
+            nn.BatchNorm1d(self.relation + 2),
+            nn.ReLU(),
+            nn.Linear(self.relation + 2, self.relation, bias=False),
+            nn.BatchNorm1d(self.relation),
+            nn.ReLU(),
+            nn.Linear(self.relation, self.filters),
+        )
+
+    def filters_of(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) → (B, H, W, C/share, K²), summing to 1 over the taps."""
+        batch, height, width, _ = x.shape
+        place = self.position(coordinates(height, width, x)).expand(batch, -1, -1, -1)
+        features = torch.cat([self.neighbor(x), place], dim=-1)
+        own = torch.cat([self.centre(x), place], dim=-1)
+        differences = (own[..., None] - self.neighbors(features)).transpose(-1, -2)  # (B, H, W, K², R + 2)
+        weights = self.weights(differences.flatten(0, 3)).unflatten(0, differences.shape[:4])
+        return weights.transpose(-1, -2).softmax(-1)
+
+
+@register(
+    "san_patchwise",
+    paper="SAN, Zhao et al.",
+    year=2020,
+    channel_setting=CHANNELS,
+    spatial_processing="neighborhood 7×7, reflected; φ_i and all ψ_j through a small network; no norm",
+    equation="y_i[c] = Σ_Δ ( γ([φ_i; ψ_j for all j])_Δ[c mod C/8] ) β_{i+Δ}[c]\n"
+    "γ = W₂ relu(BN(W₁ relu(BN(·))))",
+    quirks=QUIRKS,
+    strides=(1, 2),
+    equivariance=1,
+)
+class PatchwiseSelfAttention(SharedAggregation):
+    """All weights of a neighbourhood at once, from all of its features.
+
+    Args:
+        dim: channels C.
+        stride: the output is averaged over stride² blocks.
+        kernel: K, odd.
+        share: channels per filter.
+        reduction: C / channels of the relation.
+
+    Raises:
+        UserError: an even kernel, numbers that do not divide C.
+    """
+
+    def __init__(self, dim: int, stride: int, *, kernel: int, share: int, reduction: int) -> None:
+        super().__init__(dim, stride, kernel, share, reduction)
+        width = self.relation * (kernel**2 + 1)
+        self.weights = nn.Sequential(
+            nn.BatchNorm1d(width),
+            nn.ReLU(),
+            nn.Linear(width, self.filters, bias=False),
+            nn.BatchNorm1d(self.filters),
+            nn.ReLU(),
+            nn.Linear(self.filters, kernel**2 * self.filters),
+        )
+
+    def filters_of(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) → (B, H, W, C/share, K²)."""
+        patch = torch.cat([self.centre(x), self.neighbors(self.neighbor(x)).flatten(-2)], dim=-1)
+        return self.weights(patch.flatten(0, 2)).unflatten(0, x.shape[:3]).unflatten(-1, (self.filters, -1))
+
+
+def reflect(x: Tensor, radius: int) -> Tensor:
+    """(B, H, W, C) → (B, H + 2·radius, W + 2·radius, C), mirrored at the outermost positions."""
+    return F.pad(x.permute(0, 3, 1, 2), (radius,) * 4, mode="reflect").permute(0, 2, 3, 1)
+
+
+def coordinates(height: int, width: int, like: Tensor) -> Tensor:
+    """(1, H, W, 2): column and row of each position, from −1 to 1."""
+    rows, columns = (torch.linspace(-1, 1, n, dtype=like.dtype, device=like.device) for n in (height, width))
+    grid = torch.stack([columns.expand(height, width), rows[:, None].expand(height, width)], dim=-1)
+    return grid[None]
