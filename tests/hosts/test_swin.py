@@ -1,4 +1,4 @@
-"""Hosts are timm's own networks but for what stands in their slots."""
+"""Swin hosts: timm's attention is an entry of the zoo, and blocks are rebuilt around an operator."""
 
 from __future__ import annotations
 
@@ -36,36 +36,6 @@ def test_weights_that_do_not_fit_are_named() -> None:
         official.load(hosts.create("swin_micro", "dynamic_filter", **MICRO), theirs)
 
 
-@pytest.mark.parametrize("name", ops.names())
-def test_same_seed_gives_the_same_bits_outside_the_slots(name: str) -> None:
-    def outside(op: str) -> dict[str, torch.Tensor]:
-        torch.manual_seed(3)
-        state = hosts.create("swin_micro", op, stages=[1], **MICRO).state_dict()
-        return {key: value for key, value in state.items() if "layers.0" not in key or ".attn." not in key}
-
-    reference, found = outside("lsa"), outside(name)
-    assert reference.keys() == found.keys()
-    assert all(torch.equal(reference[key], found[key]) for key in reference)
-
-
-def test_every_filled_slot_takes_part_in_the_forward_pass() -> None:
-    model = hosts.create("swin_micro", "elsa", **MICRO)
-    called: list[ops.LocalOperator] = []
-    for module in model.modules():
-        if isinstance(module, ops.LocalOperator):
-            module.register_forward_hook(lambda operator, *_: called.append(operator))
-    model(torch.randn(1, 1, 28, 28))
-    assert len({id(operator) for operator in called}) == len(called) == 3
-
-
-@pytest.mark.parametrize(("stages", "count"), [(None, 12), ([1, 2, 3], 10), ([4], 2)])
-def test_slots_of_the_stages_asked_for_are_filled(stages: list[int] | None, count: int) -> None:
-    with torch.device("meta"):
-        model = hosts.create("swin_tiny", "dwconv", stages=stages)
-    filled = [module for module in model.modules() if isinstance(module, ops.LocalOperator)]
-    assert len(filled) == len(hosts.slots("swin_tiny", stages)) == count
-
-
 # Totals of the authors' models with 1000 classes: ELSA in stages 1 to 3, kernel 7, λ=0, γ=1.
 @pytest.mark.parametrize(
     ("variant", "group_width", "parameters"),
@@ -81,24 +51,17 @@ def test_elsa_swin_has_the_published_number_of_parameters(
     assert costs.parameters(model) == parameters
 
 
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        ({"name": "swin_mirco"}, "did you mean 'swin_micro'"),
-        ({"name": "swin_micro", "stages": [0]}, "stages count from 1 to 2"),
-        ({"name": "swin_micro", "img_size": 29}, "use for example 28×28"),
-        ({"name": "swin_tiny", "img_size": 32, "stages": [1, 2]}, "larger than the map of 4×4"),
-    ],
-)
-def test_refused(arguments: dict, expected: str) -> None:
-    with pytest.raises(UserError, match=expected):
-        hosts.create(
-            arguments.pop("name"),
-            "lsa",
-            **{"img_size": 28, **arguments} if "img_size" in arguments else arguments,
-        )
+@pytest.mark.parametrize("how", ["strict_img_size", "set_input_size"])
+def test_another_image_size_runs_after_building_where_the_operator_can(how: str) -> None:
+    x = torch.randn(1, 1, 20, 44)
+    flexible = {"strict_img_size": False} if how == "strict_img_size" else {}
 
+    def logits(op: dict) -> torch.Tensor:
+        model = hosts.create("swin_micro", op, **MICRO, **flexible)
+        if not flexible:
+            model.set_input_size((20, 44))
+        return model(x)
 
-def test_other_image_sizes_run_where_the_operator_can() -> None:
-    model = hosts.create("swin_micro", "elsa", stages=[1], img_size=(20, 44), **MICRO)
-    assert model(torch.randn(1, 1, 20, 44)).shape == (1, 10)
+    assert logits(ops.spec("elsa").defaults).shape == (1, 10)
+    with pytest.raises(UserError, match="built for a map of 14×14, this one is 10×22"):
+        logits({**ops.spec("lsa").defaults, "region": {"name": "global"}})

@@ -1,7 +1,8 @@
 """Networks from timm with slots for an operator.
 
-`slots` is what hosts have in common, `swin` the Swin family. A host's parameters outside its slots
-are drawn before any operator's, so that runs with one seed start from the same bits whatever the
+`slots` is what hosts have in common; `swin`, `resnet`, `convnext` and `volo` are the families, one
+published network or more and one for 28×28 images each. A host's parameters outside its slots are
+drawn before any operator's, so that runs with one seed start from the same bits whatever the
 operator. May import `ablate.ops`; used by training. Start reading in `create` below.
 """
 
@@ -16,7 +17,7 @@ from torch import nn
 
 from ablate import ops
 from ablate.errors import UserError, unknown
-from ablate.hosts import swin
+from ablate.hosts import convnext, resnet, swin, volo
 from ablate.hosts.slots import HostSpec, PlacedSlot
 
 __all__ = ["HostSpec", "PlacedSlot", "check", "create", "names", "slots", "spec"]
@@ -24,7 +25,7 @@ __all__ = ["HostSpec", "PlacedSlot", "check", "create", "names", "slots", "spec"
 
 @cache
 def _specs() -> dict[str, HostSpec]:
-    return {host.name: host for host in swin.specs()}
+    return {host.name: host for family in (convnext, resnet, swin, volo) for host in family.specs()}
 
 
 def names() -> list[str]:
@@ -48,15 +49,23 @@ def create(
     op: str | Mapping[str, Any] | None,
     *,
     stages: Sequence[int] | None = None,
+    strided: str = "fill",
     **timm_kwargs: Any,
 ) -> nn.Module:
     """Build a host and put an operator into its slots.
+
+    ResNets and ConvNeXt run on images of any size, Swin on another one than `img_size` with
+    `strict_img_size=False` or after timm's `set_input_size`, VOLO on the size it was built for.
+    An operator whose relative positions belong to one map says so when it sees another.
 
     Args:
         name: see `names()`.
         op: an operator's name, a resolved `op` configuration, or None for timm's own network.
         stages: the stages to fill, counted from 1; all if None.
-        timm_kwargs: to timm's class: num_classes, in_chans, img_size, drop_path_rate, …
+        strided: `fill` slots that halve the map too, or `keep` timm's layer in them. Only ResNets
+            have such slots.
+        timm_kwargs: to timm's class: num_classes, in_chans, img_size, drop_path_rate, …; ResNets
+            have `last_stride` besides (2, or 1 to keep the resolution in the last stage).
 
     Raises:
         UserError: unknown names, stages or sizes; a combination that cannot exist, with the reason.
@@ -65,49 +74,76 @@ def create(
         >>> create("swin_tiny", "elsa", stages=[1, 2, 3], num_classes=100)
     """
     host = spec(name)
-    host.check(stages, timm_kwargs)
+    host.check(stages, strided, timm_kwargs)
     model = host.build(**timm_kwargs)
     if op is None:
         return model
     config = ops.spec(op).defaults if isinstance(op, str) else op
-    chosen = _chosen(host, model, stages)
+    entry = ops.spec(str(config.get("name")))
+    chosen = _chosen(host, model, stages, strided, timm_kwargs)
     for placed in chosen:
-        ops.check(config, placed.slot)
+        _check(host, config, placed)
     operators = [ops.from_config(config, placed.slot) for placed in chosen]
     for placed, operator in zip(chosen, operators, strict=True):
-        model.set_submodule(placed.path, host.fill(model.get_submodule(placed.path), operator))
+        host.fill(model, placed, operator, entry)
     present = {id(module) for module in model.modules()}
     filled = sum(id(operator) in present for operator in operators)
     assert filled == len(chosen), f"{name}: {len(chosen)} slots were to be filled, {filled} were"
     return model
 
 
-def slots(name: str, stages: Sequence[int] | None = None, **timm_kwargs: Any) -> list[PlacedSlot]:
+def slots(
+    name: str, stages: Sequence[int] | None = None, strided: str = "fill", **timm_kwargs: Any
+) -> list[PlacedSlot]:
     """The slots of a host, without computing or drawing any weight."""
     host = spec(name)
-    host.check(stages, timm_kwargs)
+    host.check(stages, strided, timm_kwargs)
     with torch.device("meta"):
         model = host.build(**timm_kwargs)
-    return _chosen(host, model, stages)
+    return _chosen(host, model, stages, strided, timm_kwargs)
 
 
-def check(name: str, op: Mapping[str, Any], stages: Sequence[int] | None = None, **timm_kwargs: Any) -> None:
+def check(
+    name: str,
+    op: Mapping[str, Any],
+    stages: Sequence[int] | None = None,
+    strided: str = "fill",
+    **timm_kwargs: Any,
+) -> None:
     """Refuse a combination of host and operator that cannot exist, before anything is built.
 
     Raises:
         UserError: with the reason and the stage it concerns.
     """
-    for placed in slots(name, stages, **timm_kwargs):
-        try:
-            ops.check(op, placed.slot)
-        except UserError as error:
-            raise UserError(f"{name}, stage {placed.stage}: {error.problem}", error.way_out) from error
+    for placed in slots(name, stages, strided, **timm_kwargs):
+        _check(spec(name), op, placed)
 
 
-def _chosen(host: HostSpec, model: nn.Module, stages: Sequence[int] | None) -> list[PlacedSlot]:
-    chosen = [placed for placed in host.slots(model) if stages is None or placed.stage in stages]
+def _chosen(
+    host: HostSpec,
+    model: nn.Module,
+    stages: Sequence[int] | None,
+    strided: str,
+    timm_kwargs: dict[str, Any],
+) -> list[PlacedSlot]:
+    chosen = [
+        placed
+        for placed in host.slots(model, host.images(timm_kwargs))
+        if (stages is None or placed.stage in stages) and (strided == "fill" or placed.slot.stride == 1)
+    ]
     if not chosen:
         raise UserError(
-            f"{host.name}: host.stages={list(stages or ())} leaves no slot to fill", "name a stage"
+            f"{host.name}: host.stages={stages} with host.strided={strided} leaves no slot to fill",
+            "name more stages",
         )
     return chosen
+
+
+def _check(host: HostSpec, op: Mapping[str, Any], placed: PlacedSlot) -> None:
+    try:
+        ops.check(op, placed.slot)
+    except UserError as error:
+        way_out = error.way_out
+        if placed.slot.stride not in ops.spec(str(op.get("name"))).strides:
+            way_out = "use host.strided=keep, which leaves timm's convolution in the slots that halve the map"
+        raise UserError(f"{host.name}, stage {placed.stage}: {error.problem}", way_out) from error

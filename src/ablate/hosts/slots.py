@@ -6,10 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-from ablate.errors import UserError
+from ablate.errors import UserError, unknown
 from ablate.ops import Slot
+from ablate.ops.registry import OperatorSpec
+
+STRIDED = ("fill", "keep")
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,7 @@ class PlacedSlot:
 
     slot: Slot
     stage: int
-    path: str  # of the module that a filling replaces, e.g. layers.0.blocks.1
+    path: str  # of the module that the operator replaces, e.g. layers.0.blocks.1.attn
 
 
 @dataclass(frozen=True)
@@ -26,40 +29,74 @@ class HostSpec:
     """A network from timm and where operators go in it.
 
     Attributes:
-        build: timm's own model from its keyword arguments.
-        slots: every place that an operator can fill, in order.
-        fill: put an operator into the module at a slot's path.
-        stages: number of stages.
+        build: timm's own model from its keyword arguments, and `img_size` where timm's takes none.
+        slots: every place that an operator can fill, in order, for images of (H, W) pixels.
+        fill: put the operator of a registry entry into a slot.
+        stages: the last stage with slots.
         image_size: (H, W) of the published model.
         multiple: the sides of an image are multiples of it.
+        smallest: the shortest side of an image that leaves every map at least one position.
     """
 
     name: str
     build: Callable[..., nn.Module]
-    slots: Callable[[nn.Module], Iterator[PlacedSlot]]
-    fill: Callable[[nn.Module, nn.Module], nn.Module]
+    slots: Callable[[nn.Module, tuple[int, int]], Iterator[PlacedSlot]]
+    fill: Callable[[nn.Module, PlacedSlot, nn.Module, OperatorSpec], None]
     stages: int
     image_size: tuple[int, int]
-    multiple: int
+    multiple: int = 1
+    smallest: int = 1
 
-    def check(self, stages: Sequence[int] | None, kwargs: dict[str, Any]) -> None:
-        """Refuse stages and image sizes that the host does not have.
+    def images(self, kwargs: dict[str, Any]) -> tuple[int, int]:
+        """(H, W) of the images that a build with these arguments is for."""
+        return sides(kwargs.get("img_size", self.image_size))
+
+    def check(self, stages: Sequence[int] | None, strided: str, kwargs: dict[str, Any]) -> None:
+        """Refuse stages, a treatment of strided slots and image sizes that the host does not have.
 
         Raises:
             UserError: what was given and what is possible.
         """
-        for stage in stages or ():
-            if not isinstance(stage, int) or not 1 <= stage <= self.stages:
-                raise UserError(
-                    f"host.stages={list(stages or ())}: {self.name} has no stage {stage}",
-                    f"stages count from 1 to {self.stages}",
-                )
-        size = kwargs.get("img_size", self.image_size)
-        sides = (size, size) if isinstance(size, int) else tuple(size)
-        if any(side < 1 or side % self.multiple for side in sides):
-            low = [max(self.multiple, side // self.multiple * self.multiple) for side in sides]
+        if strided not in STRIDED:
+            raise unknown("host.strided", str(strided), STRIDED)
+        self._check_stages(stages)
+        height, width = self.images(kwargs)
+        if min(height, width) < self.smallest:
+            raise UserError(
+                f"{self.name} needs images of {self.smallest}×{self.smallest} pixels or more, "
+                f"not {height}×{width}: it would halve maps that have one row or column",
+                "use a host for small images, e.g. one that ends in _micro",
+            )
+        if height % self.multiple or width % self.multiple:
+            low = [max(self.multiple, side // self.multiple * self.multiple) for side in (height, width)]
             raise UserError(
                 f"{self.name} cuts images into patches of {self.multiple}×{self.multiple}; "
-                f"{sides[0]}×{sides[1]} pixels are not a multiple",
+                f"{height}×{width} pixels are not a multiple",
                 f"use for example {low[0]}×{low[1]}",
             )
+
+    def _check_stages(self, stages: Sequence[int] | None) -> None:
+        last = f"stages count from 1 to {self.stages}" if self.stages > 1 else "its slots are in stage 1"
+        if isinstance(stages, (int, str)):
+            raise UserError(f"host.stages={stages} is not a list", f"write host.stages=[{stages}]; {last}")
+        for stage in stages or ():
+            if not isinstance(stage, int) or not 1 <= stage <= self.stages:
+                raise UserError(f"host.stages={list(stages or ())}: {self.name} has no slot in {stage}", last)
+
+
+class ChannelsFirst(nn.Module):
+    """An operator in the place of a convolution: (B, C, H, W) → (B, C, H', W')."""
+
+    def __init__(self, operator: nn.Module) -> None:
+        super().__init__()
+        self.operator = operator
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The operator sees (B, H, W, C), contiguous as in hosts that keep channels last."""
+        return self.operator(x.permute(0, 2, 3, 1).contiguous()).permute(0, 3, 1, 2)
+
+
+def sides(size: int | Sequence[int]) -> tuple[int, int]:
+    """(H, W) of an image size as timm writes it, one number for a square."""
+    height, width = (size, size) if isinstance(size, int) else size
+    return height, width

@@ -9,9 +9,9 @@ import timm
 from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock
 from torch import Tensor, nn
 
-from ablate.errors import UserError
 from ablate.hosts.slots import HostSpec, PlacedSlot
 from ablate.ops import Slot
+from ablate.ops.registry import OperatorSpec
 
 
 class OperatorBlock(nn.Module):
@@ -39,26 +39,28 @@ class OperatorBlock(nn.Module):
     def set_input_size(
         self, feat_size: tuple[int, int], window_size: Any, always_partition: Any = None
     ) -> None:
-        """timm asks every block to follow another image size; only the map it was built for is sure to fit.
+        """timm asks every block to follow another image size.
 
-        Raises:
-            UserError: another size than the one the operator was built and checked for.
+        An operator keeps its own window or kernel; one that is bound to a map refuses another map
+        itself when it sees it.
         """
-        if tuple(feat_size) != tuple(self.input_resolution):
-            raise UserError(
-                f"the operator was built for a map of {self.input_resolution}, not {tuple(feat_size)}",
-                "build the host with img_size=… and load the weights there",
-            )
+        self.input_resolution = feat_size
 
 
-def slots(model: nn.Module) -> Iterator[PlacedSlot]:
-    """Every block's attention."""
+def slots(model: nn.Module, images: tuple[int, int]) -> Iterator[PlacedSlot]:
+    """Every block's attention; timm's blocks know their maps."""
     assert isinstance(model, SwinTransformer)
     for stage, layer in enumerate(model.layers):
         for index, block in enumerate(layer.blocks):
             height, width = block.input_resolution
             slot = Slot(block.dim, block.attn.num_heads, (height, width), index=index)
-            yield PlacedSlot(slot, stage + 1, f"layers.{stage}.blocks.{index}")
+            yield PlacedSlot(slot, stage + 1, f"layers.{stage}.blocks.{index}.attn")
+
+
+def fill(model: nn.Module, placed: PlacedSlot, operator: nn.Module, entry: OperatorSpec) -> None:
+    """Rebuild the slot's block around the operator."""
+    path = placed.path.removesuffix(".attn")
+    model.set_submodule(path, OperatorBlock(model.get_submodule(path), operator))
 
 
 def _published(variant: str) -> Callable[..., nn.Module]:
@@ -88,7 +90,7 @@ def specs() -> list[HostSpec]:
             name=f"swin_{variant}",
             build=_published(variant),
             slots=slots,
-            fill=OperatorBlock,
+            fill=fill,
             stages=4,
             image_size=(224, 224),
             multiple=4,
@@ -99,7 +101,7 @@ def specs() -> list[HostSpec]:
         name="swin_micro",
         build=_micro,
         slots=slots,
-        fill=OperatorBlock,
+        fill=fill,
         stages=2,
         image_size=(28, 28),
         multiple=2,

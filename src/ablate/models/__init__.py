@@ -1,15 +1,16 @@
 """The published hybrids as ordinary timm models, registered by importing this package.
 
 After `import ablate.models`, `timm.create_model("elsa_swin_tiny")` builds one, with `num_classes`,
-`img_size` where timm's class has it, `features_only=True` and everything else of timm's class. Each
-family has a file; `hybrid` registers. May import `ablate.hosts` and `ablate.ops`. Start reading in `swin`.
+`img_size` where timm's class has it, `features_only=True` and everything else of timm's class; `op=`
+changes settings of its operator: `op={"channel": {"ghost_lambda": 1}}`. Each family has a file;
+`hybrid` registers. May import `ablate.hosts` and `ablate.ops`. Start reading in `swin`.
 """
 
-from ablate.models import dwnet, swin
+from ablate.models import dwnet, resnet, swin, volo
 from ablate.models.hybrid import Hybrid, register
 
 CATALOGUE: dict[str, Hybrid] = {
-    hybrid.name: hybrid for family in (swin, dwnet) for hybrid in family.hybrids()
+    hybrid.name: hybrid for family in (swin, dwnet, resnet, volo) for hybrid in family.hybrids()
 }
 for _hybrid in CATALOGUE.values():
     register(_hybrid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -9,7 +10,7 @@ from timm.models.swin_transformer import SwinTransformerBlock
 from torch import Tensor, nn
 
 from ablate import hosts, ops
-from ablate.models.hybrid import Hybrid
+from ablate.models.hybrid import Hybrid, operator
 from ablate.models.swin import FEATURES, like
 
 ABOUT = (
@@ -75,21 +76,22 @@ def hybrids() -> list[Hybrid]:
         Hybrid(
             f"{family}_{variant}",
             like(variant),
-            partial(_build, variant, op),
-            ABOUT.format(title=title, variant=variant, operator=operator),
+            partial(_build, variant, name),
+            ABOUT.format(title=title, variant=variant, operator=description),
             FEATURES,
         )
-        for family, (op, title, operator) in FAMILIES.items()
+        for family, (name, title, description) in FAMILIES.items()
         for variant in ("tiny", "base")
     ]
 
 
-def _build(variant: str, op: str, **kwargs: Any) -> nn.Module:
+def _build(variant: str, name: str, op: Mapping[str, Any] | None = None, **kwargs: Any) -> nn.Module:
     """Every stage, the last one too."""
-    name = f"swin_{variant}"
-    model = hosts.create(name, None, **kwargs)
-    config = ops.spec(op).defaults
-    for placed in hosts.spec(name).slots(model):
-        operator = ops.from_config(config, placed.slot)
-        model.set_submodule(placed.path, DWNetBlock(model.get_submodule(placed.path), operator))
+    host = hosts.spec(f"swin_{variant}")
+    model = hosts.create(host.name, None, **kwargs)
+    config = operator(name, op)
+    for placed in list(host.slots(model, host.images(kwargs))):
+        part = ops.from_config(config, placed.slot)
+        path = placed.path.removesuffix(".attn")
+        model.set_submodule(path, DWNetBlock(model.get_submodule(path), part))
     return model

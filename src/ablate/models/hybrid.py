@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,9 @@ import timm
 from timm.models import build_model_with_cfg, register_model
 from timm.models._pretrained import DefaultCfg, PretrainedCfg
 from torch import nn
+
+from ablate import ops
+from ablate.ops import configs
 
 default_cfgs: dict[str, DefaultCfg] = {}  # where timm looks for a model's input size, mean and crop
 __all__: list[str] = ["Hybrid", "register"]  # timm adds the entry points
@@ -32,6 +35,14 @@ class Hybrid:
     build: Callable[..., nn.Module]
     about: str
     features: dict[str, Any] = field(default_factory=dict)
+
+
+def operator(name: str, *overrides: Mapping[str, Any] | None) -> dict[str, Any]:
+    """An operator's configuration: its defaults, a hybrid's settings, then the caller's."""
+    config = ops.spec(name).defaults
+    for changes in overrides:
+        config = configs.override(config, changes or {})
+    return config
 
 
 def register(hybrid: Hybrid) -> None:

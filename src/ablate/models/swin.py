@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from torch import nn
 
-from ablate import hosts, ops
-from ablate.models.hybrid import Hybrid
-from ablate.ops import configs
+from ablate import hosts
+from ablate.models.hybrid import Hybrid, operator
 
 VARIANTS = ("tiny", "small", "base")
 FEATURES = {"flatten_sequential": True, "out_indices": (0, 1, 2, 3)}  # as timm reads its Swin
@@ -24,8 +23,8 @@ NA = (
     "dilation."
 )
 SLIDE = (
-    "Slide-Swin-{variant} (Pan et al., 2023) as released: slide attention of 3×3 in stages 1 and 2, attention "
-    "over the whole map in stages 3 and 4 (the authors' window of 56)."
+    "Slide-Swin-{variant} (Pan et al., 2023) as released: slide attention of 3×3 in stages 1 and 2, "
+    "attention over the whole map in stages 3 and 4 (the authors' window of 56)."
 )
 
 
@@ -53,14 +52,18 @@ def _sizes(variant: str) -> list[Hybrid]:
 
 
 def _swin(
-    variant: str, op: str, overrides: dict[str, Any], stages: Sequence[int] | None, **kwargs: Any
+    variant: str,
+    name: str,
+    overrides: dict[str, Any],
+    stages: Sequence[int] | None,
+    op: Mapping[str, Any] | None = None,
+    **kwargs: Any,
 ) -> nn.Module:
-    config = configs.override(ops.spec(op).defaults, overrides)
-    return hosts.create(f"swin_{variant}", config, stages=stages, **kwargs)
+    return hosts.create(f"swin_{variant}", operator(name, overrides, op), stages=stages, **kwargs)
 
 
 def _slide(variant: str, img_size: int | tuple[int, int] = 224, **kwargs: Any) -> nn.Module:
     """The windows of the unfilled stages are as large as stage 3's map, and timm cuts them to stage 4's."""
     sides = (img_size, img_size) if isinstance(img_size, int) else img_size
-    window = tuple(-(-side // 16) for side in sides)
-    return _swin(variant, "slide", {}, (1, 2), img_size=img_size, window_size=window, **kwargs)
+    settings = {"window_size": tuple(-(-side // 16) for side in sides), **kwargs}
+    return _swin(variant, "slide", {}, (1, 2), img_size=img_size, **settings)

@@ -24,12 +24,8 @@ from ablate.ops.weights import (
 )
 
 Place = Callable[[nn.Module, str, Tensor], dict[str, Tensor] | None]
-FAMILIES = (
-    "attention",
-    "dynamic_filters",
-    "hybrids",
-    "lesa",
-)  # files beside this one, each with a table PLACES
+# Files beside this one, each with a table PLACES.
+FAMILIES = ("attention", "dynamic_filters", "hybrids", "lesa")
 
 
 def place_of(module: nn.Module) -> Place | None:

@@ -36,7 +36,7 @@ class OutlookWeights(nn.Module):
 
 
 def unfold(x: Tensor, kernel: int, stride: int) -> Tensor:
-    """(B, H, W, C) → (B, windows, K², C): the K×K patch around every `stride`-th position, 0 outside the map."""
+    """(B, H, W, C) → (B, windows, K², C): patches around every `stride`-th position, 0 outside."""
     patches = F.unfold(x.permute(0, 3, 1, 2), kernel, padding=kernel // 2, stride=stride)
     return patches.unflatten(1, (x.shape[-1], kernel**2)).permute(0, 3, 2, 1)
 
@@ -59,7 +59,7 @@ def attend(attention: Tensor, values: Tensor) -> Tensor:
     paper="VOLO, Yuan et al.",
     year=2021,
     channel_setting="the host's heads, value and output projection",
-    spatial_processing="K×K patches on a grid of every second position, summed; centre feature, linear; softmax",
+    spatial_processing="3×3 patches around every second position, summed; centre feature, linear; softmax",
     equation="y = fold( A_w · unfold(v)_w )                        w every s-th position\n"
     "A_w = softmax( W mean_{i in block w}(x_i) / √d )     K² × K² for each head",
     quirks=(SUMMED, BORDER, "1/√d scales the logits although no query meets a key, as in the code"),
@@ -91,8 +91,9 @@ class OutlookAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) → (B, H, W, C)."""
+        _, height, width, _ = x.shape
         patches = attend(self.weights(x), unfold(self.value(x), self.kernel, self.grid))
-        return self.output(fold(patches, *x.shape[1:3], self.kernel, self.grid))
+        return self.output(fold(patches, height, width, self.kernel, self.grid))
 
 
 @register(
@@ -100,7 +101,7 @@ class OutlookAttention(nn.Module):
     paper="LVT, Yang et al.",
     year=2022,
     channel_setting="the host's heads and a full matrix for each tap; output projection",
-    spatial_processing="K×K patches on a grid of every second position, summed; centre feature, linear; softmax",
+    spatial_processing="3×3 patches around every second position, summed; centre feature, linear; softmax",
     equation="y = fold( A_w · [W_t x_{w,t}]_t )                    w every s-th position, t its K² taps\n"
     "A_w = softmax( W mean_{i in block w}(x_i) / √d )     K² × K² for each head",
     quirks=(SUMMED, BORDER, "in LVT its stage is the first one, with K=3 on every second position"),
@@ -132,9 +133,10 @@ class ConvolutionalSelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) → (B, H, W, C)."""
+        _, height, width, _ = x.shape
         values = torch.einsum("bwtc,tdc->bwtd", unfold(x, self.kernel, self.grid), self.taps)
         patches = attend(self.weights(x), values)
-        return self.output(fold(patches, *x.shape[1:3], self.kernel, self.grid))
+        return self.output(fold(patches, height, width, self.kernel, self.grid))
 
 
 def _initialize(*layers: nn.Linear) -> None:

@@ -16,8 +16,8 @@ CHANNELS = "a filter for every 8 channels, interleaved; value projection"
 QUIRKS = (
     "the neighbourhood is filled up by reflection at borders: a map needs more than ⌊K/2⌋ positions a side",
     "filters are interleaved: channel c has filter c mod (C/share)",
-    "the authors' block reads 4·C channels and its 1×1 convolution restores them; here the operator maps C to C, "
-    "and relations have C/4 channels as there",
+    "the authors' block reads 4·C channels and its 1×1 convolution restores them; here the operator maps C "
+    "to C, and relations have C/4 channels as there",
     "with a stride, the output is averaged over stride² positions (the authors pool between stages)",
 )
 

@@ -68,7 +68,6 @@ class SlideAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) → (B, H, W, C)."""
-        batch, height, width, _ = x.shape
         by_head = self.query_key_value(x).unflatten(-1, (self.heads, 3, -1))  # (B, H, W, heads, 3, d)
         query, key, value = by_head.permute(4, 0, 3, 5, 1, 2).flatten(1, 2)  # (B · heads, d, H, W)
         weight, bias = self.merged()
@@ -76,7 +75,7 @@ class SlideAttention(nn.Module):
         keys, values = both.unflatten(1, (-1, self.kernel**2)).chunk(2)  # (B · heads, d, K², H, W)
         # q·(k + b) = q·k + b Σ_c q_c, without a copy of the keys
         query = query * self.scale
-        table = self.bias_table.repeat(batch, 1)[:, :, None, None]
+        table = self.bias_table.repeat(len(x), 1)[:, :, None, None]
         logits = torch.einsum("ndhw,ndthw->nthw", query, keys) + table * query.sum(1, keepdim=True)
         y = torch.einsum("nthw,ndthw->ndhw", logits.softmax(1), values)
-        return self.output(y.unflatten(0, (batch, self.heads)).flatten(1, 2).permute(0, 2, 3, 1))
+        return self.output(y.unflatten(0, (len(x), self.heads)).flatten(1, 2).permute(0, 2, 3, 1))
