@@ -20,8 +20,8 @@ LESA = (
     "stage 3 but for its first block. Built for one image size: img_size."
 )
 REDNET = (
-    "RedNet-{depth} (Li et al., 2021): involution of 7×7 for every 3×3 convolution of a bottleneck, and of 3×3 in "
-    "the stem."
+    "RedNet-{depth} (Li et al., 2021): involution of 7×7 for every 3×3 convolution of a bottleneck, and of "
+    "3×3 in the stem."
 )
 DDF = (
     "DDF-{combination}-ResNet{depth} (Zhou et al., 2021): a decoupled dynamic filter of 3×3 for every 3×3 "

@@ -13,15 +13,21 @@ Build = TypeVar("Build", bound=Callable[..., object])
 
 
 def constant(build: Build) -> Build:
-    """Cache index tensors by geometry and device, as tensors that training may use whoever asked first."""
+    """Cache index tensors by geometry and device, as tensors that training may use whoever asked first.
+
+    A graph that is being compiled gets the computation instead: its constants are the compiler's.
+    """
 
     @lru_cache(maxsize=64)
-    @wraps(build)
     def cached(*geometry: Hashable) -> object:
         with torch.inference_mode(False):
             return build(*geometry)
 
-    return cast(Build, cached)
+    @wraps(build)
+    def get(*geometry: Hashable) -> object:
+        return build(*geometry) if torch.compiler.is_compiling() else cached(*geometry)
+
+    return cast(Build, get)
 
 
 class AxisTaps(NamedTuple):

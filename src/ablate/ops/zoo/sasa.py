@@ -24,7 +24,7 @@ from ablate.ops.registry import register
     spatial_processing="neighborhood 7×7, border zero; q·k + q·r of rows and columns; softmax",
     equation="y_i = Σ_j softmax_j( q_i·k_j + q_i·r_{j−i} ) v_j,  r_Δ = [r^row_Δ; r^column_Δ]",
     quirks=(
-        "no 1/√d and no biases, as in the paper; the bottleneck's next 1×1 convolution is its output projection",
+        "no 1/√d and no biases, as in the paper; the 1×1 convolution after it in a bottleneck projects",
         "no code of its authors is known to us; a widespread port takes the softmax for each channel, "
         "without the sum of q·k: not this",
         "keys outside the map are zero and take part with their position; op.border=mask leaves them out",
