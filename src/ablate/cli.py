@@ -107,13 +107,56 @@ def report(arguments: argparse.Namespace) -> None:
 
 
 def ops(arguments: argparse.Namespace) -> None:
-    """The zoo table."""
-    from ablate.ops import table
+    """The zoo table, or one operator's page."""
+    from ablate.ops import page, table
 
-    if arguments.markdown:
+    if arguments.name is not None:
+        print(page.page(arguments.name))
+    elif arguments.markdown:
         print(table.markdown())
     else:
         table.show()
+
+
+def bench_models(arguments: argparse.Namespace) -> None:
+    """Parameters and multiply-accumulates of the named networks."""
+    from ablate.bench import models
+
+    if arguments.golden is not None:
+        models.regenerate(arguments.golden)
+        print(arguments.golden)
+    else:
+        models.show(arguments.names)
+
+
+def convert(arguments: argparse.Namespace) -> None:
+    """A checkpoint of ours from one of the authors'."""
+    from ablate.official import checkpoints
+
+    checkpoints.convert_file(
+        arguments.checkpoint, arguments.model, arguments.output, arguments.overrides, arguments.img_size
+    )
+    print(arguments.output)
+
+
+def evaluate(arguments: argparse.Namespace) -> None:
+    """Accuracy of a checkpoint on a data set."""
+    from ablate.training.published import Evaluation, run
+
+    run(
+        Evaluation(
+            model=arguments.model,
+            checkpoint=arguments.checkpoint,
+            ema=arguments.ema,
+            overrides=tuple(arguments.overrides),
+            img_size=arguments.img_size,
+            crop_pct=arguments.crop_pct,
+            batch_size=arguments.batch_size,
+            workers=arguments.workers,
+            device=arguments.device,
+            precision=arguments.precision,
+        )
+    )
 
 
 def doctor(arguments: argparse.Namespace) -> None:
@@ -148,11 +191,85 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument(
                 "-o", "--output", type=Path, help="where to write (default: in the study's folder)"
             )
-    sub = _verb(verbs, ops, "the operator zoo: paper, axes, parameters, multiply-accumulates", "ablate ops")
-    sub.add_argument("--markdown", action="store_true", help="as a Markdown table")
+    sub = _verb(
+        verbs,
+        ops,
+        "the operator zoo: paper, axes, parameters, multiply-accumulates; with NAME, one operator's page",
+        "ablate ops elsa",
+    )
+    sub.add_argument("name", metavar="NAME", nargs="?", help="an operator: equation, settings, quirks")
+    sub.add_argument("--markdown", action="store_true", help="the table as Markdown")
+    _add_bench(verbs)
+    _add_published(verbs)
     sub = _verb(verbs, doctor, "what is available here and, if not, why", "ablate doctor")
     sub.add_argument("--data-root", type=Path, help="folder of data sets (infra.data_root)")
     return parser
+
+
+def _add_bench(verbs: argparse._SubParsersAction) -> None:
+    bench = verbs.add_parser("bench", help="what networks cost")
+    kinds = bench.add_subparsers(title="kinds", metavar="KIND", required=True)
+    models = kinds.add_parser(
+        "models",
+        help="parameters and multiply-accumulates of every named network, beside its authors' count",
+        epilog="examples:\n  ablate bench models elsa_swin_tiny rednet50\n  ablate bench models --golden",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    models.add_argument("names", metavar="NAME", nargs="*", help="networks (default: all)")
+    models.add_argument(
+        "--golden",
+        type=Path,
+        nargs="?",
+        const=Path("tests/golden/models.json"),
+        metavar="FILE",
+        help="count all and write the golden file that the tests compare with (default: %(const)s)",
+    )
+    models.set_defaults(verb=bench_models)
+
+
+def _add_published(verbs: argparse._SubParsersAction) -> None:
+    sub = _verb(
+        verbs,
+        convert,
+        "a checkpoint of ours from one under its authors' names",
+        "ablate convert elsa_swin_tiny.pth.tar --model elsa_swin_tiny -o elsa_swin_tiny.pt",
+    )
+    sub.add_argument("checkpoint", metavar="OFFICIAL", type=Path, help="the authors' file (.pth, .pth.tar)")
+    sub.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="the file to write")
+    _add_model(sub)
+    sub = _verb(
+        verbs,
+        evaluate,
+        "top-1 and top-5 of a checkpoint, ours or its authors'",
+        "ablate evaluate --model elsa_swin_tiny --checkpoint elsa_swin_tiny.pt data=imagenet data.root=/data",
+    )
+    sub.add_argument("--checkpoint", type=Path, required=True, help="ours, its authors', or timm's")
+    sub.add_argument("--ema", action="store_true", help="the averaged weights in the checkpoint")
+    sub.add_argument("--crop-pct", type=float, help="centre crop (default: the model's own)")
+    sub.add_argument("--batch-size", type=int, default=128, help="images at a time (default: %(default)s)")
+    sub.add_argument(
+        "--workers", type=int, default=4, help="processes that read images (default: %(default)s)"
+    )
+    sub.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1 (default: %(default)s)")
+    sub.add_argument(
+        "--precision",
+        choices=("float32", "float16", "bfloat16"),
+        default="float32",
+        help="of the forward pass (default: %(default)s)",
+    )
+    _add_model(sub)
+
+
+def _add_model(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--model", required=True, help="a network of `ablate bench models`, or any of timm's")
+    sub.add_argument("--img-size", type=int, help="height and width of its images (default: its own)")
+    sub.add_argument(
+        "overrides",
+        metavar="KEY=VALUE",
+        nargs="*",
+        help="settings of its operator (op.channel.ghost_lambda=1); to evaluate, of the data too "
+        "(data=imagenet data.root=DIR)",
+    )
 
 
 class _Version(argparse.Action):

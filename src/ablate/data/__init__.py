@@ -9,7 +9,7 @@ Imports of ablate only `errors` and `store`, and torch only in `create`; used by
 """
 
 from ablate.data.availability import availability
-from ablate.data.catalogue import check, create, info
+from ablate.data.catalogue import check, create, info, test_split
 from ablate.data.contract import DataInfo, Loader, Splits
 
-__all__ = ["DataInfo", "Loader", "Splits", "availability", "check", "create", "info"]
+__all__ = ["DataInfo", "Loader", "Splits", "availability", "check", "create", "info", "test_split"]

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablate.data.cifar import CIFAR10, CIFAR100
-from ablate.data.contract import Batching, DataInfo, DataSet, Splits, Storage
+from ablate.data.contract import Batching, DataInfo, DataSet, Loader, Splits, Storage
 from ablate.data.fashion_mini import FashionMini
 from ablate.data.fashion_mnist import FashionMNIST
-from ablate.data.folders import ImageFolder, ImageNet
-from ablate.data.options import parse
+from ablate.data.folders import FolderSet, ImageFolder, ImageNet
+from ablate.data.options import parse, require_whole
 from ablate.data.origin import default_data_root
 from ablate.data.synthetic import Synthetic
 from ablate.errors import UserError, unknown
@@ -102,6 +102,34 @@ def create(
     )
     storage = Storage(default_data_root() if data_root is None else Path(data_root).expanduser(), download)
     return _data_set(config).splits(augment, batching, storage)
+
+
+def test_split(
+    config: Mapping[str, Any], *, data_root: Path | None, batch_size: int, workers: int, **preprocessing: Any
+) -> Loader:
+    """The test split of a folder of image files alone, prepared as a published network asks.
+
+    Args:
+        config: a node of `conf/data`.
+        data_root: the data set's folder, or the one that holds it.
+        batch_size: images in a batch.
+        workers: processes that read image files.
+        preprocessing: size, crop_pct, interpolation, mean, std, device; see `image_loader.test_loader`.
+
+    Raises:
+        UserError: a set that is not a folder of image files; missing data.
+    """
+    from ablate.data.image_loader import test_loader
+
+    data_set = _data_set(config)
+    require_whole("batch_size", batch_size, at_least=1)
+    if not isinstance(data_set, FolderSet):
+        raise UserError(
+            f"data set {config['name']!r} has no image files to prepare for a published network",
+            "use data=imagenet or data=image_folder; `ablate train` tests its runs itself",
+        )
+    samples = data_set.test_samples(default_data_root() if data_root is None else data_root)
+    return test_loader(samples, batch_size=batch_size, workers=workers, **preprocessing)
 
 
 def _data_set(config: Mapping[str, Any]) -> DataSet:

@@ -73,6 +73,18 @@ class FolderSet(ABC):
         kept, held = stratified_holdout(labels, self.validation_per_class)
         return SampleSplits([train[i] for i in kept], [train[i] for i in held], test=val)
 
+    def test_samples(self, data_root: Path) -> Samples:
+        """The image files of the test split alone: `test/` if there is one, else `val/`.
+
+        Raises:
+            UserError: the folder is missing, or its classes are not as many as expected.
+        """
+        for place in (*self.origin.places(data_root), data_root):
+            if (place / "val").is_dir():
+                split = "test" if self._has_test(place) else "val"
+                return self._read_split(place / split)
+        raise self.origin.missing(data_root)
+
     def splits(self, augment: Mapping[str, Any], batching: Batching, storage: Storage) -> Splits:
         """The data, read by worker processes, in batches."""
         from ablate.data.image_loader import image_splits
@@ -90,24 +102,39 @@ class FolderSet(ABC):
         return (root / "test").is_dir()
 
     def _samples(self, root: Path, split: str) -> Samples:
-        from timm.data.readers import create_reader
-
-        try:
-            reader = create_reader("", root=str(root / split))
-        except RuntimeError as error:
-            raise self.origin.corrupt(root / split, "it holds no images") from error
-        classes = sorted(folder.name for folder in (root / "train").iterdir() if folder.is_dir())
-        if len(classes) != self.info.num_classes:
-            raise UserError(
-                f"{root / 'train'} has {len(classes)} class folders, expected {self.info.num_classes}",
-                "set data.num_classes to what is there, or mend the folder",
-            )
-        if sorted(reader.class_to_idx) != classes:
+        samples = self._read_split(root / split)
+        if sorted(_classes(root / split)) != sorted(_classes(root / "train")):
             raise UserError(
                 f"the class folders of {root / split} are not those of {root / 'train'}",
                 "every split needs images in the same class folders",
             )
+        return samples
+
+    def _read_split(self, folder: Path) -> Samples:
+        """The image files under a folder of class folders, each with its class."""
+        from timm.data.readers import create_reader
+
+        try:
+            reader = create_reader("", root=str(folder))
+        except RuntimeError as error:
+            raise self.origin.corrupt(folder, "it holds no images") from error
+        classes = _classes(folder)
+        if len(classes) != self.info.num_classes:
+            raise UserError(
+                f"{folder} has {len(classes)} class folders, expected {self.info.num_classes}",
+                "set data.num_classes to what is there, or mend the folder",
+            )
+        if sorted(reader.class_to_idx) != sorted(classes):
+            raise UserError(
+                f"class folders of {folder} without images: "
+                f"{', '.join(sorted(set(classes) - set(reader.class_to_idx)))}",
+                "every class needs images",
+            )
         return list(reader.samples)
+
+
+def _classes(folder: Path) -> list[str]:
+    return [entry.name for entry in folder.iterdir() if entry.is_dir()]
 
 
 @dataclass(frozen=True, kw_only=True)

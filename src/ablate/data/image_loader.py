@@ -75,7 +75,15 @@ class ImageLoader:
     """A split read from image files; in order and whole for evaluation."""
 
     def __init__(
-        self, images: ImageFiles, *, batch_size: int, batches: int, device: str, workers: int
+        self,
+        images: ImageFiles,
+        *,
+        batch_size: int,
+        batches: int,
+        device: str,
+        workers: int,
+        mean: tuple[float, ...] = IMAGENET_DEFAULT_MEAN,
+        std: tuple[float, ...] = IMAGENET_DEFAULT_STD,
     ) -> None:
         self.samples = min(len(images), batches * batch_size)
         self._sampler = EpochSampler(len(images), batch_size, batches)
@@ -88,7 +96,6 @@ class ImageLoader:
             pin_memory=torch.device(device).type == "cuda",
             generator=torch.Generator(),  # else the loader would draw from the global one
         )
-        mean, std = IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
         self._batches = PrefetchLoader(loader, mean, std, device=torch.device(device))
 
     def __len__(self) -> int:
@@ -153,6 +160,31 @@ def image_splits(
         test=evaluation(samples.test),
         num_classes=data_set.info.num_classes,
         image_shape=data_set.info.image_shape,
+    )
+
+
+def test_loader(
+    samples: Samples,
+    *,
+    size: int,
+    crop_pct: float,
+    interpolation: str,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    batch_size: int,
+    device: str,
+    workers: int,
+) -> ImageLoader:
+    """Image files in order and whole, resized, cropped and normalised as a published network's are."""
+    transform = create_transform(size, interpolation=interpolation, crop_pct=crop_pct, use_prefetcher=True)
+    return ImageLoader(
+        ImageFiles(samples, transform),
+        batch_size=batch_size,
+        batches=math.ceil(len(samples) / batch_size),
+        device=device,
+        workers=workers,
+        mean=mean,
+        std=std,
     )
 
 

@@ -14,10 +14,10 @@ from ablate.models.hybrid import Hybrid, operator
 SIZES = ("d1", "d2", "d3", "d4", "d5")
 ABOUT = (
     "ELSA-VOLO-{size}, our reconstruction: ELSA (Zhou et al., 2021) for the outlook attention of "
-    "VOLO-{size}. Its authors report it (D5: 87.2 top-1) and published no code. ELSA has the defaults of their "
-    "class, which are not those of their Swin and fit VOLO: kernel 5, λ=1, γ=1, no bias in query, key and "
-    "value, MLP ratio 3 as in VOLO; heads are VOLO's. Its parameters and accuracy cannot be compared with "
-    "theirs."
+    "VOLO-{size}. Its authors report it (D5: 87.2 top-1) and published no code. ELSA has the defaults of "
+    "their class, which are not those of their Swin and fit VOLO: kernel 5, λ=1, γ=1, no bias in query, key "
+    "and value, MLP ratio 3 as in VOLO; heads are VOLO's. Its parameters and accuracy cannot be compared "
+    "with theirs."
 )
 SETTINGS = {
     "region": {"kernel": 5},

@@ -38,8 +38,9 @@ def load(module: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
         ],
     }
     if any(problems.values()):
-        listed = "; ".join(f"{problem}: {', '.join(found)}" for problem, found in problems.items() if found)
-        raise UserError(f"the weights do not fit {type(module).__name__}; {listed}", WAY_OUT)
+        listed = (f"{problem}: {', '.join(found)}" for problem, found in problems.items() if found)
+        lines = "\n  ".join([f"the weights do not fit {type(module).__name__}", *listed])
+        raise UserError(lines, WAY_OUT)
     module.load_state_dict(converted)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -45,12 +46,8 @@ def preset(name: str) -> dict[str, Any] | None:
     path = conf_dir() / "op" / f"{name}.yaml"
     if not path.exists():
         return None
-    settings = dict(_read(path))
-    chosen: dict[str, Any] = {}
-    for default in settings.pop("defaults", []):
-        if isinstance(default, Mapping):
-            (axis, choice), *_ = default.items()
-            chosen[axis] = level(axis, choice)
+    settings = {key: value for key, value in _read(path).items() if key != "defaults"}
+    chosen: dict[str, Any] = {axis: level(axis, choice) for axis, choice in _chosen(name).items()}
     for key, value in settings.items():  # a level's settings may be changed one by one, as in Hydra
         chosen[key] = {**chosen[key], **value} if key in chosen and isinstance(value, Mapping) else value
     return chosen
@@ -79,6 +76,29 @@ def override(settings: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str
                 base = level(key, value["name"])
             merged[key] = {**base, **value}
     return merged
+
+
+def comments(name: str) -> dict[str, str]:
+    """What the comments behind the settings of an operator's files say: `op.region.kernel` → `odd`."""
+    found: dict[str, str] = {}
+    for axis, choice in _chosen(name).items():  # a level leaves unsaid what others of its axis say
+        for each in [*levels(axis), choice]:
+            found.update(_comments(conf_dir() / "op" / axis / f"{each}.yaml", f"op.{axis}."))
+    return {**found, **_comments(conf_dir() / "op" / f"{name}.yaml", "op.")}
+
+
+def _comments(path: Path, prefix: str) -> dict[str, str]:
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    matches = (re.match(r"(\w+): .*?\s#\s*(.*)", line) for line in lines)
+    return {prefix + match[1]: match[2] for match in matches if match}
+
+
+def _chosen(name: str) -> dict[str, str]:
+    """The levels that a preset's defaults list names."""
+    path = conf_dir() / "op" / f"{name}.yaml"
+    listed = _read(path).get("defaults", []) if path.exists() else []
+    groups = [default for default in listed if isinstance(default, Mapping)]
+    return {axis: choice for group in groups for axis, choice in group.items()}
 
 
 @cache
