@@ -1,8 +1,11 @@
-"""Settings with which every entry fits a small map of few channels."""
+"""Operators of few channels for small maps, and how they are filled: what all tests of operators share."""
 
 from __future__ import annotations
 
 from typing import Any
+
+import torch
+from torch import Tensor, nn
 
 from ablate import ops
 
@@ -12,6 +15,9 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
     "involution": {"channel": {"heads": "C/4"}, "region": {"kernel": 3}},
     "i_d_dwconv": {"channel": {"heads": "C/4"}, "region": {"kernel": 3}},
 }
+FORMS = [(name, stride) for name in ops.names() for stride in ops.spec(name).strides]
+PRESETS = [name for name in ops.names() if ops.spec(name).config is not None]
+OWN = [name for name in ops.names() if ops.spec(name).config is None]
 
 
 def small(name: str) -> dict[str, Any]:
@@ -22,3 +28,54 @@ def small(name: str) -> dict[str, Any]:
     if "region" in defaults:
         return {"region": {"kernel": 3}}
     return {"kernel": 3} if "kernel" in defaults else {}
+
+
+def build(
+    name: str,
+    dim: int = 8,
+    *,
+    host_heads: int = 2,
+    resolution: tuple[int, int] | None = (5, 7),
+    stride: int = 1,
+    index: int = 0,
+    seed: int = 0,
+    **overrides: Any,
+) -> nn.Module:
+    """The entry with small settings; an override of an axis is added to its small one.
+
+    `host_heads` are those of the host, so that `heads` can be an operator's setting.
+    """
+    merged = small(name)
+    for key, value in overrides.items():
+        both = isinstance(value, dict) and "name" not in value and key in merged
+        merged = {**merged, key: {**merged[key], **value} if both else value}
+    torch.manual_seed(seed)
+    return ops.create(
+        name, dim, heads=host_heads, resolution=resolution, stride=stride, index=index, settings=merged
+    )
+
+
+def drawn(operator: nn.Module) -> nn.Module:
+    """In float64, all parameters and running statistics far from their first values: every term counts."""
+    torch.manual_seed(1)
+    operator = operator.double()
+    for parameter in operator.parameters():
+        nn.init.normal_(parameter, std=0.4)
+    for name, buffer in operator.named_buffers():
+        if name.endswith("running_mean"):
+            nn.init.normal_(buffer)
+        if name.endswith("running_var"):
+            nn.init.uniform_(buffer, 0.5, 2)
+    return operator
+
+
+def image(
+    height: int, width: int, dim: int = 8, batch: int = 2, dtype: torch.dtype = torch.float64
+) -> Tensor:
+    """(batch, height, width, dim), normally distributed, the same at every call."""
+    return torch.randn(batch, height, width, dim, dtype=dtype, generator=torch.Generator().manual_seed(2))
+
+
+def close(found: Tensor, expected: Tensor) -> None:
+    """Equal but for the rounding of float64."""
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)

@@ -35,18 +35,10 @@ def read(path: Path) -> dict[str, Any]:
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             contents = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise UserError(f"no checkpoint {path}", "give the path of a .pth, .pth.tar or .pt file") from error
-    except IsADirectoryError as error:
-        raise UserError(f"{path} is a folder", "give the path of a .pth, .pth.tar or .pt file") from error
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        zipfile.BadZipFile,
-        ValueError,
-        KeyError,
-    ) as error:
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        problem = f"no checkpoint to read at {path}: {error.strerror}"
+        raise UserError(problem, "give the path of a .pth, .pth.tar or .pt file") from error
+    except (*DAMAGE, OSError) as error:  # a file cut short makes PyTorch seek to where nothing is
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"{path} cannot be read as a checkpoint: {reason}",
