@@ -41,6 +41,7 @@ def page(name: str) -> str:
     )
     if entry.quirks:
         parts.append("worth knowing\n" + "\n".join(_bullet(quirk) for quirk in entry.quirks))
+    parts.append(f"to try it\n  ablate train op={name} {entry.host} recipe=debug data=synthetic")
     return "\n\n".join(parts)
 
 

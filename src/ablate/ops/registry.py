@@ -21,6 +21,7 @@ from ablate.ops import axes, configs
 from ablate.ops.local import LocalOperator
 
 PLUGINS = "ABLATE_OPERATORS"  # environment variable: comma-separated modules that register operators
+SWIN, RESNET, VOLO, CONVNEXT = (f"host={family}_micro" for family in ("swin", "resnet", "volo", "convnext"))
 GEOMETRY = ("dim", "heads", "resolution", "stride", "index")
 
 Module = TypeVar("Module", bound=type[nn.Module])
@@ -36,6 +37,7 @@ class OperatorSpec:
         strides: those it has a form for.
         equivariance: away from borders, moving the input by a multiple of this many positions moves
             the output alike; 0 where it does not (windows, absolute positions, pooled features).
+        host: overrides of `ablate train` for a small network of the kind that its paper puts it into.
         ends_in_norm: its last layer is a normalisation, so that a host leaves out its own.
         config: the point on the two axes; None for operators that are not one such sum.
     """
@@ -51,6 +53,7 @@ class OperatorSpec:
     quirks: tuple[str, ...] = ()
     strides: tuple[int, ...] = (1,)
     equivariance: int = 0
+    host: str = SWIN
     ends_in_norm: bool = False
     config: axes.OperatorConfig | None = None
 
@@ -59,7 +62,7 @@ _ENTRIES: dict[str, OperatorSpec] = {}
 
 
 def register_preset(
-    name: str, *, paper: str, year: int, equation: str = "", quirks: tuple[str, ...] = ()
+    name: str, *, paper: str, year: int, equation: str = "", quirks: tuple[str, ...] = (), host: str = SWIN
 ) -> None:
     """Register the point on the two axes that `conf/op/<name>.yaml` describes.
 
@@ -83,6 +86,7 @@ def register_preset(
             quirks=quirks,
             strides=(1, 2),
             equivariance=_equivariance(config),
+            host=host,
             config=config,
         )
     )
@@ -99,6 +103,7 @@ def register(
     quirks: tuple[str, ...] = (),
     strides: tuple[int, ...] = (1,),
     equivariance: int = 0,
+    host: str = SWIN,
     ends_in_norm: bool = False,
 ) -> Callable[[Module], Module]:
     """Register an operator of its own: a class decorator.
@@ -145,6 +150,7 @@ def register(
                 quirks=quirks,
                 strides=strides,
                 equivariance=equivariance,
+                host=host,
                 ends_in_norm=ends_in_norm,
             )
         )

@@ -7,13 +7,14 @@ from torch import Tensor, nn
 from ablate.ops import kernels
 from ablate.ops.checks import odd_kernel, positive
 from ablate.ops.norms import softmax
-from ablate.ops.registry import register
+from ablate.ops.registry import RESNET, register
 
 
 @register(
     "carafe",
     paper="CARAFE, Wang et al.",
     year=2019,
+    host=RESNET,
     channel_setting="1 head, no projections",
     spatial_processing="neighborhood 5×5, border zero; features around it through a 3×3 convolution; softmax",
     equation=(

@@ -6,13 +6,14 @@ from torch import Tensor, nn
 
 from ablate.ops.axes import resolve_heads
 from ablate.ops.checks import odd_kernel
-from ablate.ops.registry import register
+from ablate.ops.registry import RESNET, register
 
 
 @register(
     "conv",
     paper="LeCun et al.",
     year=1989,
+    host=RESNET,
     channel_setting="a filter per pair of channels, no projections",
     spatial_processing="neighborhood 3×3; static; no norm",
     equation="y_i[c] = Σ_Δ Σ_c' W[c, c', Δ] · x_{i+Δ}[c'] + b[c]   (c' in the group of c)",

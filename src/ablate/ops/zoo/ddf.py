@@ -12,13 +12,14 @@ from ablate.errors import UserError
 from ablate.ops import kernels
 from ablate.ops.checks import odd_kernel, positive
 from ablate.ops.norms import filter_norm
-from ablate.ops.registry import register
+from ablate.ops.registry import RESNET, register
 
 
 @register(
     "ddf",
     paper="DDF, Zhou et al.",
     year=2021,
+    host=RESNET,
     channel_setting="a filter per channel and image × 1 head, no projections",
     spatial_processing="neighborhood 3×3; centre feature, linear × pooled feature, bottleneck; filter-norm",
     equation=(

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from ablate.errors import UserError
 from ablate.ops.axes import Slot, Window
+from ablate.ops.checks import positive
 from ablate.ops.kernels.geometry import constant
 from ablate.ops.kernels.layout import average_pool
 from ablate.ops.regions import GlobalRegion, WindowRegion, pair_offsets
-from ablate.ops.registry import register
+from ablate.ops.registry import RESNET, register
 
 Unary = Literal["conv", "none"]
 Binary = Literal["attention", "none"]
@@ -35,6 +36,7 @@ FACTORS = (
     "gate per channel, the same for every image and position); one term alone has no fusion"
 )
 FIXED_MAP = "learned for one map: another size is refused with the size it was built for"
+LAYOUT = f"{RESNET} host.strided=keep host.last_stride=1"
 CHANNELS = "unary: dense over channels in groups; binary: the host's heads, value projection"
 
 
@@ -209,6 +211,7 @@ class SumFusion(nn.Module):
     "lesa",
     paper="LESA, Yang et al.",
     year=2021,
+    host=LAYOUT,
     channel_setting=CHANNELS,
     spatial_processing="unary: 3×3, static; binary: whole map, q·k + q·rᵠ + k·rᵏ, rᵛ on values; softmax; "
     "gate",
@@ -226,6 +229,7 @@ class SumFusion(nn.Module):
     "lesa_qr",
     paper="LESA, Yang et al., detection",
     year=2021,
+    host=LAYOUT,
     channel_setting=CHANNELS,
     spatial_processing="unary: 3×3, static; binary: whole map, q·k + q·r of rows and columns; softmax; gate",
     equation=EQUATION_QR,
@@ -334,6 +338,7 @@ class WindowLESA(nn.Module):
     ) -> None:
         super().__init__()
         _check_terms(unary, binary)
+        positive("op.window", window)
         if resolution is not None and window > min(resolution):
             raise UserError(
                 f"op.window={window}: the window is larger than the map of {resolution[0]}×{resolution[1]}",

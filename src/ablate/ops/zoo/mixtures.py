@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ablate.ops.axes import resolve_heads
 from ablate.ops.checks import odd_kernel, positive
-from ablate.ops.registry import register
+from ablate.ops.registry import RESNET, register
 
 SPATIAL_PROCESSING = "neighborhood 3×3; static, 4 kernels mixed by the pooled feature; no norm"
 
@@ -67,6 +67,7 @@ class KernelMixture(nn.Module):
     "condconv",
     paper="CondConv, Yang et al.",
     year=2019,
+    host=RESNET,
     channel_setting="a filter per pair of channels and image, no projections",
     spatial_processing=SPATIAL_PROCESSING,
     equation=(
@@ -114,6 +115,7 @@ class CondConv(nn.Module):
     "dynamic_conv",
     paper="Dynamic convolution, Chen et al.",
     year=2020,
+    host=RESNET,
     channel_setting="a filter per pair of channels and image, no projections",
     spatial_processing=SPATIAL_PROCESSING,
     equation=(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ablate.ops.checks import odd_kernel, positive
 from ablate.ops.kernels.layout import average_pool
-from ablate.ops.registry import register
+from ablate.ops.registry import VOLO, register
 
 BORDER = "zeros outside the map take part in the softmax"
 SUMMED = "windows overlap: their outputs are summed, not averaged, so that positions differ by their parity"
@@ -58,6 +58,7 @@ def attend(attention: Tensor, values: Tensor) -> Tensor:
     "outlook",
     paper="VOLO, Yuan et al.",
     year=2021,
+    host=VOLO,
     channel_setting="the host's heads, value and output projection",
     spatial_processing="3×3 patches around every second position, summed; centre feature, linear; softmax",
     equation="y = fold( A_w · unfold(v)_w )                        w every s-th position\n"
@@ -100,6 +101,7 @@ class OutlookAttention(nn.Module):
     "csa",
     paper="LVT, Yang et al.",
     year=2022,
+    host=VOLO,
     channel_setting="the host's heads and a full matrix for each tap; output projection",
     spatial_processing="3×3 patches around every second position, summed; centre feature, linear; softmax",
     equation="y = fold( A_w · [W_t x_{w,t}]_t )                    w every s-th position, t its K² taps\n"

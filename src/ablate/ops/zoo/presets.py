@@ -1,6 +1,6 @@
 """Presets: points of the one equation, each described in `conf/op/<name>.yaml`."""
 
-from ablate.ops.registry import register_preset
+from ablate.ops.registry import CONVNEXT, RESNET, register_preset
 
 CONTIGUOUS = "channels belong to heads in contiguous blocks, as in the code of every paper of the zoo but SAN"
 LOST = "taps outside the map take part in the softmax with value 0: at borders part of the weight is lost"
@@ -39,6 +39,7 @@ register_preset(
     "dwconv",
     paper="DWNet, Han et al.",
     year=2022,
+    host=CONVNEXT,
     equation="y_i[c] = Σ_Δ s_Δ[c] · x_{i+Δ}[c] + b[c]",
     quirks=("alone, without projections: op.channel.value=linear op.channel.output=linear add them",),
 )
@@ -77,6 +78,7 @@ register_preset(
     "involution",
     paper="Li et al.",
     year=2021,
+    host=RESNET,
     equation="y_i[c] = Σ_Δ F_Δ[i, g(c)] · x_{i+Δ}[c]\n"
     "F[i] = W₂ relu(BN(W₁ x_i)) + b₂   (one per 16 channels and position)",
     quirks=(

@@ -10,7 +10,7 @@ from ablate.errors import UserError
 from ablate.ops import kernels
 from ablate.ops.checks import odd_kernel, positive
 from ablate.ops.kernels.layout import average_pool
-from ablate.ops.registry import register
+from ablate.ops.registry import RESNET, register
 
 CHANNELS = "a filter for every 8 channels, interleaved; value projection"
 QUIRKS = (
@@ -77,12 +77,14 @@ class SharedAggregation(nn.Module):
     "san_pairwise",
     paper="SAN, Zhao et al.",
     year=2020,
+    host=RESNET,
     channel_setting=CHANNELS,
     spatial_processing="neighborhood 7×7, reflected; φ_i − ψ_j and position through a small network; softmax",
     equation="y_i[c] = Σ_j softmax_j( γ([φ_i − ψ_j; p_i − p_j])[c mod C/8] ) β_j[c]\n"
     "γ = W₂ relu(BN(W₁ relu(BN(·))))",
-    quirks=(*QUIRKS, "positions run from −1 to 1 over the map: not translation equivariant"),
+    quirks=(*QUIRKS, "positions run from −1 to 1 over the map: what an offset counts changes with its size"),
     strides=(1, 2),
+    equivariance=1,
 )
 class PairwiseSelfAttention(SharedAggregation):
     """Each weight from the difference of two features and of their positions.
@@ -125,6 +127,7 @@ class PairwiseSelfAttention(SharedAggregation):
     "san_patchwise",
     paper="SAN, Zhao et al.",
     year=2020,
+    host=RESNET,
     channel_setting=CHANNELS,
     spatial_processing="neighborhood 7×7, reflected; φ_i and all ψ_j through a small network; no norm",
     equation="y_i[c] = Σ_Δ ( γ([φ_i; ψ_j for all j])_Δ[c mod C/8] ) β_{i+Δ}[c]\n"

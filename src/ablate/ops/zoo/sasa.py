@@ -13,13 +13,14 @@ from ablate.ops.checks import odd_kernel, positive
 from ablate.ops.kernels.layout import average_pool
 from ablate.ops.norms import softmax
 from ablate.ops.regions import NeighborhoodRegion
-from ablate.ops.registry import register
+from ablate.ops.registry import RESNET, register
 
 
 @register(
     "sasa",
     paper="SASA, Ramachandran et al.",
     year=2019,
+    host=RESNET,
     channel_setting="the host's heads, value projection",
     spatial_processing="neighborhood 7×7, border zero; q·k + q·r of rows and columns; softmax",
     equation="y_i = Σ_j softmax_j( q_i·k_j + q_i·r_{j−i} ) v_j,  r_Δ = [r^row_Δ; r^column_Δ]",
