@@ -249,9 +249,9 @@ class WindowRegion(AllPairsRegion):
     tile it, the seam of a shift stands at the filled edge. The map is one window where it is no larger.
     """
 
-    def __init__(self, config: axes.Window, slot: axes.Slot) -> None:
+    def __init__(self, config: axes.Window, slot: axes.Slot, setting: str = "op.region.size") -> None:
         super().__init__(config.size, config.size)
-        self.size = config.size
+        self.size, self.setting = config.size, setting
         self.target_shift = config.size // 2 if config.shift == "alternate" and slot.index % 2 else 0
 
     def prepare(self, x: Tensor) -> Tensor:
@@ -263,8 +263,8 @@ class WindowRegion(AllPairsRegion):
         batch, height, width, channels = x.shape
         if min(height, width) < self.size:
             raise UserError(
-                f"op.region.size={self.size}: the window is larger than the map of {height}×{width}",
-                f"use op.region.size={min(height, width)} or less",
+                f"{self.setting}={self.size}: the window is larger than the map of {height}×{width}",
+                f"use {self.setting}={min(height, width)} or less",
             )
         shift = self._shifts(height, width)
         if any(shift):

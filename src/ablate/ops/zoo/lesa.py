@@ -345,7 +345,8 @@ class WindowLESA(nn.Module):
                 f"use op.window={min(resolution)} or less, or fill earlier stages (host.stages)",
             )
         self.stride = stride
-        self.region = WindowRegion(Window("window", window, shift), Slot(dim, heads, resolution, 1, index))
+        slot = Slot(dim, heads, resolution, 1, index)
+        self.region = WindowRegion(Window("window", window, shift), slot, "op.window")
         self.unary = UnaryTerm(dim, heads) if unary == "conv" else None
         self.binary = (
             BinaryTerm(dim, heads, window, window, "two_dimensional") if binary == "attention" else None
