@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.ops.small import build, drawn
 from torch import Tensor, nn
 
 from ablate import official, ops
@@ -86,3 +87,47 @@ def test_every_unmatched_name_is_listed() -> None:
     assert "without a place: ghost_heads" in reason.value.problem
     assert "missing: ghost.add" in reason.value.problem
     assert "weights.mix.weight (16, 4, 3, 3) instead of (16, 4, 5, 5)" in reason.value.problem
+
+
+# Without a golden file: SAN's sums are CUDA kernels, LESA's detection form needs mmcv. The start of our
+# names and of theirs, and how many dimensions of size 1 their convolutions have where ours are linear.
+SAN = {"centre": "conv1", "neighbor": "conv2", "value": "conv3", "position": "conv_p", "weights": "conv_w"}
+RENAMED: dict[str, tuple[dict[str, str], int]] = {
+    "san_pairwise": (SAN, 2),
+    "san_patchwise": (SAN, 2),
+    "lesa_qr": (
+        {
+            "binary.query_key_value": "qkv_transform",
+            "binary.norm": "bn_qkv",
+            "binary.similarity_norm": "bn_similarity",
+            "binary.output_norm": "bn_output",
+            "binary.position.rows": "rel_height",
+            "binary.position.columns": "rel_width",
+            "unary.spatial": "x_transform.0",
+            "unary.mix": "x_transform.1",
+            "unary.norm": "bn_x",
+            "fusion.gate.1": "reasoning.1",
+            "fusion.gate.2": "reasoning.2",
+            "fusion.gate.4": "projection.0",
+            "fusion.gate.5": "projection.1",
+        },
+        1,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RENAMED)
+def test_the_authors_names_find_their_places(name: str) -> None:
+    starts, dimensions = RENAMED[name]
+    ours, again = drawn(build(name)), build(name, seed=1).double()
+    theirs = {}
+    for key, value in ours.state_dict().items():
+        (start,) = [start for start in starts if key == start or key.startswith(f"{start}.")]
+        linear = key.endswith(".weight") and isinstance(ours.get_submodule(key[:-7]), nn.Linear)
+        shape = (*value.shape, *[1] * dimensions) if linear else value.shape
+        theirs[starts[start] + key.removeprefix(start)] = value.reshape(shape)
+    official.load(again, theirs)
+    for key, value in ours.state_dict().items():
+        assert torch.equal(again.state_dict()[key], value), key
+    with pytest.raises(UserError, match="another_"):
+        official.load(again, {f"another_{key}": value for key, value in theirs.items()})

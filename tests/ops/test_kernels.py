@@ -8,23 +8,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.ops.definition import along
 from torch import Tensor
 
 from ablate.ops import axes, kernels
 from ablate.ops.kernels import reference, registration
 
 BORDERS = axes.BORDERS
-
-
-def neighbor(position: int, tap: int, length: int, kernel: int, dilation: int, border: str) -> int | None:
-    """The neighbour along one axis, from the definition of the border rule."""
-    radius = kernel // 2
-    if border != "inside":
-        found = position + dilation * (tap - radius)
-        return found if 0 <= found < length else None
-    group = [p for p in range(length) if p % dilation == position % dilation]
-    start = min(max(group.index(position) - radius, 0), len(group) - kernel)
-    return group[start + tap]
 
 
 def slow_sum(
@@ -36,8 +26,8 @@ def slow_sum(
     for b, i, j, row, column in itertools.product(
         range(batch), range(rows), range(columns), range(kernel), range(kernel)
     ):
-        y = neighbor(i * stride, row, height, kernel, dilation, border)
-        x = neighbor(j * stride, column, width, kernel, dilation, border)
+        y, _ = along(i * stride, height, kernel, dilation, border)[row]
+        x, _ = along(j * stride, width, kernel, dilation, border)[column]
         if y is None or x is None:
             continue
         weight = filters[b, i, j, :, row * kernel + column].repeat_interleave(channels // heads)

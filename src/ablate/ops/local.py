@@ -57,7 +57,7 @@ class LocalOperator(nn.Module):
         multiply, add = self.ghost(self.region, *groups.shape[1:3])
         y = self.region.aggregate(self.value(groups), filters, multiply, add, x.shape)
         if self.bias is not None:
-            y = y + self.bias
+            y = y + self.bias.to(y.dtype)
         return average_pool(self.region.restore(self.output(y), x.shape), self.pooling)
 
     def extra_repr(self) -> str:

@@ -37,7 +37,8 @@ def aggregate(
     Args:
         values: (B, H, W, C).
         filters: (B or 1, H' or 1, W' or 1, G, K²), G dividing C.
-        kernel: K, odd; `dilation`: distance of two taps; `border`: zero, mask or inside.
+        kernel: K, odd; `dilation`: distance of two taps; `border`: zero, mask, inside
+            or reflect.
         multiply: (B or 1, H' or 1, W' or 1, C, K²), such as the ghost head's o^λ.
         add: the same, such as the ghost head's γ·s.
 
@@ -53,7 +54,7 @@ def aggregate(
     if add is None:
         return _sum(values, filters, *neighborhood)
     add = add.to(values.dtype)
-    if add.shape[1:3] == (1, 1) and border != "inside":
+    if add.shape[1:3] == (1, 1) and border in ("zero", "mask"):
         # The sum is linear in the filters: the static part alone is a depthwise convolution.
         return _sum(values, filters, *neighborhood) + _sum(values, add, *neighborhood)
     return _sum(values, _per_channel(filters, channels) + add, *neighborhood)
@@ -88,7 +89,7 @@ def _per_channel(filters: Tensor, channels: int) -> Tensor:
 
 def _sum(values: Tensor, filters: Tensor, kernel: int, dilation: int, border: str, stride: int) -> Tensor:
     batch, height, width, channels = values.shape
-    if filters.shape[1:3] == (1, 1) and border != "inside":
+    if filters.shape[1:3] == (1, 1) and border in ("zero", "mask"):
         return _convolution(values, _per_channel(filters, channels)[:, 0, 0], kernel, dilation, stride)
     filters = filters.expand(batch, strided(height, stride), strided(width, stride), -1, -1)
     return registration.aggregate(values.contiguous(), filters.contiguous(), kernel, dilation, border, stride)

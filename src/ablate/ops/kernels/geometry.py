@@ -50,8 +50,9 @@ def offsets_per_axis(kernel: int, border: str) -> int:
 def axis_taps(length: int, kernel: int, dilation: int, border: str, stride: int = 1) -> AxisTaps:
     """The taps along one axis, of every `stride`-th position.
 
-    `inside` follows NAT (Hassani et al., 2023): within each residue class modulo the dilation the
-    neighbourhood moves inwards until all of its `kernel` taps are real.
+    `reflect` mirrors what lies outside at the outermost position. `inside` follows NAT (Hassani et al.,
+    2023): within each residue class modulo the dilation the neighbourhood moves inwards until all of
+    its `kernel` taps are real.
 
     Raises:
         ValueError: `inside` and an axis too short for `kernel` taps at this dilation.
@@ -59,6 +60,12 @@ def axis_taps(length: int, kernel: int, dilation: int, border: str, stride: int 
     radius = (kernel - 1) // 2
     query = torch.arange(0, length, stride)[:, None]
     tap = torch.arange(kernel)[None, :]
+    if border == "reflect":
+        position = query + dilation * (tap - radius)
+        if radius * dilation >= length:
+            raise ValueError(f"border 'reflect' needs more than {radius * dilation} positions per axis")
+        position = (length - 1 - (length - 1 - position.abs()).abs()).contiguous()
+        return AxisTaps(position, torch.ones_like(position, dtype=torch.bool), tap.expand_as(position))
     if border == "inside":
         if length // dilation < kernel:
             raise ValueError(

@@ -8,7 +8,7 @@ g the head of a channel, and sums over what appears only on the right:
     spread      v[j, c]    = Σ_{i, t: n(i, t) = j}  F[i, g, t] · y[i, c]
 
 Each is the derivative of another, so that the three are closed under differentiation. Neighbours
-outside the map have value 0 under the borders `zero` and `mask`.
+outside the map have value 0 under the borders `zero` and `mask`; `inside` and `reflect` have none.
 
 Two forms give the same sums. *Taps* walks the K² taps over shifted maps: memory does not depend on
 the map, time is bound by memory traffic. *Matrix* puts the filters into a (Q, L) matrix per head
@@ -31,9 +31,9 @@ MATRIX_LIMIT = 6  # positions per tap up to which the matrix form is the faster 
 MATRIX_CHUNK = 2**20  # entries of the matrices held at a time
 
 
-def small_map(height: int, width: int, kernel: int) -> bool:
-    """Whether the matrix form is used."""
-    return height * width <= max(MATRIX_LIMIT * kernel * kernel, 64)
+def small_map(height: int, width: int, kernel: int, border: str) -> bool:
+    """Whether the matrix form is used; reflected taps may meet in one entry of a matrix."""
+    return border != "reflect" and height * width <= max(MATRIX_LIMIT * kernel * kernel, 64)
 
 
 def aggregate(
@@ -42,7 +42,7 @@ def aggregate(
     """(B, H, W, C), (B, H', W', G, K²) → (B, H', W', C)."""
     _, height, width, channels = values.shape
     heads = filters.shape[3]
-    if small_map(height, width, kernel):
+    if small_map(height, width, kernel, border):
         by_head = split_heads(values, heads)
         matrices = _matrices(filters, height, width, kernel, dilation, border, stride)
         parts = [matrix @ by_head[chunk] for chunk, matrix in matrices]
@@ -59,7 +59,7 @@ def scores(
     """(B, H', W', C), (B, H, W, C) → (B, H', W', G, K²)."""
     batch, height, width, _ = key.shape
     taps = kernel * kernel
-    if small_map(height, width, kernel):
+    if small_map(height, width, kernel, border):
         pairs, valid = pair_index(height, width, kernel, dilation, border, stride, query.device)
         by_head, transposed = split_heads(query, heads), split_heads(key, heads).transpose(-1, -2)
         out = query.new_empty(batch, heads, pairs.numel())
@@ -89,7 +89,7 @@ def spread(
     """(B, H', W', C), (B, H', W', G, K²) → (B, H, W, C): the transpose of `aggregate`."""
     batch, _, _, channels = outputs.shape
     heads = filters.shape[3]
-    if small_map(height, width, kernel):
+    if small_map(height, width, kernel, border):
         by_head = split_heads(outputs, heads)
         matrices = _matrices(filters, height, width, kernel, dilation, border, stride)
         parts = [matrix.transpose(-1, -2) @ by_head[chunk] for chunk, matrix in matrices]
@@ -100,7 +100,7 @@ def spread(
     for tap in range(kernel * kernel):
         weighted = (filters[..., tap, None] * per_head).reshape(batch, -1, channels)
         flat.index_add_(1, neighbor[:, tap], weighted)
-    return flat[:, :-1].reshape(batch, height, width, channels)
+    return flat[:, :-1].reshape(batch, height, width, channels).contiguous()
 
 
 def _neighbors(
@@ -108,7 +108,7 @@ def _neighbors(
 ) -> Iterator[tuple[int, Tensor]]:
     """Each tap's number and the map of its neighbours, zero where they lie outside."""
     _, height, width, _ = x.shape
-    if border == "inside":
+    if border in ("inside", "reflect"):
         rows = axis_taps(height, kernel, dilation, border, stride).position.to(x.device)
         columns = axis_taps(width, kernel, dilation, border, stride).position.to(x.device)
         for tap in range(kernel * kernel):

@@ -13,7 +13,7 @@ from ablate.ops.axes import Slot, Window
 from ablate.ops.checks import positive
 from ablate.ops.kernels.geometry import constant
 from ablate.ops.kernels.layout import average_pool
-from ablate.ops.regions import GlobalRegion, WindowRegion, pair_offsets
+from ablate.ops.regions import WindowRegion, pair_offsets
 from ablate.ops.registry import RESNET, register
 
 Unary = Literal["conv", "none"]
@@ -268,12 +268,14 @@ class LESA(nn.Module):
     ) -> None:
         super().__init__()
         _check_terms(unary, binary)
-        if resolution is None:
-            raise UserError("LESA's positions are learned for one map", "give resolution=(height, width)")
-        self.map, self.stride = tuple(resolution), stride
-        self.region = GlobalRegion(*resolution)
+        self.stride = stride
         self.unary = UnaryTerm(dim, heads) if unary == "conv" else None
-        self.binary = BinaryTerm(dim, heads, *resolution, positions) if binary == "attention" else None
+        self.binary: BinaryTerm | None = None
+        if binary == "attention":
+            if resolution is None:
+                raise UserError("LESA's positions are learned for one map", "give resolution=(height, width)")
+            self.map = tuple(resolution)
+            self.binary = BinaryTerm(dim, heads, *resolution, positions)
         self.fusion = _fusion(fusion, dim) if self.unary and self.binary else None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -339,7 +341,7 @@ class WindowLESA(nn.Module):
         super().__init__()
         _check_terms(unary, binary)
         positive("op.window", window)
-        if resolution is not None and window > min(resolution):
+        if binary == "attention" and resolution is not None and window > min(resolution):
             raise UserError(
                 f"op.window={window}: the window is larger than the map of {resolution[0]}×{resolution[1]}",
                 f"use op.window={min(resolution)} or less, or fill earlier stages (host.stages)",

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ablate.errors import UserError
 from ablate.ops.checks import odd_kernel, positive
 from ablate.ops.kernels.layout import average_pool
 from ablate.ops.registry import VOLO, register
@@ -77,13 +78,13 @@ class OutlookAttention(nn.Module):
         value_bias: whether the value projection has one.
 
     Raises:
-        UserError: an even kernel, a grid below 1.
+        UserError: an even kernel, a grid below 1 or so wide that windows leave gaps.
     """
 
     def __init__(self, dim: int, heads: int, *, kernel: int, grid: int, value_bias: bool) -> None:
         super().__init__()
         odd_kernel("op.kernel", kernel)
-        positive("op.grid", grid)
+        _check_grid(kernel, grid)
         self.kernel, self.grid = kernel, grid
         self.weights = OutlookWeights(dim, heads, kernel, grid)
         self.value = nn.Linear(dim, dim, bias=value_bias)
@@ -119,13 +120,13 @@ class ConvolutionalSelfAttention(nn.Module):
         grid: s, distance of windows; their features are means over s×s blocks.
 
     Raises:
-        UserError: an even kernel, a grid below 1.
+        UserError: an even kernel, a grid below 1 or so wide that windows leave gaps.
     """
 
     def __init__(self, dim: int, heads: int, *, kernel: int, grid: int) -> None:
         super().__init__()
         odd_kernel("op.kernel", kernel)
-        positive("op.grid", grid)
+        _check_grid(kernel, grid)
         self.kernel, self.grid = kernel, grid
         self.weights = OutlookWeights(dim, heads, kernel, grid)
         self.taps = nn.Parameter(torch.empty(kernel**2, dim, dim))
@@ -139,6 +140,15 @@ class ConvolutionalSelfAttention(nn.Module):
         values = torch.einsum("bwtc,tdc->bwtd", unfold(x, self.kernel, self.grid), self.taps)
         patches = attend(self.weights(x), values)
         return self.output(fold(patches, height, width, self.kernel, self.grid))
+
+
+def _check_grid(kernel: int, grid: int) -> None:
+    positive("op.grid", grid)
+    if grid > kernel // 2 + 1:
+        raise UserError(
+            f"op.grid={grid} with op.kernel={kernel} leaves positions that no window covers",
+            f"use op.grid={kernel // 2 + 1} or less",
+        )
 
 
 def _initialize(*layers: nn.Linear) -> None:

@@ -25,7 +25,15 @@ QUIRKS = (
 class SharedAggregation(nn.Module):
     """What both forms have in common: three projections, reflection, and interleaved filters."""
 
-    def __init__(self, dim: int, stride: int, kernel: int, share: int, reduction: int) -> None:
+    def __init__(
+        self,
+        dim: int,
+        resolution: tuple[int, int] | None,
+        stride: int,
+        kernel: int,
+        share: int,
+        reduction: int,
+    ) -> None:
         super().__init__()
         odd_kernel("op.kernel", kernel)
         positive("op.share", share)
@@ -36,6 +44,8 @@ class SharedAggregation(nn.Module):
                     f"op.{name}={divisor} does not divide the {dim} channels of this slot", "choose a divisor"
                 )
         self.stride, self.kernel = stride, kernel
+        if resolution is not None:
+            self._check_map(*resolution)
         self.filters, self.relation = dim // share, dim // reduction
         self.centre = nn.Linear(dim, self.relation)  # φ
         self.neighbor = nn.Linear(dim, self.relation)  # ψ
@@ -51,21 +61,19 @@ class SharedAggregation(nn.Module):
         Raises:
             UserError: a map too small to be reflected.
         """
+        self._check_map(x.shape[1], x.shape[2])
+        contiguous = self.value(x).unflatten(-1, (-1, self.filters)).transpose(-1, -2).flatten(-2)
+        y = kernels.aggregate(contiguous, self.filters_of(x), kernel=self.kernel, border="reflect")
+        return average_pool(y.unflatten(-1, (self.filters, -1)).transpose(-1, -2).flatten(-2), self.stride)
+
+    def _check_map(self, height: int, width: int) -> None:
         radius = self.kernel // 2
-        if min(x.shape[1:3]) <= radius:
+        if min(height, width) <= radius:
             raise UserError(
                 f"op.kernel={self.kernel} reflects {radius} positions at each border, the map has "
-                f"{x.shape[1]}×{x.shape[2]}",
-                f"use a kernel up to {2 * min(x.shape[1:3]) - 1}",
+                f"{height}×{width}",
+                f"use a kernel up to {2 * min(height, width) - 1}, or fill earlier stages (host.stages)",
             )
-        # Sums over the reflected map, of which only the inner positions have filters.
-        filters = F.pad(self.filters_of(x), (0, 0, 0, 0, radius, radius, radius, radius))
-        contiguous = (
-            reflect(self.value(x), radius).unflatten(-1, (-1, self.filters)).transpose(-1, -2).flatten(-2)
-        )
-        y = kernels.aggregate(contiguous, filters, kernel=self.kernel)
-        y = y.unflatten(-1, (self.filters, -1)).transpose(-1, -2).flatten(-2)
-        return average_pool(y[:, radius : radius + x.shape[1], radius : radius + x.shape[2]], self.stride)
 
     def neighbors(self, x: Tensor) -> Tensor:
         """(B, H, W, R) → (B, H, W, R, K²): the reflected map at every tap."""
@@ -91,17 +99,27 @@ class PairwiseSelfAttention(SharedAggregation):
 
     Args:
         dim: channels C.
+        resolution: (H, W), checked against the kernel if given.
         stride: the output is averaged over stride² blocks.
         kernel: K, odd.
         share: channels per filter.
         reduction: C / channels of the relation.
 
     Raises:
-        UserError: an even kernel, numbers that do not divide C.
+        UserError: an even kernel, numbers that do not divide C, a map too small to be reflected.
     """
 
-    def __init__(self, dim: int, stride: int, *, kernel: int, share: int, reduction: int) -> None:
-        super().__init__(dim, stride, kernel, share, reduction)
+    def __init__(
+        self,
+        dim: int,
+        resolution: tuple[int, int] | None,
+        stride: int,
+        *,
+        kernel: int,
+        share: int,
+        reduction: int,
+    ) -> None:
+        super().__init__(dim, resolution, stride, kernel, share, reduction)
         self.position = nn.Linear(2, 2)
         self.weights = nn.Sequential(
             nn.BatchNorm1d(self.relation + 2),
@@ -141,17 +159,27 @@ class PatchwiseSelfAttention(SharedAggregation):
 
     Args:
         dim: channels C.
+        resolution: (H, W), checked against the kernel if given.
         stride: the output is averaged over stride² blocks.
         kernel: K, odd.
         share: channels per filter.
         reduction: C / channels of the relation.
 
     Raises:
-        UserError: an even kernel, numbers that do not divide C.
+        UserError: an even kernel, numbers that do not divide C, a map too small to be reflected.
     """
 
-    def __init__(self, dim: int, stride: int, *, kernel: int, share: int, reduction: int) -> None:
-        super().__init__(dim, stride, kernel, share, reduction)
+    def __init__(
+        self,
+        dim: int,
+        resolution: tuple[int, int] | None,
+        stride: int,
+        *,
+        kernel: int,
+        share: int,
+        reduction: int,
+    ) -> None:
+        super().__init__(dim, resolution, stride, kernel, share, reduction)
         width = self.relation * (kernel**2 + 1)
         self.weights = nn.Sequential(
             nn.BatchNorm1d(width),

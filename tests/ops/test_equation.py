@@ -1,0 +1,261 @@
+"""The one equation, written as it stands in the design, against every preset and any point of its space."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.ops.definition import (
+    Position,
+    Tap,
+    Taps,
+    all_pairs,
+    at,
+    batch_norm,
+    block_means,
+    sliding,
+    summed,
+    windows,
+)
+from tests.ops.small import PRESETS, build, close, drawn, image, small
+from torch import Tensor
+
+from ablate import ops
+from ablate.ops import LocalOperator, Slot, axes, configs
+
+Logits = Callable[[Position, list[Tap]], Tensor]  # (B or 1, G, taps) at a position
+
+
+def equation(operator: LocalOperator, config: axes.OperatorConfig, slot: Slot, x: Tensor) -> Tensor:
+    """Σ_j ( (o_Δ[c])^λ · Norm_j(A_ij[g(c)]) + γ · s_Δ[c] ) · v_j[c], with all that stands around it."""
+    channel, region = config.channel, config.region
+    _, height, width, _ = x.shape
+    own_stride = slot.stride if strides_itself(config) else 1
+    shift = (0, 0)
+    if isinstance(region, axes.Window):
+        half = region.size // 2 if region.shift == "alternate" and slot.index % 2 else 0
+        shift = (half * (height > region.size), half * (width > region.size))
+        x = F.pad(
+            x.roll((-shift[0], -shift[1]), (1, 2)), filling(x, -height % region.size, -width % region.size)
+        )
+        taps = all_pairs(region.size, region.size, windows(*x.shape[1:3], region.size, shift))
+        count = region.size**2
+    elif isinstance(region, axes.Neighborhood):
+        if region.border == "inside":
+            least = region.kernel * region.dilation
+            x = F.pad(x, filling(x, max(0, least - height), max(0, least - width)))
+        # without a norm a masked tap is a zero one
+        taps = sliding(
+            *x.shape[1:3], region.kernel, dilation=region.dilation, border=region.border, stride=own_stride
+        )
+        count = region.kernel**2
+    else:
+        taps = all_pairs(height, width, [[(y, z) for y in range(height) for z in range(width)]])
+        count = height * width
+    logits = logits_of(operator, config, x, own_stride)
+    ghost = operator.ghost
+
+    def filters(position: Position, met: list[Tap]) -> Tensor:
+        offsets = [offset for _, offset in met]
+        weights = normalised(logits(position, met), config.norm.name, count)
+        weights = weights.repeat_interleave(slot.dim // weights.shape[1], 1)  # (B, C, taps)
+        if channel.ghost_lambda:
+            weights = weights * ghost.multiply[:, offsets] ** channel.ghost_lambda
+        if channel.ghost_gamma:
+            weights = weights + channel.ghost_gamma * ghost.add[:, offsets]
+        return weights
+
+    y = summed(operator.value(x), taps, filters)
+    if channel.bias:
+        y = y + operator.bias
+    if own_stride == 1:
+        y = y[:, :height, :width].roll(shift, (1, 2))
+    return block_means(operator.output(y), slot.stride // own_stride)
+
+
+def strides_itself(config: axes.OperatorConfig) -> bool:
+    sliding_ = isinstance(config.region, axes.Neighborhood) and config.region.border != "inside"
+    return sliding_ and not isinstance(config.weights, (axes.Pairwise, axes.Hadamard))
+
+
+def filling(x: Tensor, rows: int, columns: int) -> tuple[int, ...]:
+    return (0, 0, 0, columns, 0, rows)
+
+
+def logits_of(operator: LocalOperator, config: axes.OperatorConfig, x: Tensor, stride: int) -> Logits:
+    """What generates A_ij, for the map that the region has prepared."""
+    weights, level, heads = operator.weights, config.weights, operator.heads
+    if isinstance(level, (axes.Pairwise, axes.Hadamard)):
+        return pair_terms(operator, level, x)
+    if isinstance(level, axes.Static):
+        return lambda _, met: weights.filters[None, :, [offset for _, offset in met]]
+    if isinstance(level, axes.HadamardConv):
+        query, key = weights.query_key(x).chunk(2, -1)
+        mix = weights.mix
+        centres = block_means(query * key * level.scale, stride).permute(0, 3, 1, 2)
+        reach = config.region.dilation * (config.region.kernel // 2)
+        groups = centres.shape[1] // level.group_width
+        mixed = F.conv2d(centres, mix.weight, mix.bias, 1, reach, config.region.dilation, groups)
+        maps = weights.expand(F.gelu(mixed.permute(0, 2, 3, 1)))
+    elif isinstance(level, axes.Linear):
+        maps = weights.expand(block_means(x, stride))
+    else:
+        if isinstance(level, axes.Pooled):  # of each window, or of the whole map
+            sides = [config.region.size] * 2 if isinstance(config.region, axes.Window) else x.shape[1:3]
+            tiles = x.unflatten(2, (-1, sides[1])).unflatten(1, (-1, sides[0]))
+            x, stride = tiles.mean((2, 4)), 1
+        maps = weights.expand(batch_norm(weights.reduce(block_means(x, stride)), weights.norm).relu())
+        if isinstance(level, axes.Pooled):
+            maps = maps.repeat_interleave(sides[0], 1).repeat_interleave(sides[1], 2)
+    maps = maps.unflatten(-1, (heads, -1))
+    step = 1 if isinstance(level, axes.Pooled) else stride
+
+    def of_centre(position: Position, met: list[Tap]) -> Tensor:
+        return maps[:, position[0] // step, position[1] // step][..., [offset for _, offset in met]]
+
+    return of_centre
+
+
+def pair_terms(operator: LocalOperator, level: axes.Pairwise | axes.Hadamard, x: Tensor) -> Logits:
+    """q_i·k_j + q_i·r^k_Δ + r^q_Δ·k_j + r^b_Δ, whichever are asked for."""
+    tables, terms = operator.weights.position, level.terms
+    query, key = operator.weights.query_key(x).unflatten(-1, (2, operator.heads, -1)).unbind(3)
+    if isinstance(level, axes.Hadamard):
+        query = key = query * key * (1.0 if level.scale is None else level.scale)
+    else:
+        query = query * (query.shape[-1] ** -0.5 if level.scale is None else level.scale)
+
+    def logits(position: Position, met: list[Tap]) -> Tensor:
+        q = at(query, position)  # (B, G, d)
+        found = []
+        for neighbor, offset in met:
+            k = at(key, neighbor)
+            total = torch.zeros_like(q[..., 0])
+            if "content" in terms:
+                total = total + (q * k).sum(-1)
+            if "query_position" in terms:
+                total = total + (q * tables.query_position[:, offset]).sum(-1)
+            if "key_position" in terms:
+                total = total + (tables.key_position[:, offset] * k).sum(-1)
+            if "bias" in terms:
+                total = total + tables.relative_position_bias_table[:, offset]
+            found.append(total)
+        return torch.stack(found, -1)
+
+    return logits
+
+
+def normalised(logits: Tensor, norm: str, count: int) -> Tensor:
+    """Over the taps that count; `count` is how many a position in the middle of a large map has."""
+    if norm == "identity":
+        return logits
+    if norm == "softmax":
+        positive = (logits - logits.amax(-1, keepdim=True)).exp()
+        return positive / positive.sum(-1, keepdim=True)
+    centred = logits - logits.mean(-1, keepdim=True)
+    deviation = (centred.square().sum(-1, keepdim=True) / max(logits.shape[-1] - 1, 1)).sqrt()
+    return centred / (deviation + 1e-10) * math.sqrt(2 / count)
+
+
+@pytest.mark.parametrize("size", [(7, 5), (3, 4)], ids=["large", "smaller than K · dilation"])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_is_its_point_of_the_equation(name: str, stride: int, size: tuple[int, int]) -> None:
+    dilated = {"region": {"dilation": 2}} if "kernel" in small(name)["region"] else {}
+    operator = drawn(build(name, stride=stride, index=1, **dilated))
+    config = configs.override(configs.override(ops.spec(name).defaults, small(name)), dilated)
+    x, slot = image(*size, batch=3), Slot(8, 2, (5, 7), stride, index=1)
+    for mode in (True, False):
+        operator.train(mode)
+        close(operator(x), equation(operator, axes.parse(config), slot, x))
+
+
+terms = st.lists(st.sampled_from(axes.TERMS), min_size=1, unique=True)
+scales = st.sampled_from([None, 0.7])
+WEIGHTS = st.one_of(
+    st.fixed_dictionaries(
+        {
+            "name": st.sampled_from(["pairwise", "hadamard"]),
+            "terms": terms,
+            "scale": scales,
+            "bias": st.booleans(),
+        }
+    ),
+    st.fixed_dictionaries(
+        {
+            "name": st.just("hadamard_conv"),
+            "group_width": st.sampled_from([2, 4]),
+            "scale": st.sampled_from([0.7, 1.0]),
+            "bias": st.booleans(),
+        }
+    ),
+    st.fixed_dictionaries(
+        {"name": st.just("bottleneck"), "reduction": st.sampled_from([2, 4]), "reduce_bias": st.booleans()}
+    ),
+    st.fixed_dictionaries({"name": st.just("pooled"), "reduction": st.sampled_from([2, 4])}),
+    st.fixed_dictionaries({"name": st.sampled_from(["linear", "static"])}),
+)
+NEIGHBORHOOD = st.fixed_dictionaries(
+    {
+        "name": st.just("neighborhood"),
+        "kernel": st.sampled_from([3, 5]),
+        "dilation": st.sampled_from([1, 2]),
+        "border": st.sampled_from(axes.BORDERS),
+    }
+)
+WINDOW = st.fixed_dictionaries(
+    {"name": st.just("window"), "size": st.sampled_from([2, 3]), "shift": st.sampled_from(axes.SHIFTS)}
+)
+projections = st.sampled_from(axes.PROJECTIONS)
+CHANNEL = st.fixed_dictionaries(
+    {
+        "heads": st.sampled_from(["1", "1x", "C/2", "C"]),
+        "ghost_lambda": st.sampled_from([0, 1, 2]),
+        "ghost_gamma": st.sampled_from([0.0, 0.5]),
+        "value": projections,
+        "value_initialization": st.just("transformer"),
+        "output": projections,
+        "bias": st.booleans(),
+    }
+)
+
+
+@st.composite
+def points(draw: st.DrawFn) -> tuple[dict[str, Any], Slot]:
+    """Any combination of levels that can exist, in a slot of any map."""
+    weights = draw(WEIGHTS)
+    whole = st.just({"name": "global"})
+    region = draw(NEIGHBORHOOD if weights["name"] == "hadamard_conv" else NEIGHBORHOOD | WINDOW | whole)
+    least = region.get("size", 2 if region["name"] == "global" else 1)
+    resolution = (draw(st.integers(least, 6)), draw(st.integers(least, 6)))
+    norm = {"name": draw(st.sampled_from(["softmax", "filter_norm", "identity"]))}
+    config = {"name": "lsa", "channel": draw(CHANNEL), "weights": weights, "norm": norm, "region": region}
+    return config, Slot(8, 2, resolution, draw(st.integers(1, 2)), index=draw(st.integers(0, 1)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(points(), st.booleans())
+def test_any_point_is_the_equation(point: tuple[dict[str, Any], Slot], training: bool) -> None:
+    config, slot = point
+    operator = drawn(ops.from_config(config, slot)).train(training)
+    x = image(*slot.resolution, batch=3)
+    close(operator(x), equation(operator, axes.parse(config), slot, x))
+
+
+def test_the_taps_of_the_definition_are_worth_comparing_with() -> None:
+    """K² real taps under `inside`, fewer under `mask`, offsets centred under `zero`."""
+    found: dict[str, Taps] = {b: sliding(6, 7, 3, dilation=2, border=b) for b in axes.BORDERS}
+    assert [key for key, _ in found["inside"][0, 6]] == [(y, x) for y in (0, 2, 4) for x in (2, 4, 6)]
+    assert [offset for _, offset in found["inside"][0, 6]] == [
+        row * 5 + c for row in (2, 3, 4) for c in (0, 1, 2)
+    ]
+    assert found["mask"][0, 6] == [((0, 4), 3), ((0, 6), 4), ((2, 4), 6), ((2, 6), 7)]
+    assert found["zero"][3, 3] == [
+        ((y, x), i) for i, (y, x) in enumerate((y, x) for y in (1, 3, 5) for x in (1, 3, 5))
+    ]

@@ -1,0 +1,155 @@
+"""What cannot exist is refused at once, with what was given and a way out."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import pytest
+import torch
+from tests.ops.small import OWN, PRESETS, build, image
+
+from ablate import ops
+from ablate.errors import UserError
+from ablate.ops import registry
+
+# Operator, settings, what differs from a slot of 24 channels, 3 heads and a map of 14×14, what is said.
+CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
+    "unknown operator": ("lssa", {}, {}, "did you mean 'lsa'"),
+    "unknown axis": ("lsa", {"regoin": {}}, {}, "did you mean 'region'"),
+    "unknown level": ("lsa", {"norm": "softmix"}, {}, "did you mean 'softmax'"),
+    "unknown key of a level": (
+        "lsa",
+        {"region": {"kernl": 3, "name": "neighborhood"}},
+        {},
+        "did you mean 'op.region.kernel'",
+    ),
+    "heads that do not divide": (
+        "lsa",
+        {"channel": {"heads": 5}},
+        {},
+        "possible numbers of heads: 1, 2, 3, 4, 6, 8, 12, 24",
+    ),
+    "heads that are none": ("lsa", {"channel": {"heads": "many"}}, {}, "'C/16'"),
+    "even kernel": ("lsa", {"region": {"name": "neighborhood", "kernel": 4}}, {}, "use 3 or 5"),
+    "window larger than the map": ("lsa", {"region": {"size": 15}}, {}, "larger than the map of 14×14"),
+    "λ not whole": ("lsa", {"channel": {"ghost_lambda": 0.5}}, {}, "choose λ = 0"),
+    "λ negative": ("lsa", {"channel": {"ghost_lambda": -1}}, {}, "choose λ = 0"),
+    "unknown border": (
+        "lsa",
+        {"region": {"name": "neighborhood", "border": "reflect"}},
+        {},
+        "inside, mask, zero",
+    ),
+    "convolution of weights in a window": (
+        "lsa",
+        {"weights": "hadamard_conv"},
+        {},
+        "use op/region=neighborhood",
+    ),
+    "filter-norm over one tap": ("lsa", {"norm": "filter_norm", "region": {"size": 1}}, {}, "needs two"),
+    "no terms": ("lsa", {"weights": {"terms": []}}, {}, "at least one"),
+    "unknown term": ("lsa", {"weights": {"terms": ["contents"]}}, {}, "did you mean 'content'"),
+    "wrong type": ("lsa", {"region": {"size": "seven"}}, {}, "expected int"),
+    "global without its map": ("lsa", {"region": "global"}, {"resolution": None}, "needs to know the map"),
+    "width without a bottleneck": ("involution", {}, {"dim": 34, "heads": 2}, "16 does not divide"),
+    "reduction": ("d_dwconv", {"weights": {"reduction": 5}}, {}, "does not divide the 24 channels"),
+    "groups": ("conv", {"groups": 5}, {}, "op.groups=5"),
+    "groups of a mixture": ("condconv", {"groups": "C/7"}, {}, "7 does not divide the 24 channels"),
+    "heads of its own": ("ddf", {"heads": 5}, {}, "possible numbers of heads"),
+    "host's heads": ("outlook", {}, {"heads": 5}, "op.heads=1x: 5 heads do not divide the 24 channels"),
+    "one tap": ("ddf", {"kernel": 1}, {}, "needs two taps"),
+    "squeezed to nothing": ("ddf", {"squeeze": 0.01}, {}, "use a share above 1/24"),
+    "share": ("san_pairwise", {"share": 7}, {}, "op.share=7 does not divide the 24 channels"),
+    "relation": ("san_patchwise", {"reduction": 5}, {}, "op.reduction=5 does not divide the 24 channels"),
+    "heads of odd width": ("sasa", {"heads": "C/3"}, {}, "whose double divides 24"),
+    "half heads of odd width": ("lesa_window", {"heads": "C/3"}, {}, "whose double divides 24"),
+    "no map": ("lesa", {}, {"resolution": None}, "give resolution=(height, width)"),
+    "neither term": ("lesa_qr", {"unary": "none", "binary": "none"}, {}, "keep op.unary=conv or"),
+    "LESA's window": ("lesa_window", {"window": 8}, {"resolution": (7, 9)}, "larger than the map of 7×9"),
+    "stride": ("slide", {}, {"stride": 2}, "possible strides: 1;"),
+    "large stride": ("lsa", {}, {"stride": 3}, "possible strides: 1, 2;"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_refused_before_anything_is_built(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, overrides, slot, expected = CASES[case]
+    monkeypatch.setattr(registry.LocalOperator, "__init__", lambda *_: pytest.fail("was built"))
+    given = {"dim": 24, "heads": 3, "resolution": (14, 14), **slot}
+    before = torch.get_rng_state()
+    with pytest.raises(UserError, match=re.escape(expected)) as refused:
+        ops.create(name, **given, settings=overrides)
+    assert refused.value.way_out
+    assert torch.equal(torch.get_rng_state(), before), "a weight was drawn"
+
+
+def refused(name: str, **settings: Any) -> str:
+    with pytest.raises(UserError) as error:
+        ops.create(name, 24, heads=3, resolution=(14, 14), settings=settings)
+    assert error.value.way_out
+    return str(error.value)
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_every_setting_of_an_operator_of_its_own_refuses_what_it_cannot_be(name: str) -> None:
+    hints = get_type_hints(type(build(name)).__init__)
+    for setting, default in ops.spec(name).defaults.items():
+        if setting == "name":
+            continue
+        assert f"did you mean '{setting}'" in refused(name, **{f"{setting}s": default})
+        for value in ([], {}, None, float("nan")):
+            assert f"op.{setting}" in refused(name, **{setting: value})
+        if get_origin(hints.get(setting)) is Literal:
+            for value in get_args(hints[setting]):
+                assert f"did you mean {value!r}" in refused(name, **{setting: f"{value}x"})
+        elif isinstance(default, bool):
+            assert "expected bool" in refused(name, **{setting: 1})
+        elif setting != "heads" and hints.get(setting) in (int, float):
+            assert "has the wrong type" in refused(name, **{setting: "seven"})
+            for value in (0, -1):
+                assert "is not positive" in refused(name, **{setting: value})
+        if "kernel" in setting:
+            assert f"op.{setting}=4 is even" in refused(name, **{setting: 4})
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_size_on_an_axis_is_positive(name: str) -> None:
+    for axis in ("weights", "region"):
+        level = ops.spec(name).defaults[axis]
+        for setting in level.keys() & {"kernel", "dilation", "size", "reduction", "group_width"}:
+            for value in (0, -1):
+                message = refused(name, **{axis: {setting: value}})
+                assert f"op.{axis}.{setting}={value} is not positive" in message
+
+
+# Refused where the map is seen: settings, the map it was built for, what is said of one of 7×5.
+MAPS: dict[str, tuple[dict[str, Any], tuple[int, int] | None, str, str]] = {
+    "lesa": ({}, (5, 7), "LESA was built for a map of 5×7, this one is 7×5", "for this image size"),
+    "lesa_qr": ({}, (5, 7), "LESA was built for a map of 5×7, this one is 7×5", "for this image size"),
+    "lesa_window": ({"window": 6}, None, "op.window=6: the window is larger than the map", "op.window=5"),
+    "lsa": ({"region": {"size": 6}}, None, "op.region.size=6: the window is larger", "op.region.size=5"),
+    "dynamic_filter": (
+        {"region": "global"},
+        (5, 7),
+        "built for a map of 5×7, this one is 7×5",
+        "for this image",
+    ),
+    "san_pairwise": ({"kernel": 11}, None, "op.kernel=11 reflects 5 positions at each border", "up to 9"),
+    "san_patchwise": ({"kernel": 11}, None, "the map has 7×5", "use a kernel up to 9"),
+}
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_a_map_that_does_not_fit_is_refused(name: str) -> None:
+    settings, resolution, problem, way_out = MAPS[name]
+    operator = build(name, resolution=resolution, **settings)
+    with pytest.raises(UserError) as error:
+        operator(image(7, 5, dtype=torch.float32))
+    assert problem in error.value.problem
+    assert way_out in error.value.way_out
+
+
+@pytest.mark.parametrize("name", ["lesa", "lesa_qr"])
+def test_without_its_binary_term_lesa_takes_any_map(name: str) -> None:
+    assert build(name, binary="none")(image(4, 3, dtype=torch.float32)).shape == (2, 4, 3, 8)

@@ -1,0 +1,333 @@
+"""Operators of their own, each written a second time from its formula, tap by tap."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tests.ops.definition import (
+    Position,
+    Tap,
+    at,
+    batch_norm,
+    block_means,
+    neighbors,
+    sliding,
+    summed,
+    windows,
+)
+from tests.ops.small import OWN, build, close, drawn, image, small
+from torch import Tensor, nn
+
+from ablate import ops
+
+
+def softmax(logits: Tensor, dim: int = -1) -> Tensor:
+    positive = (logits - logits.amax(dim, keepdim=True)).exp()
+    return positive / positive.sum(dim, keepdim=True)
+
+
+# Convolutions, and kernels mixed for every image
+
+
+def convolved(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int = 1) -> Tensor:
+    """Σ_Δ Σ_c' W[c, c', Δ] · x_{i+Δ}[c'] + b[c] over the channels c' of the group of c."""
+    groups = x.shape[-1] // weight.shape[1]
+    taps = neighbors(x, weight.shape[-1], stride=stride).unflatten(-1, (groups, -1))
+    y = torch.einsum("bhwtgc,goct->bhwgo", taps, weight.flatten(2).unflatten(0, (groups, -1))).flatten(-2)
+    return y if bias is None else y + bias
+
+
+def conv(operator: nn.Module, x: Tensor, given: SimpleNamespace) -> Tensor:
+    return convolved(x, operator.convolution.weight, operator.convolution.bias, given.stride)
+
+
+def mixture(operator: nn.Module, x: Tensor, given: SimpleNamespace, shares: Tensor) -> Tensor:
+    kernels, found = operator.mixture, []
+    for sample, share in zip(x, shares, strict=True):
+        weight = sum(part * kernel for part, kernel in zip(share, kernels.weight, strict=True))
+        bias = None if kernels.bias is None else share @ kernels.bias
+        found.append(convolved(sample[None], weight, bias, given.stride))
+    return torch.cat(found)
+
+
+def condconv(operator: nn.Module, x: Tensor, given: SimpleNamespace) -> Tensor:
+    return mixture(operator, x, given, 1 / (1 + (-operator.router(x.mean((1, 2)))).exp()))
+
+
+def dynamic_conv(operator: nn.Module, x: Tensor, given: SimpleNamespace) -> Tensor:
+    hidden = (x.mean((1, 2)) @ operator.reduce.weight.T).relu()
+    return mixture(operator, x, given, softmax(operator.expand(hidden) / given.temperature))
+
+
+# Filters made of the image
+
+
+def ddf(operator: nn.Module, x: Tensor, given: SimpleNamespace) -> Tensor:
+    def normal(logits: Tensor) -> Tensor:
+        by_tap = logits.unflatten(-1, (-1, given.kernel**2))
+        return (by_tap - by_tap.mean(-1, keepdim=True)) / (by_tap.std(-1, keepdim=True) + 1e-10)
+
+    spatial = normal(operator.spatial(x)) * 2**0.5 / given.kernel
+    channel = normal(operator.expand(operator.reduce(x.mean((1, 2))).relu())) * operator.scale
+
+    def filters(position: Position, met: list[Tap]) -> Tensor:
+        by_channel = at(spatial, position).repeat_interleave(x.shape[-1] // spatial.shape[3], 1)
+        return by_channel * channel if given.combination == "mul" else by_channel + channel
+
+    return summed(x, sliding(*x.shape[1:3], given.kernel, stride=given.stride), filters)
+
+
+def carafe(operator: nn.Module, x: Tensor, given: SimpleNamespace) -> Tensor:
+    encode = operator.encode
+    logits = convolved(operator.compress(x), encode.weight, encode.bias)
+    masks = softmax(logits.unflatten(-1, (-1, given.kernel**2)))
+    taps = sliding(*x.shape[1:3], given.kernel, stride=given.stride)
+    return summed(x, taps, lambda position, _: at(masks, position))
+
+
+# Windows whose positions exchange values by weights of their centre
+
+
+def exchanged(
+    operator: nn.Module, x: Tensor, given: SimpleNamespace, values: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Every window's slots (B, K², ·) become values, are mixed for each head, and added to the map."""
+    heads = operator.weights.heads
+    logits = operator.weights.expand(block_means(x, given.grid)) * (x.shape[-1] // heads) ** -0.5
+    attention = softmax(logits.unflatten(-1, (heads, given.kernel**2, -1)))
+    found = torch.zeros_like(x)
+    for (row, column), met in sliding(*x.shape[1:3], given.kernel, stride=given.grid).items():
+        inside = torch.tensor([float(key is not None) for key, _ in met], dtype=x.dtype)
+        slots = values(torch.stack([at(x, key) for key, _ in met], 1), inside[:, None])
+        by_head = slots.unflatten(-1, (heads, -1))
+        mixed = torch.einsum(
+            "bgts,bsgd->btgd", attention[:, row // given.grid, column // given.grid], by_head
+        )
+        for (key, _), part in zip(met, mixed.flatten(2).unbind(1), strict=True):
+            if key is not None:
+                found[:, key[0], key[1]] += part
+    return operator.output(found)
+
+
+def outlook(operator: nn.Module, x: Tensor, given: SimpleNamespace) -> Tensor:
+    return exchanged(operator, x, given, lambda slots, inside: operator.value(slots) * inside)
+
+
+def csa(operator: nn.Module, x: Tensor, given: SimpleNamespace) -> Tensor:
+    return exchanged(operator, x, given, lambda slots, _: torch.einsum("btc,tdc->btd", slots, operator.taps))
+
+
+# Attention in sliding neighbourhoods
+
+
+def sasa(operator: nn.Module, x: Tensor, given: SimpleNamespace) -> Tensor:
+    _, height, width, _ = x.shape
+    if given.border == "inside":
+        missing = [max(0, given.kernel * given.dilation - side) for side in (height, width)]
+        x = F.pad(x, (0, 0, 0, missing[1], 0, missing[0]))
+    query, key, value = operator.query_key_value(x).unflatten(-1, (3, operator.heads, -1)).unbind(3)
+
+    def weights(position: Position, met: list[Tap]) -> Tensor:
+        q, found = at(query, position), []
+        for neighbor, offset in met:
+            row, column = divmod(offset, len(operator.columns))
+            positional = torch.cat([operator.rows[row], operator.columns[column]])
+            found.append((q * (at(key, neighbor) + positional)).sum(-1))
+        return softmax(torch.stack(found, -1))
+
+    taps = sliding(*x.shape[1:3], given.kernel, dilation=given.dilation, border=given.border)
+    return block_means(summed(value.flatten(3), taps, weights)[:, :height, :width], given.stride)
+
+
+def slide(operator: nn.Module, x: Tensor, given: SimpleNamespace) -> Tensor:
+    """Both paths one after the other: the fixed shifts, and the learned convolution."""
+    width, taps = x.shape[-1] // operator.heads, given.kernel**2
+    query, key, value = operator.query_key_value(x).unflatten(-1, (operator.heads, 3, width)).unbind(-2)
+
+    def gathered(source: Tensor) -> Tensor:  # (B, H, W, G, d) → (B, H, W, G, d, K²)
+        near, found = neighbors(source.flatten(3), given.kernel).unflatten(-1, (operator.heads, width)), []
+        for path in (operator.shift, operator.deform):
+            weight, bias = path.weight.view(width, taps, taps), path.bias.view(width, taps)
+            found.append(torch.einsum("bhwsgd,dts->bhwgdt", near, weight) + bias)
+        return found[0] + found[1]
+
+    keys = gathered(key) + operator.bias_table[:, None, :]
+    attention = softmax(torch.einsum("bhwgd,bhwgdt->bhwgt", query * width**-0.5, keys))
+    return operator.output(torch.einsum("bhwgt,bhwgdt->bhwgd", attention, gathered(value)).flatten(3))
+
+
+def san_network(layers: nn.Sequential, x: Tensor) -> Tensor:
+    first, _, reduce, second, _, expand = layers
+    return expand(batch_norm(reduce(batch_norm(x, first).relu()), second).relu())
+
+
+def san_pairwise(operator: nn.Module, x: Tensor, given: SimpleNamespace) -> Tensor:
+    _, height, width, _ = x.shape
+    places = [
+        [(2 * c / (width - 1) - 1, 2 * r / (height - 1) - 1) for c in range(width)] for r in range(height)
+    ]
+    place = operator.position(torch.tensor(places, dtype=x.dtype)).expand(len(x), -1, -1, -1)
+    own = torch.cat([operator.centre(x), place], -1)
+    others = neighbors(torch.cat([operator.neighbor(x), place], -1), given.kernel, reflected=True)
+    weights = softmax(san_network(operator.weights, own[:, :, :, None] - others), dim=-2)
+    return san_sum(operator, x, weights, given)
+
+
+def san_patchwise(operator: nn.Module, x: Tensor, given: SimpleNamespace) -> Tensor:
+    others = neighbors(operator.neighbor(x), given.kernel, reflected=True).transpose(-1, -2).flatten(-2)
+    weights = san_network(operator.weights, torch.cat([operator.centre(x), others], -1))
+    return san_sum(operator, x, weights.unflatten(-1, (-1, given.kernel**2)).transpose(-1, -2), given)
+
+
+def san_sum(operator: nn.Module, x: Tensor, weights: Tensor, given: SimpleNamespace) -> Tensor:
+    """Weights (B, H, W, K², C/share): channel c has filter c mod (C/share)."""
+    values = neighbors(operator.value(x), given.kernel, reflected=True)
+    filters = x.shape[-1] // given.share
+    y = [(weights[..., c % filters] * values[..., c]).sum(-1) for c in range(x.shape[-1])]
+    return block_means(torch.stack(y, -1), given.stride)
+
+
+# LESA
+
+
+def lesa(operator: nn.Module, x: Tensor, given: SimpleNamespace) -> Tensor:
+    binary = None
+    if given.binary == "attention":
+        meet = torch.ones(1, x[0, ..., 0].numel(), x[0, ..., 0].numel(), dtype=torch.bool)
+        binary = lesa_binary(operator.binary, x, meet, given.positions)
+    return lesa_fused(operator, x, binary, given)
+
+
+def lesa_window(operator: nn.Module, x: Tensor, given: SimpleNamespace) -> Tensor:
+    """Every window is an image of the binary term, of which only one side of a seam meets."""
+    batch, height, width, _ = x.shape
+    size, binary = given.window, None
+    if given.binary == "attention":
+        half = size // 2 if given.shift == "alternate" and given.index % 2 else 0
+        shift = (half * (height > size), half * (width > size))
+        filled = F.pad(x.roll((-shift[0], -shift[1]), (1, 2)), (0, 0, 0, -width % size, 0, -height % size))
+        tops, lefts = range(0, filled.shape[1], size), range(0, filled.shape[2], size)
+        corners = [(top, left) for top in tops for left in lefts]
+        sides = {
+            position: number
+            for number, group in enumerate(windows(*filled.shape[1:3], size, shift))
+            for position in group
+        }
+        side = torch.tensor(
+            [[sides[top + y, left + z] for y in range(size) for z in range(size)] for top, left in corners]
+        )
+        tiles = torch.cat([filled[:, top : top + size, left : left + size] for top, left in corners])
+        meet = (side[:, :, None] == side[:, None, :]).repeat_interleave(batch, 0)
+        found = torch.zeros_like(filled)
+        parts = lesa_binary(operator.binary, tiles, meet, "two_dimensional").unflatten(0, (-1, batch))
+        for (top, left), part in zip(corners, parts, strict=True):
+            found[:, top : top + size, left : left + size] = part
+        binary = found[:, :height, :width].roll(shift, (1, 2))
+    return lesa_fused(operator, x, binary, given)
+
+
+def lesa_binary(term: nn.Module, x: Tensor, meet: Tensor, positions: str) -> Tensor:
+    _, height, width, channels = x.shape
+    heads = term.heads
+    half = channels // heads // 2
+    length, place = height * width, [(y, z) for y in range(height) for z in range(width)]
+    projected = batch_norm(x.flatten(1, 2) @ term.query_key_value.weight.T, term.norm)
+    query, key, value = projected.unflatten(-1, (heads, -1)).split([half, half, 2 * half], -1)
+    content = torch.einsum("nigc,njgc->ngij", query, key)
+    if positions == "decomposed":
+        between = torch.stack(  # r of j − i
+            [
+                term.position.rows[place[j][0] - place[i][0] + height - 1]
+                + term.position.columns[place[j][1] - place[i][1] + width - 1]
+                for i in range(length)
+                for j in range(length)
+            ]
+        ).unflatten(0, (length, length))
+        terms = [content, torch.einsum("nigc,ijc->ngij", query, between)]
+    else:
+
+        def entry(i: int, j: int) -> int:  # of i − j in the table
+            if positions == "flattened":
+                return i - j + length - 1
+            (y, z), (row, column) = place[i], place[j]
+            return (y - row + height - 1) * (2 * width - 1) + z - column + width - 1
+
+        entries = torch.tensor([[entry(i, j) for j in range(length)] for i in range(length)])
+        of_query, of_key, of_value = term.position.relative[:, entries].split([half, half, 2 * half])
+        terms = [
+            content,
+            torch.einsum("nigc,cij->ngij", query, of_query),
+            torch.einsum("njgc,cji->ngij", key, of_key),
+        ]
+    normal = batch_norm(torch.cat(terms, 1), term.similarity_norm, dim=1)
+    logits = normal.unflatten(1, (-1, heads)).sum(1).masked_fill(~meet[:, None], float("-inf"))
+    attention = softmax(logits)
+    outputs = [torch.einsum("ngij,njgc->nigc", attention, value)]
+    if positions != "decomposed":
+        outputs.append(torch.einsum("ngij,cij->nigc", attention, of_value))
+    y = batch_norm(torch.stack(outputs, -1).flatten(2), term.output_norm)
+    return y.unflatten(-1, (-1, len(outputs))).sum(-1).unflatten(1, (height, width))
+
+
+def lesa_fused(operator: nn.Module, x: Tensor, binary: Tensor | None, given: SimpleNamespace) -> Tensor:
+    if given.unary == "none":
+        return block_means(binary, given.stride)
+    y = convolved(x, operator.unary.spatial.weight, None)
+    if operator.binary is None or operator.binary.heads > 1:
+        y = y @ operator.unary.mix.weight[:, :, 0, 0].T
+    y = batch_norm(y, operator.unary.norm)
+    if binary is None:
+        return block_means(y, given.stride)
+    if given.fusion == "gated":
+        _, reduce, first, _, expand, second, _ = operator.fusion.gate
+        hidden = batch_norm(torch.cat([y, binary], -1).relu() @ reduce.weight[:, :, 0, 0].T, first).relu()
+        binary = torch.sigmoid(batch_norm(hidden @ expand.weight[:, :, 0, 0].T, second)) * binary
+    if given.fusion == "static":
+        binary = torch.sigmoid(operator.fusion.gate) * binary
+    return block_means(y + binary, given.stride)
+
+
+LESA = [{"fusion": "sum"}, {"fusion": "static"}, {"unary": "none"}, {"binary": "none"}, {"heads": "1"}]
+# Every operator of its own: its restatement, and the settings beside its defaults to compare it at.
+RESTATED: dict[str, tuple[Callable[..., Tensor], list[dict[str, object]]]] = {
+    "carafe": (carafe, [{"heads": "1x", "kernel": 5}, {"encoder_kernel": 1, "compressed": 3}]),
+    "condconv": (condconv, [{"groups": "1x", "experts": 3, "bias": False}]),
+    "conv": (conv, [{"groups": "1x", "kernel": 5}, {"groups": "C", "bias": False}]),
+    "csa": (csa, [{"grid": 1}, {"heads": "C", "kernel": 5, "grid": 3}]),
+    "ddf": (ddf, [{"combination": "add", "heads": "1x"}, {"heads": "C", "kernel": 5}]),
+    "dynamic_conv": (dynamic_conv, [{"temperature": 0.7, "squeeze": 0.5, "groups": "C"}]),
+    "lesa": (lesa, [{"positions": "two_dimensional"}, {"positions": "decomposed"}, *LESA]),
+    "lesa_qr": (lesa, [{"positions": "flattened"}, {"fusion": "sum"}]),
+    "lesa_window": (lesa_window, [{"shift": "none"}, {"window": 4}, *LESA]),
+    "outlook": (outlook, [{"value_bias": True, "grid": 1}, {"heads": "C", "kernel": 5, "grid": 3}]),
+    "san_pairwise": (san_pairwise, [{"share": 2, "reduction": 1}, {"share": 1, "kernel": 5}]),
+    "san_patchwise": (san_patchwise, [{"share": 2, "reduction": 1}, {"share": 1, "kernel": 5}]),
+    "sasa": (sasa, [{"border": "mask", "dilation": 2}, {"border": "inside", "dilation": 2}, {"kernel": 5}]),
+    "slide": (slide, [{"heads": "1", "kernel": 5}]),
+}
+CASES = [
+    pytest.param(name, settings, id=" ".join([name, *(f"{key}={value}" for key, value in settings.items())]))
+    for name, (_, variants) in RESTATED.items()
+    for settings in [{}, *variants]
+]
+
+
+def test_every_operator_of_its_own_is_restated() -> None:
+    assert sorted(RESTATED) == OWN
+
+
+@pytest.mark.parametrize(("name", "settings"), CASES)
+def test_is_its_formula(name: str, settings: dict[str, object]) -> None:
+    restatement, _ = RESTATED[name]
+    chosen = {**ops.spec(name).defaults, **small(name), **settings}
+    for size in ((5, 7), (4, 4)):
+        x = image(*size)
+        for stride in ops.spec(name).strides:
+            operator = drawn(build(name, resolution=size, stride=stride, index=1, **settings))
+            given = SimpleNamespace(**{**chosen, "stride": stride, "index": 1})
+            for training in (True, False):
+                close(operator.train(training)(x), restatement(operator, x, given))
