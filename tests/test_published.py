@@ -17,6 +17,7 @@ from timm.data import create_dataset, create_loader, resolve_data_config
 
 import ablate.models  # noqa: F401 (registers the hybrids with timm)
 from ablate import official
+from ablate.errors import UserError
 from ablate.official import checkpoints
 
 CLASSES = 6
@@ -205,3 +206,19 @@ def test_a_checkpoint_of_a_run_is_read_too(tmp_path: Path) -> None:
     torch.save({"epoch": 3, "model": {"weight": torch.zeros(2)}, "best": best}, tmp_path / "run.pt")
     found = checkpoints.weights(checkpoints.read(tmp_path / "run.pt"))
     torch.testing.assert_close(found["weight"], best["weight"])
+
+
+def test_a_subset_is_placed_as_the_whole_is_and_nothing_twice() -> None:
+    with torch.device("meta"):
+        model = timm.create_model("elsa_swin_tiny", num_classes=CLASSES)
+    whole = authors_names(model)
+    merging = {"layers.1.downsample.reduction.weight": whole["layers.1.downsample.reduction.weight"]}
+    assert list(official.convert(model, merging)) == ["layers.2.downsample.reduction.weight"]
+    own = model.state_dict()
+    assert official.convert(model, {name: own[name] for name in own if ".attn." not in name}).keys() == {
+        name for name in own if ".attn." not in name
+    }
+    with pytest.raises(UserError, match="no place in SwinTransformer for: head.weight"):
+        official.convert(
+            model, {"head.fc.weight": own["head.fc.weight"], "head.weight": whole["head.weight"]}
+        )

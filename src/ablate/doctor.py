@@ -82,13 +82,11 @@ def _triton() -> Finding:
 
 
 def _numba() -> Finding:
-    if (version := _version("numba")) is None:
-        return Finding(
-            "Numba", False, "not installed; this version of ablate has no Numba kernels and does not need it"
-        )
-    return Finding(
-        "Numba", True, f"{version}; this version of ablate has no Numba kernels: PyTorch computes all"
-    )
+    from ablate.ops.kernels.choice import hindrance
+
+    if (reason := hindrance("cpu")) is not None:
+        return Finding("Numba", False, reason)
+    return Finding("Numba", True, f"{_version('numba')}; computes sums over neighbourhoods on the CPU")
 
 
 def _slurm() -> Finding:

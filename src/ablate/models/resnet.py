@@ -63,10 +63,14 @@ def _lesa(host: str, op: Mapping[str, Any] | None = None, **kwargs: Any) -> nn.M
 
 
 def _rednet(layers: tuple[int, ...], op: Mapping[str, Any] | None = None, **kwargs: Any) -> nn.Module:
+    """Its classifier begins as the authors' framework draws it."""
     model = ResNet(Bottleneck, layers, **{"stem_type": "deep", "stem_width": 32, **kwargs})
     in_stem = operator("involution", {"region": {"kernel": 3}})
     width = model.conv1[3].in_channels
     model.conv1[3] = ChannelsFirst(ops.from_config(in_stem, ops.Slot(width, resnet.HEADS)))
+    if isinstance(model.fc, nn.Linear):
+        nn.init.normal_(model.fc.weight, std=0.01)
+        nn.init.zeros_(model.fc.bias)
     return _filled(model, operator("involution", op))
 
 

@@ -61,15 +61,16 @@ def convert(module: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tenso
 
 
 def _place(module: nn.Module, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """Our names and tensors, and the authors' names that have no counterpart."""
+    """Our names and tensors, and the authors' names that have no counterpart, or one that is taken."""
     owners = _owners(module)
-    known = module.state_dict().keys()
+    own = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     converted: dict[str, Tensor] = {}
     unmatched: list[str] = []
-    for name, tensor in rename(module, tensors).items():
-        placed = _place_one(name, tensor, owners)
-        if placed is None or not placed.keys() <= known:
-            unmatched.append(name)
+    for theirs, tensor in tensors.items():
+        name = rename(module, theirs, tuple(tensor.shape), own)
+        placed = {} if name is None else _place_one(name, tensor, owners)
+        if placed is None or not placed.keys() <= own.keys() or placed.keys() & converted.keys():
+            unmatched.append(theirs)
         else:
             converted.update(placed)
     return converted, sorted(unmatched)
@@ -82,7 +83,10 @@ def _place_one(
     if prefix is None:
         return {name: tensor}
     path, part, place = owners[prefix]
-    placed = place(part, name.removeprefix(prefix), tensor)
+    try:
+        placed = place(part, name.removeprefix(prefix), tensor)
+    except (AttributeError, IndexError, RuntimeError, ValueError):  # of a rank or size that no place takes
+        return None
     return None if placed is None else {path + key: value for key, value in placed.items()}
 
 

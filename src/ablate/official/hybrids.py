@@ -9,6 +9,7 @@ from timm.models.swin_transformer import WindowAttention
 from torch import Tensor, nn
 
 from ablate.models.dwnet import DWNetAttention
+from ablate.official.models import COMPUTED
 from ablate.official.operators import Place, by_table, place_of
 
 _around = by_table(
@@ -39,6 +40,8 @@ def _window(attention: nn.Module, name: str, tensor: Tensor) -> dict[str, Tensor
         return {f"qkv.{match[1]}": torch.cat([query, key, value])}
     if match := re.fullmatch(r"post_proj\.(weight|bias)", name):
         return {f"proj.{match[1]}": tensor}
+    if COMPUTED.search(name):
+        return {}
     if name == "rb":
         return {"relative_position_bias_table": torch.flip(tensor, [1]).T.contiguous()}
     return {name: tensor}

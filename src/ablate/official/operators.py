@@ -60,14 +60,15 @@ def by_table(names: Mapping[str, str]) -> Place:
 
 def _fitting(module: nn.Module, name: str, tensor: Tensor) -> Tensor:
     path, _, leaf = name.rpartition(".")
-    linear = leaf == "weight" and isinstance(module.get_submodule(path), nn.Linear)
+    known = name in module.state_dict()
+    linear = known and leaf == "weight" and isinstance(module.get_submodule(path), nn.Linear)
     return tensor.reshape(tensor.shape[0], -1) if linear and tensor.ndim == 4 else tensor
 
 
 def _attention(operator: nn.Module, name: str, tensor: Tensor) -> dict[str, Tensor] | None:
     """Swin's window attention (Microsoft, timm) and NATTEN's module: `qkv`, `proj` and a bias table."""
     if match := re.fullmatch(r"qkv\.(weight|bias)", name):
-        query_key, value = tensor.split([2 * tensor.shape[0] // 3, tensor.shape[0] // 3])
+        query_key, value = tensor.tensor_split([2 * tensor.shape[0] // 3])
         return {f"weights.query_key.{match[1]}": query_key, f"value.{match[1]}": value}
     if match := re.fullmatch(r"proj\.(weight|bias)", name):
         return {f"output.{match[1]}": tensor}

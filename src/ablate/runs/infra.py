@@ -8,6 +8,7 @@ from typing import Any
 
 from ablate import settings
 from ablate.errors import UserError, unknown
+from ablate.ops.kernels.choice import CHOICES
 from ablate.runs.tracking import MODES
 
 
@@ -18,6 +19,7 @@ class Infra:
     runs_dir: str
     device: str
     threads: int | None
+    kernels: str
     workers: int
     data_root: str | None
     download: bool
@@ -44,6 +46,8 @@ def read(config: Mapping[str, Any]) -> Infra:
     launcher = settings.read(Launcher, "infra.launcher", infra.launcher)
     if infra.tracking not in MODES:
         raise unknown("infra.tracking", infra.tracking, MODES)
+    if infra.kernels not in CHOICES:
+        raise unknown("infra.kernels", infra.kernels, CHOICES)
     for name, value, least in (
         ("threads", infra.threads, 1),
         ("launcher.workers", launcher.workers, 1),

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ablate import costs, data, hosts
 from ablate.data import Splits
 from ablate.errors import UserError
+from ablate.ops import kernels
 from ablate.store.files import append_json_line, read_json_lines, write_text
 from ablate.store.folder import RunFolder
 from ablate.training import checkpoint as checkpoints
@@ -72,6 +73,7 @@ class Training:
         self.recipe: Recipe = read_recipe(config["recipe"])
         infra = config["infra"]
         self.device = resolve_device(infra["device"])
+        kernels.use(infra["kernels"])
         if infra["threads"]:
             torch.set_num_threads(infra["threads"])
         deterministic_algorithms()

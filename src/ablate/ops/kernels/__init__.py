@@ -1,9 +1,9 @@
 """Sums over sliding neighbourhoods, as functions on channels-last tensors.
 
 `geometry` says which positions a neighbourhood reaches, `reference` computes the sums in plain
-PyTorch, `registration` makes them PyTorch operators with gradients and FLOP counts. Used by
-`ablate.ops` only, through the two functions below; a faster implementation for a device
-registers itself under the same operators.
+PyTorch, `cpu` in loops compiled by Numba over `walks`; `registration` makes them PyTorch operators
+with gradients and FLOP counts, `choice` says which implementation runs and why. Used by `ablate.ops`
+only, through the two functions below.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ablate.ops.kernels import registration
+from ablate.ops.kernels.choice import use
 from ablate.ops.kernels.geometry import strided
 
-__all__ = ["aggregate", "scores"]
+__all__ = ["aggregate", "scores", "use"]
 
 
 def aggregate(

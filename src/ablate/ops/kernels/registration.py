@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from ablate.ops.kernels import reference
+from ablate.ops.kernels.choice import implementation
 from ablate.ops.kernels.geometry import strided
 
 
@@ -47,6 +48,11 @@ def spread(
 ) -> Tensor:
     """v[j, c] = Σ_{i, t: n(i, t) = j} F[i, g, t] · y[i, c]."""
     return reference.spread(outputs, filters, height, width, kernel, dilation, border, stride)
+
+
+aggregate.register_kernel("cpu")(lambda values, *others: implementation(values).aggregate(values, *others))
+spread.register_kernel("cpu")(lambda outputs, *others: implementation(outputs).spread(outputs, *others))
+scores.register_kernel("cpu")(lambda query, *others: implementation(query).scores(query, *others))
 
 
 @aggregate.register_fake

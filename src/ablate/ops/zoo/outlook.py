@@ -64,7 +64,12 @@ def attend(attention: Tensor, values: Tensor) -> Tensor:
     spatial_processing="3×3 patches around every second position, summed; centre feature, linear; softmax",
     equation="y = fold( A_w · unfold(v)_w )                        w every s-th position\n"
     "A_w = softmax( W mean_{i in block w}(x_i) / √d )     K² × K² for each head",
-    quirks=(SUMMED, BORDER, "1/√d scales the logits although no query meets a key, as in the code"),
+    quirks=(
+        SUMMED,
+        BORDER,
+        "1/√d scales the logits although no query meets a key, as in the code",
+        "op.grid=1 is timm's form; the authors' code has another one for it, which no published model uses",
+    ),
     equivariance=2,
 )
 class OutlookAttention(nn.Module):

@@ -32,7 +32,8 @@ register_preset(
     quirks=(
         "at borders the neighbourhood moves inside, within its residue class modulo the dilation, and the "
         "bias follows the true offset: its table has (2K−1)² entries; op.region.border=mask leaves taps out",
-        "a map smaller than K · dilation is filled up with zeros at its right and bottom, and they take part",
+        "a map smaller than K · dilation is filled up with zeros at its right and bottom, and they take "
+        "part, as in NATTEN up to 0.14",
     ),
 )
 register_preset(
@@ -103,7 +104,8 @@ register_preset(
         "scale is 1, as its blocks set it, and not 1/√d; op.weights.scale",
         "2·⌊C/3⌋ channels of q and k, rounded up to whole groups of op.weights.group_width: 4 in "
         "ELSA-Swin-T, 8 in -S and -B",
-        "with a stride, q⊙k is averaged over stride² positions before the convolutions",
+        "with a stride, q⊙k is averaged over stride² positions before the convolutions, as the code means "
+        "to: its own stride does not run",
     ),
 )
 register_preset(

@@ -1,0 +1,143 @@
+"""The compiled loops against the reference in float64: values, every gradient, every border."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ablate.errors import UserError
+from ablate.ops import kernels
+from ablate.ops.axes import BORDERS
+from ablate.ops.kernels import choice, cpu, reference, registration, simd, walks
+
+WIDTHS = (1, 3, 16, 32, 48)  # of a head: one lane, a width that is no power of two, one and more vectors
+
+
+@pytest.fixture(autouse=True)
+def chosen() -> Iterator[None]:
+    yield
+    kernels.use("auto")
+
+
+@st.composite
+def neighborhoods(draw: st.DrawFn) -> tuple:
+    kernel, dilation = draw(st.sampled_from([1, 3, 5, 7, 13])), draw(st.integers(1, 2))
+    border, stride = draw(st.sampled_from([*BORDERS, "reflect"])), draw(st.integers(1, 3))
+    smallest = {"inside": kernel * dilation, "reflect": kernel // 2 * dilation + 1}.get(border, 1)
+    height, width = (draw(st.integers(smallest, smallest + 9)) for _ in range(2))
+    heads = draw(st.integers(1, 3))
+    return height, width, heads, heads * draw(st.sampled_from(WIDTHS)), (kernel, dilation, border, stride)
+
+
+@settings(max_examples=60, deadline=None)
+@given(neighborhoods())
+def test_the_three_sums(shape: tuple) -> None:
+    height, width, heads, channels, neighborhood = shape
+    kernel, stride = neighborhood[0], neighborhood[3]
+    rows, columns = -(-height // stride), -(-width // stride)
+    generator = torch.Generator().manual_seed(height * 100 + width)
+
+    def draw(*size: int) -> torch.Tensor:
+        return torch.randn(*size, generator=generator)
+
+    values, outputs = draw(2, height, width, channels), draw(2, rows, columns, channels)
+    filters = draw(2, rows, columns, heads, kernel**2)
+    found = (
+        cpu.aggregate(values, filters, *neighborhood),
+        cpu.spread(outputs, filters, height, width, *neighborhood),
+        cpu.scores(outputs, values, heads, *neighborhood),
+    )
+    values, outputs, filters = values.double(), outputs.double(), filters.double()
+    expected = (
+        reference.aggregate(values, filters, *neighborhood),
+        reference.spread(outputs, filters, height, width, *neighborhood),
+        reference.scores(outputs, values, heads, *neighborhood),
+    )
+    for got, truth in zip(found, expected, strict=True):
+        scale = max(truth.abs().max().item(), 1)
+        torch.testing.assert_close(got.double(), truth, rtol=0, atol=2e-6 * scale)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_every_gradient_in_every_precision(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    shapes = ((2, 9, 7, 24), (2, 5, 4, 3, 25))
+    inputs = [torch.randn(shape).to(dtype).requires_grad_() for shape in shapes]
+    y = kernels.aggregate(*inputs, kernel=5, stride=2)
+    assert y.dtype == dtype
+    weight = torch.randn_like(y)
+    found = torch.autograd.grad(y, inputs, weight)
+    exact = [x.detach().double().requires_grad_() for x in inputs]
+    expected = torch.autograd.grad(kernels.aggregate(*exact, kernel=5, stride=2), exact, weight.double())
+    tolerance = 1e-6 if dtype == torch.float32 else torch.finfo(dtype).eps
+    for got, truth in zip(found, expected, strict=True):
+        scale = truth.abs().max().item()
+        torch.testing.assert_close(got.double(), truth, rtol=tolerance, atol=tolerance * scale)
+
+
+def test_repetition_gives_the_same_bits_whatever_the_threads() -> None:
+    values, filters = torch.randn(2, 20, 21, 64), torch.randn(2, 20, 21, 2, 49)
+    threads, found = torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 2):
+            torch.set_num_threads(count)
+            found.append(registration.spread(values, filters, 20, 21, 7, 1, "zero", 1))
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[1], found[2])
+
+
+def test_nothing_is_left_unwritten(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nan(*size: int) -> torch.Tensor:
+        return torch.full(size, float("nan"))
+
+    monkeypatch.setattr(cpu.torch, "empty", nan)
+    key, query = torch.randn(1, 6, 5, 32), torch.randn(1, 6, 5, 32)
+    filters = torch.randn(1, 6, 5, 2, 49)
+    for border in ("zero", "mask"):
+        assert cpu.scores(query, key, 2, 7, 1, border, 1).isfinite().all()
+        assert cpu.aggregate(key, filters, 7, 1, border, 1).isfinite().all()
+        assert cpu.spread(query, filters, 6, 5, 7, 1, border, 1).isfinite().all()
+
+
+def test_who_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    single, double = torch.zeros(1), torch.zeros(1, dtype=torch.float64)
+    assert choice.implementation(single) is cpu
+    assert choice.implementation(double) is reference
+    kernels.use("reference")
+    assert choice.implementation(single) is reference
+    with pytest.raises(UserError, match="did you mean 'reference'"):
+        kernels.use("referense")
+    kernels.use("auto")
+    monkeypatch.setattr(choice.importlib.util, "find_spec", lambda name: None)
+    assert choice.implementation(single) is reference
+    assert "not installed" in str(choice.hindrance("cpu"))
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_interior_positions_are_computed_in_blocks(transposed: bool) -> None:
+    found = walks.walk(56, 7, 1, "zero", 1, transposed)
+    assert found.regular.sum() == 56 - 2 * 3 - (walks.BLOCK - 1)
+    assert (found.step[found.regular] == (-1 if transposed else 1)).all()
+
+
+def test_vectors_are_as_wide_as_a_head_allows() -> None:
+    widest: Callable[[], int] = simd.widest
+    assert [len(simd.lanes_for(width)) for width in (1, 3, 8, 12, 96)] == [1, 1, 8, 4, min(32, widest())]
+
+
+def test_an_installation_that_cannot_be_written_compiles_without_a_cache(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*, cache: bool = False, **options: object) -> Callable:
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available for file")
+        return lambda loop: loop
+
+    monkeypatch.setattr(cpu, "njit", refuse)
+    assert cpu._compiled(len) is len
