@@ -10,7 +10,6 @@ import pytest
 
 from ablate import ops
 
-
 FEW = ("data.train=128", "data.validation=32", "data.test=32", "infra.threads=1")
 
 
