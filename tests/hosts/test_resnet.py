@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from ablate import costs, hosts, ops
+from ablate import costs, hosts, official, ops
 from ablate.ops import registry
 
 LESA: dict[str, Any] = {"stages": [3, 4], "strided": "keep", "last_stride": 1}
@@ -50,3 +50,15 @@ def test_the_last_stage_keeps_the_resolution_if_asked(avg_down: bool) -> None:
     strided = hosts.create("resnet_micro", "dwconv", avg_down=avg_down)
     assert strided.forward_features(torch.randn(1, 3, 28, 28)).shape == (1, 128, 7, 7)
     assert [info["reduction"] for info in strided.feature_info] == [2, 2, 4]
+
+
+@pytest.mark.parametrize(("host", "size"), [("resnet_micro", 28), ("resnet50", 64)])
+def test_conv_from_timms_weights_gives_timms_logits(host: str, size: int) -> None:
+    torch.manual_seed(0)
+    theirs = hosts.create(host, None).eval()
+    ours = hosts.create(host, {**ops.spec("conv").defaults, "bias": False}).eval()
+    official.load(ours, theirs.state_dict())
+    x = torch.randn(2, 3, size, size)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), theirs(x), rtol=1e-5, atol=1e-5)
+    assert costs.parameters(ours) == costs.parameters(theirs)

@@ -1,11 +1,14 @@
-"""Where the tensors of dynamic filters go: DDF."""
+"""Where the tensors of convolutions and of DDF go."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
 from ablate.official.operators import Place, by_table
+from ablate.ops.zoo.convolution import Convolution
 from ablate.ops.zoo.ddf import DDF
+
+_convolution = by_table({r"(weight|bias)": r"convolution.\1"})
 
 _branches = by_table(
     {
@@ -24,4 +27,4 @@ def _ddf(operator: nn.Module, name: str, tensor: Tensor) -> dict[str, Tensor] | 
     return _branches(operator, name, tensor)
 
 
-PLACES: dict[type[nn.Module], Place] = {DDF: _ddf}
+PLACES: dict[type[nn.Module], Place] = {Convolution: _convolution, DDF: _ddf}

@@ -60,9 +60,9 @@ def by_table(names: Mapping[str, str]) -> Place:
 
 def _fitting(module: nn.Module, name: str, tensor: Tensor) -> Tensor:
     path, _, leaf = name.rpartition(".")
-    known = name in module.state_dict()
-    linear = known and leaf == "weight" and isinstance(module.get_submodule(path), nn.Linear)
-    return tensor.reshape(tensor.shape[0], -1) if linear and tensor.ndim == 4 else tensor
+    if leaf == "weight" and tensor.ndim == 4 and name in module.state_dict():
+        return tensor.flatten(1) if isinstance(module.get_submodule(path), nn.Linear) else tensor
+    return tensor
 
 
 def _attention(operator: nn.Module, name: str, tensor: Tensor) -> dict[str, Tensor] | None:
