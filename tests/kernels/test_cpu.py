@@ -13,6 +13,9 @@ from ablate.errors import UserError
 from ablate.ops import kernels
 from ablate.ops.axes import BORDERS
 from ablate.ops.kernels import choice, cpu, reference, registration, simd, walks
+from ablate.ops.kernels.attention import cpu as attention_cpu
+from ablate.ops.kernels.attention import reference as attention_reference
+from ablate.ops.kernels.geometry import offsets_per_axis
 
 WIDTHS = (1, 3, 16, 32, 48)  # of a head: one lane, a width that is no power of two, one and more vectors
 
@@ -141,3 +144,69 @@ def test_an_installation_that_cannot_be_written_compiles_without_a_cache(
 
     monkeypatch.setattr(cpu, "njit", refuse)
     assert cpu._compiled(len) is len
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(1, 9),
+    st.integers(1, 12),
+    st.sampled_from([(1, 16), (3, 16), (2, 32), (1, 48)]),
+    st.sampled_from([1, 3, 5, 7]),
+    st.integers(1, 2),
+    st.sampled_from(BORDERS),
+)
+def test_attention_in_one_pass(
+    height: int, width: int, heads: tuple[int, int], kernel: int, dilation: int, border: str
+) -> None:
+    if border == "inside":
+        height, width = (side + kernel * dilation - 1 for side in (height, width))
+    neighborhood, channels = (kernel, dilation, border), heads[0] * heads[1]
+    generator = torch.Generator().manual_seed(height * 100 + width)
+    maps = [torch.randn(2, height, width, channels, generator=generator) * 0.5 for _ in range(4)]
+    bias = torch.randn(heads[0], offsets_per_axis(kernel, border) ** 2, generator=generator)
+    query, key, value, grad = maps
+    out, rows = attention_cpu.attention(query, key, value, bias, *neighborhood)
+    found = (out, rows, *attention_cpu.backward(grad, query, key, value, bias, out, rows, *neighborhood))
+    query, key, value, grad, bias = (x.double() for x in (*maps, bias))
+    truth, sums = attention_reference.attention(query, key, value, bias, *neighborhood)
+    gradients = attention_reference.backward(grad, query, key, value, bias, truth, sums, *neighborhood)
+    for got, expected in zip(found, (truth, sums, *gradients), strict=True):
+        scale = max(expected.abs().max().item(), 1)
+        torch.testing.assert_close(got.double(), expected, rtol=0, atol=3e-6 * scale)
+
+
+def test_attention_is_the_composition_of_the_sums_and_refuses_a_second_derivative() -> None:
+    torch.manual_seed(0)
+    inputs = [torch.randn(2, 6, 7, 32) for _ in range(3)] + [torch.randn(2, 25)]
+    found = {}
+    for dtype in (torch.float32, torch.float64):  # in one pass, and composed
+        given = [x.to(dtype).requires_grad_() for x in inputs]
+        y = kernels.attention(*given, kernel=5, border="mask")
+        found[dtype] = (y, *torch.autograd.grad((y * y).sum(), given, create_graph=True))
+    for got, expected in zip(found[torch.float32], found[torch.float64], strict=True):
+        atol = 2e-6 * expected.abs().max().item()
+        torch.testing.assert_close(got.double(), expected, rtol=0, atol=atol)
+    found[torch.float64][1].sum().backward()
+    with pytest.raises(RuntimeError, match="has no second derivative"):
+        found[torch.float32][1].sum().backward()
+
+
+def test_attention_is_registered_soundly() -> None:
+    given = [torch.randn(1, 5, 4, 16, requires_grad=True) for _ in range(3)]
+    bias = torch.randn(1, 9, requires_grad=True)
+    torch.library.opcheck(torch.ops.ablate.attention.default, (*given, bias, 3, 1, "zero"))
+
+
+def test_attention_keeps_no_weights() -> None:
+    """What autograd saves does not grow with the kernel."""
+    kept = {}
+    for kernel in (3, 7):
+        inputs = [torch.randn(1, 14, 14, 32, requires_grad=True) for _ in range(3)]
+        bias = torch.randn(1, kernel**2, requires_grad=True)
+        saved: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda x, saved=saved: saved.append(x.numel()) or x, lambda x: x
+        ):
+            kernels.attention(*inputs, bias, kernel=kernel)
+        kept[kernel] = sum(saved) - kernel**2
+    assert kept[3] == kept[7] == 4 * 14 * 14 * 32 + 14 * 14

@@ -44,6 +44,7 @@ class LocalOperator(nn.Module):
         self.value = _projection(channel.value, dim, channel.value_initialization)
         self.output = _projection(channel.output, dim, "transformer")
         self.ghost = GhostHead(dim, self.region, channel.ghost_lambda, channel.ghost_gamma)
+        self.attends = _attends(config)
         self.bias = nn.Parameter(torch.empty(dim)) if channel.bias else None
         if self.bias is not None:
             bound = 1 / math.sqrt(self.region.taps) if isinstance(config.weights, axes.Static) else 0
@@ -52,10 +53,15 @@ class LocalOperator(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) → (B, H', W', C), H' = ⌈H / stride⌉."""
         groups = self.region.prepare(x)
-        logits = self.weights(groups, self.region)
-        filters = self.norm(logits, self.region.valid(x.shape, x.device))
-        multiply, add = self.ghost(self.region, *groups.shape[1:3])
-        y = self.region.aggregate(self.value(groups), filters, multiply, add, x.shape)
+        if self.attends:
+            assert isinstance(self.weights, weights.PairwiseWeights)
+            assert isinstance(self.region, regions.NeighborhoodRegion)
+            y = self.weights.attend(groups, self.value(groups), self.region)
+        else:
+            logits = self.weights(groups, self.region)
+            filters = self.norm(logits, self.region.valid(x.shape, x.device))
+            multiply, add = self.ghost(self.region, *groups.shape[1:3])
+            y = self.region.aggregate(self.value(groups), filters, multiply, add, x.shape)
         if self.bias is not None:
             y = y + self.bias.to(y.dtype)
         return average_pool(self.region.restore(self.output(y), x.shape), self.pooling)
@@ -99,6 +105,15 @@ def _strides_itself(config: axes.OperatorConfig) -> bool:
     pairs = isinstance(config.weights, (axes.Pairwise, axes.Hadamard))
     sliding = isinstance(config.region, axes.Neighborhood) and config.region.border != "inside"
     return sliding and not pairs
+
+
+def _attends(config: axes.OperatorConfig) -> bool:
+    """Whether the operator is plain attention over neighbours, which one kernel computes."""
+    channel, kind = config.channel, config.weights
+    plain = isinstance(kind, axes.Pairwise) and {"content"} <= set(kind.terms) <= {"content", "bias"}
+    sliding = isinstance(config.region, axes.Neighborhood)
+    ghost = channel.ghost_lambda or channel.ghost_gamma
+    return plain and sliding and config.norm.name == "softmax" and not ghost
 
 
 def _without_idle_mask(config: axes.OperatorConfig) -> axes.Region:

@@ -160,6 +160,12 @@ class NeighborhoodRegion(Region):
             add=add,
         )
 
+    def attend(self, query: Tensor, key: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+        """Through the `attention` kernel; `bias` is (heads, offsets)."""
+        return kernels.attention(
+            query, key, values, bias, kernel=self.kernel, dilation=self.dilation, border=self.border
+        )
+
     def _offset(self, height: int, width: int, device: torch.device) -> Tensor:
         return self._neighborhoods(height, width, device).offset.view(height, width, self.taps)
 

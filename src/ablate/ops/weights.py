@@ -71,6 +71,13 @@ class PairwiseWeights(nn.Module):
         query, key = self.query_key(x).chunk(2, dim=-1)
         return self.position(query * self.scale, key.contiguous(), region)
 
+    def attend(self, x: Tensor, values: Tensor, region: NeighborhoodRegion) -> Tensor:
+        """Softmax attention with the terms content and bias in one pass: (B, H, W, C) → (B, H, W, C)."""
+        query, key = self.query_key(x).chunk(2, dim=-1)
+        table = self.position.relative_position_bias_table
+        bias = values.new_zeros(self.position.heads, region.offsets) if table is None else table
+        return region.attend(query * self.scale, key, values, bias)
+
 
 class HadamardWeights(nn.Module):
     """The same terms with u = scale · q⊙k as both query and key (ELSA, equation form).

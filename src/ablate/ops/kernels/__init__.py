@@ -2,8 +2,8 @@
 
 `geometry` says which positions a neighbourhood reaches, `reference` computes the sums in plain
 PyTorch, `cpu` in loops compiled by Numba over `walks`; `registration` makes them PyTorch operators
-with gradients and FLOP counts, `choice` says which implementation runs and why. Used by `ablate.ops`
-only, through the two functions below.
+with gradients and FLOP counts, `attention` is scores, softmax and sum in one pass, `choice` says which
+implementation runs and why. Used by `ablate.ops` only, through the functions below.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ablate.ops.kernels import registration
+from ablate.ops.kernels.attention import attention
 from ablate.ops.kernels.choice import use
 from ablate.ops.kernels.geometry import strided
 
-__all__ = ["aggregate", "scores", "use"]
+__all__ = ["aggregate", "attention", "scores", "use"]
 
 
 def aggregate(

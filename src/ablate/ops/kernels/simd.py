@@ -7,7 +7,7 @@ vector is wide, whose values nobody reads.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -108,6 +108,145 @@ def total(typing: Any, x: Any) -> Any:
         return builder.call(function, [ir.Constant(FLOAT, -0.0), arguments[0]], fastmath=["reassoc"])
 
     return types.float32(x), generate
+
+
+@intrinsic
+def times(typing: Any, x: Any, y: Any) -> Any:
+    """x · y."""
+    return x(x, x), lambda context, builder, signature, arguments: builder.fmul(*arguments)
+
+
+@intrinsic
+def plus(typing: Any, x: Any, y: Any) -> Any:
+    """x + y."""
+    return x(x, x), lambda context, builder, signature, arguments: builder.fadd(*arguments)
+
+
+@intrinsic
+def minus(typing: Any, x: Any, y: Any) -> Any:
+    """x − y."""
+    return x(x, x), lambda context, builder, signature, arguments: builder.fsub(*arguments)
+
+
+@intrinsic
+def larger(typing: Any, x: Any, y: Any) -> Any:
+    """The larger of both, lane by lane."""
+    return x(x, x), _call("llvm.maxnum", x, 2)
+
+
+@intrinsic
+def exponential(typing: Any, x: Any) -> Any:
+    """e^x to one unit in the last place, from −87 to 88; 0 below."""
+    vector, integers = _llvm(x), ir.VectorType(INDEX, x.lanes)
+
+    def constant(value: float) -> ir.Constant:
+        return ir.Constant(vector, [value] * x.lanes)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        def call(name: str, *values: Any) -> Any:
+            return _call(name, x, len(values))(context, builder, None, values)
+
+        inside = call("llvm.minnum", call("llvm.maxnum", arguments[0], constant(-87.0)), constant(88.0))
+        power = call("llvm.rint", builder.fmul(inside, constant(1.4426950408889634)))  # log₂ e
+        rest = call("llvm.fma", power, constant(-0.693359375), inside)  # ln 2 in two parts
+        rest = call("llvm.fma", power, constant(2.12194440e-4), rest)
+        series = constant(1 / 5040)
+        for factorial in (720, 120, 24, 6, 2, 1, 1):
+            series = call("llvm.fma", series, rest, constant(1 / factorial))
+        exponent = builder.add(builder.fptosi(power, integers), ir.Constant(integers, [127] * x.lanes))
+        scale = builder.bitcast(builder.shl(exponent, ir.Constant(integers, [23] * x.lanes)), vector)
+        small = builder.fcmp_ordered("<", arguments[0], constant(-87.0))
+        return builder.select(small, ir.Constant(vector, None), builder.fmul(series, scale))
+
+    return x(x), generate
+
+
+@intrinsic
+def totals(typing: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
+    """The sums over the lanes of four vectors, as one vector of four."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        parts, width = list(arguments), a.lanes
+        if width < 4:
+            parts, width = [_widened(builder, part, width) for part in parts], 4
+        while width > 16:
+            parts, width = [_folded(builder, part, 1) for part in parts], width // 2
+        while len(parts) > 1:  # two vectors become one, the first in its lower half, until four stand in one
+            parts = [_folded(builder, x, len(parts), y) for x, y in zip(parts[::2], parts[1::2], strict=True)]
+        return _within_groups(builder, parts[0])
+
+    return Vector(4)(a, a, a, a), generate
+
+
+@intrinsic
+def folded_sum(typing: Any, x: Any) -> Any:
+    """16 lanes as four times four → their sum, four lanes."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _folded(builder, _folded(builder, arguments[0], 1), 1)
+
+    return Vector(4)(x), generate
+
+
+@intrinsic
+def folded_maximum(typing: Any, x: Any) -> Any:
+    """16 lanes as four times four → the largest of each place, four lanes."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        value = arguments[0]
+        for half in (8, 4):
+            low, high = _lanes(builder, value, range(half)), _lanes(builder, value, range(half, 2 * half))
+            value = _call("llvm.maxnum", Vector(half), 2)(context, builder, None, (low, high))
+        return value
+
+    return Vector(4)(x), generate
+
+
+@intrinsic
+def four_times(typing: Any, x: Any) -> Any:
+    """Four lanes, four times."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _lanes(builder, arguments[0], [0, 1, 2, 3] * 4)
+
+    return Vector(16)(x), generate
+
+
+def _lanes(builder: Any, x: Any, order: Sequence[int], y: Any = None) -> Any:
+    """The lanes of x, followed by those of y, in another order."""
+    index = ir.Constant(ir.VectorType(INDEX, len(order)), list(order))
+    return builder.shuffle_vector(x, x if y is None else y, index)
+
+
+def _folded(builder: Any, x: Any, vectors: int, y: Any = None) -> Any:
+    """Each group of lanes halved by adding its upper half to its lower one.
+
+    One vector alone becomes half as wide. Of two, the groups of the second follow those of the first;
+    `vectors` tells how many there were, and with that how many groups each of the two holds.
+    """
+    width = x.type.count
+    groups = 1 if y is None else 4 // vectors
+    size = width // groups
+    low = [group * size + lane for group in range(groups) for lane in range(size // 2)]
+    high = [lane + size // 2 for lane in low]
+    if y is not None:
+        low, high = low + [width + lane for lane in low], high + [width + lane for lane in high]
+    return builder.fadd(_lanes(builder, x, low, y), _lanes(builder, x, high, y))
+
+
+def _within_groups(builder: Any, x: Any) -> Any:
+    """Four groups of lanes → four sums."""
+    while x.type.count > 4:
+        size = x.type.count // 4
+        low = [group * size + lane for group in range(4) for lane in range(size // 2)]
+        high = [lane + size // 2 for lane in low]
+        x = builder.fadd(_lanes(builder, x, low), _lanes(builder, x, high))
+    return x
+
+
+def _widened(builder: Any, x: Any, width: int) -> Any:
+    """One or two lanes → four, filled up with zeros."""
+    return _lanes(builder, x, [*range(width), *[width] * (4 - width)], ir.Constant(x.type, None))
 
 
 def _llvm(kind: Vector) -> ir.VectorType:

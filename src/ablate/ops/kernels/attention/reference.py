@@ -1,0 +1,80 @@
+"""Neighbourhood attention composed of the three sums: the truth for every fast path."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ablate.ops.kernels import reference as sums
+from ablate.ops.kernels.geometry import neighborhoods
+
+
+def row_type(dtype: torch.dtype) -> torch.dtype:
+    """Of the rows' logarithms: never less than float32."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def attention(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor, kernel: int, dilation: int, border: str
+) -> tuple[Tensor, Tensor]:
+    """Output (B, H, W, C), and the rows' logarithms (B, heads, H, W)."""
+    found = _logits(query, key, bias, kernel, dilation, border)
+    rows = found.logsumexp(-1)
+    weights = (found - rows[..., None]).exp().to(value.dtype)
+    y = sums.aggregate(value, weights, kernel, dilation, border, 1)
+    return y, rows.permute(0, 3, 1, 2).contiguous()
+
+
+def backward(
+    grad: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Tensor,
+    out: Tensor,
+    rows: Tensor,
+    kernel: int,
+    dilation: int,
+    border: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of query, key, value and bias, from the weights computed again."""
+    _, height, width, _ = query.shape
+    heads, where = len(bias), (kernel, dilation, border, 1)
+    found = _logits(query, key, bias, kernel, dilation, border)
+    weights = (found - rows.permute(0, 2, 3, 1)[..., None]).exp()
+    of_weights = sums.scores(grad, value, heads, *where).to(weights.dtype)
+    mean = (grad * out).unflatten(-1, (heads, -1)).sum(-1, dtype=weights.dtype)
+    of_logits = weights * (of_weights - mean[..., None])
+    thin, of_logits_thin = weights.to(value.dtype), of_logits.to(value.dtype)
+    return (
+        sums.aggregate(key, of_logits_thin, *where),
+        sums.spread(query, of_logits_thin, height, width, *where),
+        sums.spread(grad, thin, height, width, *where),
+        _by_offset(of_logits, bias, kernel, dilation, border),
+    )
+
+
+def logits(scores: Tensor, bias: Tensor, kernel: int, dilation: int, border: str) -> Tensor:
+    """(B, H, W, heads, K²) scores → with their bias, in float32 or more; −∞ where a tap does not count."""
+    _, height, width, _, _ = scores.shape
+    scores = scores.to(row_type(scores.dtype))
+    found = neighborhoods(height, width, kernel, dilation, border, 1, scores.device)
+    by_tap = bias.to(scores.dtype)[:, found.offset].unflatten(1, (height, width))  # (heads, H, W, K²)
+    found_logits = scores + by_tap.permute(1, 2, 0, 3)
+    if border == "mask":
+        return found_logits.masked_fill(~found.valid.view(height, width, 1, -1), float("-inf"))
+    return found_logits
+
+
+def _logits(query: Tensor, key: Tensor, bias: Tensor, kernel: int, dilation: int, border: str) -> Tensor:
+    scores = sums.scores(query, key, len(bias), kernel, dilation, border, 1)
+    return logits(scores, bias, kernel, dilation, border)
+
+
+def _by_offset(of_logits: Tensor, bias: Tensor, kernel: int, dilation: int, border: str) -> Tensor:
+    """(B, H, W, heads, K²) → (heads, offsets)."""
+    _, height, width, heads, _ = of_logits.shape
+    found = neighborhoods(height, width, kernel, dilation, border, 1, bias.device)
+    by_head = of_logits.sum(0).permute(2, 0, 1, 3).reshape(heads, -1)
+    table = by_head.new_zeros(bias.shape).index_add_(1, found.offset.flatten(), by_head)
+    return table.to(bias.dtype)
