@@ -88,20 +88,17 @@ def show(names: Iterable[str]) -> None:
 
     chosen = list(names) or list(catalogue())
     expected = golden() if GOLDEN.exists() else {}
-    table = Table(
-        box=None,
-        pad_edge=False,
-        header_style="bold",
-        caption=f"MACs of one image of {PIXELS}×{PIXELS}; authors: parameters that their own code counts",
-        caption_justify="left",
-    )
+    table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("model", "parameters", "authors", "MACs"):
         table.add_column(column, justify="left" if column == "model" else "right", no_wrap=True)
     for name in track(chosen, "counting", transient=True):
         counted, authors = count(name), expected.get(name, {}).get("authors")
         agreement = "" if authors is None else "same" if authors == counted["parameters"] else f"{authors:,}"
         table.add_row(name, f"{counted['parameters']:,}", agreement, f"{counted['macs'] / 1e9:.3f} G")
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    console.print(table)
+    note = f"MACs of one image of {PIXELS}×{PIXELS}; authors: parameters that their own code counts"
+    console.print(note, style="italic")
 
 
 def _hybrid(name: str, **kwargs: Any) -> Callable[[], nn.Module]:
