@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ablate import data
+from ablate.ops.kernels.choice import hindrance
 
 
 @dataclass(frozen=True)
@@ -74,16 +75,12 @@ def _cuda() -> Finding:
 
 
 def _triton() -> Finding:
-    if (version := _version("triton")) is None:
-        return Finding("Triton", False, "not installed; it comes with PyTorch on Linux")
-    return Finding(
-        "Triton", True, f"{version}; this version of ablate has no Triton kernels: PyTorch computes all"
-    )
+    if (reason := hindrance("cuda")) is not None:
+        return Finding("Triton", False, reason)
+    return Finding("Triton", True, f"{_version('triton')}; computes sums over neighbourhoods on CUDA")
 
 
 def _numba() -> Finding:
-    from ablate.ops.kernels.choice import hindrance
-
     if (reason := hindrance("cpu")) is not None:
         return Finding("Numba", False, reason)
     return Finding("Numba", True, f"{_version('numba')}; computes sums over neighbourhoods on the CPU")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ablate.errors import unknown
@@ -12,7 +13,8 @@ if TYPE_CHECKING:
     import torch
 
 CHOICES = ("auto", "reference")
-FAST = {"cpu": "ablate.ops.kernels.cpu"}
+FAST = {"cpu": "ablate.ops.kernels.cpu", "cuda": "ablate.ops.kernels.cuda.sums"}
+NEEDS = {"cpu": "numba", "cuda": "triton"}
 _chosen = "auto"
 
 
@@ -32,9 +34,15 @@ def hindrance(device: str) -> str | None:
     """Why a device has no fast implementation here; None if it has one."""
     if device not in FAST:
         return f"ablate has no kernels for {device}: PyTorch computes all"
-    if device == "cpu" and importlib.util.find_spec("numba") is None:
-        return "Numba is not installed: PyTorch computes all; reinstall ablate"
+    if not installed(NEEDS[device]):
+        return f"{NEEDS[device].title()} is not installed: PyTorch computes all; reinstall ablate"
     return None
+
+
+@cache
+def installed(package: str) -> bool:
+    """Whether a package can be imported, looked up once."""
+    return importlib.util.find_spec(package) is not None
 
 
 def implementation(x: torch.Tensor) -> Any:

@@ -1,0 +1,152 @@
+"""Gradients of fused neighbourhood attention with respect to its keys and values."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from ablate.ops.kernels.cuda.attention_forward import LOG2_E, load_bias
+from ablate.ops.kernels.cuda.launch import Launch
+from ablate.ops.kernels.cuda.matrix import WARPS, MatrixTile, precision, stages
+from ablate.ops.kernels.cuda.residues import (
+    first_reader,
+    first_step,
+    last_reader,
+    load_channels,
+    locate_class,
+    steps_of,
+)
+
+
+def launch_key_gradients(
+    grad: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Tensor | None,
+    logsumexp: Tensor,
+    product: Tensor,
+    heads: int,
+    kernel: int,
+    dilation: int,
+    border: str,
+    scale: float,
+) -> tuple[Launch, Tensor, Tensor]:
+    """The call, and the gradients of keys and values that it fills."""
+    batch, height, width, channels = query.shape
+    head_width = channels // heads
+    tile = MatrixTile.of(batch, height, width, kernel, dilation, heads, head_width)
+    grad_key, grad_value = key.new_empty(key.shape), value.new_empty(value.shape)
+    launch = Launch(
+        key_gradients_kernel,
+        tile.programs,
+        {
+            "grad": grad,
+            "query": query,
+            "key": key,
+            "value": value,
+            "bias": bias,
+            "logsumexp": logsumexp,
+            "product": product,
+            "grad_key": grad_key,
+            "grad_value": grad_value,
+            "height": height,
+            "width": width,
+            "heads": heads,
+            "scale": scale,
+        },
+        {
+            "K": kernel,
+            "DILATION": dilation,
+            "BORDER": border,
+            "HEAD_WIDTH": head_width,
+            "PRECISION": precision(query.dtype),
+            **tile.constants(),
+        },
+        WARPS,
+        stages(query.dtype),
+    )
+    return launch, grad_key, grad_value
+
+
+@triton.jit(do_not_specialize=["height", "width", "heads"])
+def key_gradients_kernel(
+    grad: tl.tensor,
+    query: tl.tensor,
+    key: tl.tensor,
+    value: tl.tensor,
+    bias: tl.tensor,
+    logsumexp: tl.tensor,
+    product: tl.tensor,
+    grad_key: tl.tensor,
+    grad_value: tl.tensor,
+    height: int,
+    width: int,
+    heads: int,
+    scale: float,
+    K: tl.constexpr,
+    DILATION: tl.constexpr,
+    BORDER: tl.constexpr,
+    HEAD_WIDTH: tl.constexpr,
+    PRECISION: tl.constexpr,
+    SIDE: tl.constexpr,
+    SPAN: tl.constexpr,
+    CHANNELS: tl.constexpr,
+) -> None:
+    """One tile of keys: a row of the queries that see them at a time.
+
+    With p = exp(score − logsumexp): dv_j = Σ_i p_ij g_i and dk_j = scale · Σ_i p_ij (g_i·v_j − g_i·y_i) q_i.
+    Queries are gathered as `spread` gathers its outputs: no atomics.
+
+    Swin-T at batch 64, K = 7, bfloat16: stage 1 moves 236 MB, stage 3 59 MB: 70 and 18 µs on an
+    H100, 35 and 8 µs of its tensor cores: memory is the ceiling. A row takes 284 instructions per
+    thread, 195 and 48 µs to issue: expect 36 %.
+    """
+    image, residue_row, residue_column, tile_row, tile_column, head = locate_class(
+        height, width, heads, DILATION, SIDE, SIDE
+    )
+    line = heads * HEAD_WIDTH
+    of_head = image * height * width * line + head * HEAD_WIDTH
+    logsumexp += image * height * width * heads + head
+    product += image * height * width * heads + head
+    rows = steps_of(height, residue_row, DILATION)
+    columns = steps_of(width, residue_column, DILATION)
+    row = tile_row + tl.arange(0, SIDE * SIDE) // SIDE  # (P,)
+    column = tile_column + tl.arange(0, SIDE * SIDE) % SIDE
+    within = (row < rows) & (column < columns)
+    place = (residue_row + row * DILATION) * width + residue_column + column * DILATION
+    k = load_channels(key + of_head, place * line, within, 0, HEAD_WIDTH, CHANNELS)
+    v = load_channels(value + of_head, place * line, within, 0, HEAD_WIDTH, CHANNELS)
+    top = first_reader(tile_row, K, BORDER)
+    bottom = last_reader(tl.minimum(tile_row + SIDE, rows) - 1, rows, K, BORDER)
+    left = first_reader(tile_column, K, BORDER)
+    right = last_reader(tl.minimum(tile_column + SIDE, columns) - 1, columns, K, BORDER)
+    of_keys = tl.zeros((SIDE * SIDE, CHANNELS), tl.float32)
+    of_values = tl.zeros((SIDE * SIDE, CHANNELS), tl.float32)
+    for start in tl.range(left, right + 1, SPAN):  # twice only where neighbourhoods crowd at a border
+        reader = start + tl.arange(0, SPAN)  # (SPAN,)
+        real = reader < columns
+        tap = column[:, None] - first_step(reader, columns, K, BORDER)[None, :]  # (P, SPAN)
+        counts = real[None, :] & (tap >= 0) & (tap < K)
+        for reader_row in tl.range(top, bottom + 1):
+            reader_at = (residue_row + reader_row * DILATION) * width + residue_column + reader * DILATION
+            q = load_channels(query + of_head, reader_at * line, real, 0, HEAD_WIDTH, CHANNELS)
+            g = load_channels(grad + of_head, reader_at * line, real, 0, HEAD_WIDTH, CHANNELS)
+            normal = tl.load(logsumexp + reader_at * heads, mask=real, other=0.0) * LOG2_E
+            along = tl.load(product + reader_at * heads, mask=real, other=0.0)
+            first_row = first_step(reader_row, rows, K, BORDER)
+            counts_here = counts & ((row >= first_row) & (row < first_row + K))[:, None]
+            score = tl.dot(k, tl.trans(q), input_precision=PRECISION) * (scale * LOG2_E)  # (P, SPAN)
+            if bias is not None:
+                down, across = row - reader_row, column[:, None] - reader[None, :]
+                score += LOG2_E * load_bias(bias, head, down[:, None], across, counts_here, K, BORDER)
+            weight = tl.where(counts_here, tl.exp2(score - normal[None, :]), 0.0)
+            of_values = tl.dot(weight.to(g.dtype), g, of_values, input_precision=PRECISION)
+            slope = weight * (tl.dot(v, tl.trans(g), input_precision=PRECISION) - along[None, :])
+            of_keys = tl.dot(slope.to(q.dtype), q, of_keys, input_precision=PRECISION)
+    channel = tl.arange(0, CHANNELS)
+    at = of_head + (place[:, None] * line + channel[None, :])
+    stored = within[:, None] & (channel < HEAD_WIDTH)[None, :]
+    tl.store(grad_key + at, (of_keys * scale).to(grad_key.dtype.element_ty), mask=stored)
+    tl.store(grad_value + at, of_values.to(grad_value.dtype.element_ty), mask=stored)

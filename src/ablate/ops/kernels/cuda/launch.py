@@ -1,0 +1,54 @@
+"""What a kernel is called with: computed first, then run, or compiled where there is no GPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ablate.ops.kernels.geometry import axis_taps
+
+INDEX_LIMIT = 2**31  # elements of one image that 32-bit offsets reach
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One call of a Triton kernel."""
+
+    kernel: Any
+    programs: int
+    arguments: dict[str, Tensor | int | float | None]  # the first is a tensor on the device
+    constants: dict[str, int | str | bool]  # the kernel's constexpr parameters
+    warps: int
+    stages: int = 3  # iterations of a loop whose operands are loaded ahead, counting the current one
+
+    def options(self) -> dict[str, int]:
+        """What the compiler is told besides."""
+        return {"num_warps": self.warps, "num_stages": self.stages}
+
+    def run(self) -> None:
+        """Launch, on the device of the first tensor; an empty output needs no program."""
+        tensors = [argument for argument in self.arguments.values() if isinstance(argument, Tensor)]
+        for tensor in tensors:
+            if tensor.ndim > 2 and tensor[:1].numel() >= INDEX_LIMIT:
+                raise ValueError(
+                    f"a tensor of shape {tuple(tensor.shape)}: one image has 2³¹ elements or more"
+                )
+        if self.programs:
+            with torch.cuda.device_of(tensors[0]):
+                self.kernel[(self.programs,)](**self.arguments, **self.constants, **self.options())
+
+
+def border_rule(height: int, width: int, kernel: int, dilation: int, border: str) -> str:
+    """The rule that decides a sum: `mask` differs from `zero` only in what a norm makes of it.
+
+    Raises:
+        ValueError: The map is too small for the border.
+    """
+    if border in ("zero", "mask"):
+        return "zero"
+    for length in (height, width):
+        axis_taps(length, kernel, dilation, border, length)  # the taps of one position: a mere check
+    return border
