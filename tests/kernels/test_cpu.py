@@ -117,7 +117,7 @@ def test_who_computes(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="did you mean 'reference'"):
         kernels.use("referense")
     kernels.use("auto")
-    monkeypatch.setattr(choice, "installed", lambda package: False)
+    monkeypatch.setitem(choice.MISSING, "cpu", "numba")
     assert choice.implementation(single) is reference
     assert "not installed" in str(choice.hindrance("cpu"))
 

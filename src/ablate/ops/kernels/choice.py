@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from ablate.errors import unknown
-
-if TYPE_CHECKING:
-    import torch
 
 CHOICES = ("auto", "reference")
 FAST = {"cpu": "ablate.ops.kernels.cpu", "cuda": "ablate.ops.kernels.cuda.sums"}
 NEEDS = {"cpu": "numba", "cuda": "triton"}
+MISSING = {device: package for device, package in NEEDS.items() if importlib.util.find_spec(package) is None}
 _chosen = "auto"
 
 
@@ -34,23 +33,16 @@ def hindrance(device: str) -> str | None:
     """Why a device has no fast implementation here; None if it has one."""
     if device not in FAST:
         return f"ablate has no kernels for {device}: PyTorch computes all"
-    if not installed(NEEDS[device]):
-        return f"{NEEDS[device].title()} is not installed: PyTorch computes all; reinstall ablate"
+    if device in MISSING:
+        return f"{MISSING[device].title()} is not installed: PyTorch computes all; reinstall ablate"
     return None
 
 
-@cache
-def installed(package: str) -> bool:
-    """Whether a package can be imported, looked up once."""
-    return importlib.util.find_spec(package) is not None
+def fast(x: torch.Tensor) -> bool:
+    """Whether a fast implementation computes with this tensor; also asked while a graph is compiled."""
+    return _chosen == "auto" and x.dtype != torch.float64 and hindrance(x.device.type) is None
 
 
 def implementation(x: torch.Tensor) -> Any:
     """The module whose functions compute with this tensor."""
-    import torch
-
-    from ablate.ops.kernels import reference
-
-    if _chosen == "reference" or x.dtype == torch.float64 or hindrance(x.device.type) is not None:
-        return reference
-    return importlib.import_module(FAST[x.device.type])
+    return importlib.import_module(FAST[x.device.type] if fast(x) else "ablate.ops.kernels.reference")

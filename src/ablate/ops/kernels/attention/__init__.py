@@ -17,7 +17,7 @@ from torch.utils.flop_counter import register_flop_formula
 
 from ablate.ops.kernels import registration
 from ablate.ops.kernels.attention import reference
-from ablate.ops.kernels.choice import implementation
+from ablate.ops.kernels.choice import fast
 
 __all__ = ["attention"]
 
@@ -60,8 +60,7 @@ def attention(
 
 def fused(query: Tensor, heads: int) -> bool:
     """Whether one pass computes attention with these queries."""
-    fast = implementation(query).__name__ == "ablate.ops.kernels.cpu"
-    return fast and query.shape[-1] // heads % WIDTH == 0
+    return query.device.type == "cpu" and fast(query) and query.shape[-1] // heads % WIDTH == 0
 
 
 @torch.library.custom_op("ablate::attention", mutates_args=())
