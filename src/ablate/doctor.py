@@ -75,9 +75,9 @@ def _cuda() -> Finding:
 
 
 def _triton() -> Finding:
-    if (reason := hindrance("cuda")) is not None:
-        return Finding("Triton", False, reason)
-    return Finding("Triton", True, f"{_version('triton')}; computes sums over neighbourhoods on CUDA")
+    if (version := _version("triton")) is None:
+        return Finding("Triton", False, "not installed; it comes with PyTorch on Linux")
+    return Finding("Triton", True, f"{version}; {hindrance('cuda')}")
 
 
 def _numba() -> Finding:

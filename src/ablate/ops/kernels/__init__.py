@@ -1,9 +1,10 @@
 """Sums over sliding neighbourhoods, as functions on channels-last tensors.
 
 `geometry` says which positions a neighbourhood reaches, `reference` computes the sums in plain
-PyTorch, `cpu` in loops compiled by Numba over `walks`, `cuda` in Triton; `registration` makes them
-PyTorch operators with gradients and FLOP counts, `attention` is scores, softmax and sum in one pass,
-`choice` says which implementation runs and why. Used by `ablate.ops` only, through the functions below.
+PyTorch, `cpu` in loops compiled by Numba over `walks`, `cuda` in Triton, not dispatched to yet;
+`registration` makes them PyTorch operators with gradients and FLOP counts, `attention` is scores,
+softmax and sum in one pass, `choice` says which implementation runs and why. Used by `ablate.ops`
+only, through the functions below.
 """
 
 from __future__ import annotations

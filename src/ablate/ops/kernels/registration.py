@@ -50,11 +50,9 @@ def spread(
     return reference.spread(outputs, filters, height, width, kernel, dilation, border, stride)
 
 
-DEVICES = ("cpu", "cuda")  # of `choice.FAST`; every other device has the reference
-
-aggregate.register_kernel(DEVICES)(lambda values, *others: implementation(values).aggregate(values, *others))
-spread.register_kernel(DEVICES)(lambda outputs, *others: implementation(outputs).spread(outputs, *others))
-scores.register_kernel(DEVICES)(lambda query, *others: implementation(query).scores(query, *others))
+aggregate.register_kernel("cpu")(lambda values, *others: implementation(values).aggregate(values, *others))
+spread.register_kernel("cpu")(lambda outputs, *others: implementation(outputs).spread(outputs, *others))
+scores.register_kernel("cpu")(lambda query, *others: implementation(query).scores(query, *others))
 
 
 @aggregate.register_fake

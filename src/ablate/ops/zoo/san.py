@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,7 +24,7 @@ QUIRKS = (
 )
 
 
-class SharedAggregation(nn.Module):
+class SharedAggregation(nn.Module, ABC):
     """What both forms have in common: three projections, reflection, and interleaved filters."""
 
     def __init__(
@@ -51,9 +53,9 @@ class SharedAggregation(nn.Module):
         self.neighbor = nn.Linear(dim, self.relation)  # ψ
         self.value = nn.Linear(dim, dim)  # β
 
+    @abstractmethod
     def filters_of(self, x: Tensor) -> Tensor:
         """(B, H, W, C) → (B, H, W, C/share, K²)."""
-        raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) → (B, ⌈H/stride⌉, ⌈W/stride⌉, C).

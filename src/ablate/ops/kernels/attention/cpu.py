@@ -103,8 +103,8 @@ def backward(
             lanes,
             FOUR,
         )
-    gradients = (x.to(query.dtype) for x in found)
-    return (*gradients, of_bias.sum(0).to(bias.dtype))  # type: ignore[return-value]
+    of_query, of_key, of_value = (x.to(query.dtype) for x in found)
+    return of_query, of_key, of_value, of_bias.sum(0).to(bias.dtype)
 
 
 def _form(
