@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ablate.ops.kernels import reference
+from ablate.ops.kernels.sums import reference
 from ablate.ops.kernels.geometry import neighborhoods
 
 

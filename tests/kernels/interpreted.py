@@ -18,18 +18,18 @@ import torch
 from dense import attend  # beside this script
 from torch import Tensor
 
-from ablate.ops.kernels import reference
-from ablate.ops.kernels.cuda import (
+from ablate.ops.kernels.sums import reference
+from ablate.ops.kernels.attention import cuda as attention
+from ablate.ops.kernels.attention.cuda import bias as attention_bias
+from ablate.ops.kernels.sums.cuda import (
     aggregate_matrix,
     aggregate_taps,
-    attention,
-    attention_bias,
     scores_matrix,
     scores_taps,
     spread_matrix,
     spread_taps,
 )
-from ablate.ops.kernels.cuda.launch import Launch
+from ablate.ops.kernels.tiling.launch import Launch
 from ablate.ops.kernels.geometry import offsets_per_axis, strided
 
 

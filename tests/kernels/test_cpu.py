@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,12 +13,14 @@ from hypothesis import strategies as st
 from ablate.errors import UserError
 from ablate.ops import kernels
 from ablate.ops.axes import BORDERS
-from ablate.ops.kernels import choice, cpu, reference, registration, simd, walks
+from ablate.ops.kernels import choice, sums
+from ablate.ops.kernels.loops import run, simd, walks
+from ablate.ops.kernels.sums import cpu, reference
 from ablate.ops.kernels.attention import cpu as attention_cpu
 from ablate.ops.kernels.attention import reference as attention_reference
 from ablate.ops.kernels.geometry import offsets_per_axis
 
-WIDTHS = (1, 3, 16, 32, 48)  # of a head: one lane, a width that is no power of two, one and more vectors
+WIDTHS = (1, 3, 48)  # of a head: one lane, a width that is no power of two, several vectors
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +31,7 @@ def chosen() -> Iterator[None]:
 
 @st.composite
 def neighborhoods(draw: st.DrawFn) -> tuple:
-    kernel, dilation = draw(st.sampled_from([1, 3, 5, 7, 13])), draw(st.integers(1, 2))
+    kernel, dilation = draw(st.sampled_from([1, 3, 7, 13])), draw(st.integers(1, 2))
     border, stride = draw(st.sampled_from([*BORDERS, "reflect"])), draw(st.integers(1, 3))
     smallest = {"inside": kernel * dilation, "reflect": kernel // 2 * dilation + 1}.get(border, 1)
     height, width = (draw(st.integers(smallest, smallest + 9)) for _ in range(2))
@@ -37,10 +40,11 @@ def neighborhoods(draw: st.DrawFn) -> tuple:
 
 
 @settings(max_examples=60, deadline=None)
-@given(neighborhoods())
-def test_the_three_sums(shape: tuple) -> None:
+@given(neighborhoods(), st.sampled_from([(0, 0), (1, 0), (0, 1), (2, 1)]))
+def test_the_sums(shape: tuple, images: tuple[int, int]) -> None:
+    """Without static factors, with either and both, of all images or of each."""
     height, width, heads, channels, neighborhood = shape
-    kernel, stride = neighborhood[0], neighborhood[3]
+    kernel, _, border, stride = neighborhood
     rows, columns = -(-height // stride), -(-width // stride)
     generator = torch.Generator().manual_seed(height * 100 + width)
 
@@ -49,20 +53,23 @@ def test_the_three_sums(shape: tuple) -> None:
 
     values, outputs = draw(2, height, width, channels), draw(2, rows, columns, channels)
     filters = draw(2, rows, columns, heads, kernel**2)
-    found = (
-        cpu.aggregate(values, filters, *neighborhood),
-        cpu.spread(outputs, filters, height, width, *neighborhood),
-        cpu.scores(outputs, values, heads, *neighborhood),
-    )
-    values, outputs, filters = values.double(), outputs.double(), filters.double()
-    expected = (
-        reference.aggregate(values, filters, *neighborhood),
-        reference.spread(outputs, filters, height, width, *neighborhood),
-        reference.scores(outputs, values, heads, *neighborhood),
-    )
-    for got, truth in zip(found, expected, strict=True):
-        scale = max(truth.abs().max().item(), 1)
-        torch.testing.assert_close(got.double(), truth, rtol=0, atol=2e-6 * scale)
+    offsets = offsets_per_axis(kernel, border) ** 2
+    multiply, add = (draw(number, channels, offsets) if number else None for number in images)
+    calls = {
+        "aggregate": (values, filters, multiply, add),
+        "spread": (outputs, filters, multiply, add, height, width),
+        "scores": (outputs, values, multiply, heads),
+        "correlate": (outputs, values, filters),
+    }
+    for name, given in calls.items():
+        exact = [x.double() if isinstance(x, torch.Tensor) else x for x in given]
+        found, expected = (
+            getattr(module, name)(*operands, *neighborhood)
+            for module, operands in ((cpu, given), (reference, exact))
+        )
+        for got, truth in zip(*(x if name == "correlate" else (x,) for x in (found, expected)), strict=True):
+            scale = max(truth.abs().max().item(), 1)
+            torch.testing.assert_close(got.double(), truth, rtol=0, atol=2e-6 * scale)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -88,7 +95,7 @@ def test_repetition_gives_the_same_bits_whatever_the_threads() -> None:
     try:
         for count in (1, 2, 2):
             torch.set_num_threads(count)
-            found.append(registration.spread(values, filters, 20, 21, 7, 1, "zero", 1))
+            found.append(sums.spread(values, filters, None, None, 20, 21, 7, 1, "zero", 1))
     finally:
         torch.set_num_threads(threads)
     assert torch.equal(found[0], found[1])
@@ -103,30 +110,75 @@ def test_nothing_is_left_unwritten(monkeypatch: pytest.MonkeyPatch) -> None:
     key, query = torch.randn(1, 6, 5, 32), torch.randn(1, 6, 5, 32)
     filters = torch.randn(1, 6, 5, 2, 49)
     for border in ("zero", "mask"):
-        assert cpu.scores(query, key, 2, 7, 1, border, 1).isfinite().all()
-        assert cpu.aggregate(key, filters, 7, 1, border, 1).isfinite().all()
-        assert cpu.spread(query, filters, 6, 5, 7, 1, border, 1).isfinite().all()
+        assert cpu.scores(query, key, None, 2, 7, 1, border, 1).isfinite().all()
+        assert cpu.aggregate(key, filters, None, None, 7, 1, border, 1).isfinite().all()
+        assert cpu.spread(query, filters, None, None, 6, 5, 7, 1, border, 1).isfinite().all()
 
 
 def test_who_computes(monkeypatch: pytest.MonkeyPatch) -> None:
     single, double = torch.zeros(1), torch.zeros(1, dtype=torch.float64)
-    assert choice.implementation(single) is cpu
-    assert choice.implementation(double) is reference
+    assert choice.implementation(single, "sums") is cpu
+    assert choice.implementation(double, "sums") is reference
     kernels.use("reference")
-    assert choice.implementation(single) is reference
+    assert choice.implementation(single, "sums") is reference
     with pytest.raises(UserError, match="did you mean 'reference'"):
         kernels.use("referense")
     kernels.use("auto")
     monkeypatch.setitem(choice.MISSING, "cpu", "numba")
-    assert choice.implementation(single) is reference
+    assert choice.implementation(single, "sums") is reference
     assert "not installed" in str(choice.hindrance("cpu"))
 
 
 @pytest.mark.parametrize("transposed", [False, True])
-def test_interior_positions_are_computed_in_blocks(transposed: bool) -> None:
-    found = walks.walk(56, 7, 1, "zero", 1, transposed)
-    assert found.regular.sum() == 56 - 2 * 3 - (walks.BLOCK - 1)
-    assert (found.step[found.regular] == (-1 if transposed else 1)).all()
+def test_interior_positions_are_computed_in_regular_blocks(transposed: bool) -> None:
+    found = walks.blocks(56, 7, 1, "zero", 1, transposed)
+    assert found.regular.tolist() == [False, *[True] * 12, False]
+    tap = found.tap.reshape(-1, walks.BLOCK)[found.first[1] : found.first[2]]
+    met = [tap[place : place + 7, place].tolist() for place in range(walks.BLOCK)]
+    assert met == [list(range(7))[:: -1 if transposed else 1]] * walks.BLOCK
+    assert (np.diff(found.other[found.first[1] : found.first[2]]) == 1).all()
+
+
+@given(
+    st.integers(14, 30),
+    st.sampled_from([1, 3, 7]),
+    st.integers(1, 2),
+    st.sampled_from([*BORDERS, "reflect"]),
+    st.integers(1, 3),
+)
+def test_blocks_and_runs_are_the_same_walks(
+    length: int, kernel: int, dilation: int, border: str, stride: int
+) -> None:
+    neighborhood = (length, kernel, dilation, border, stride)
+    for transposed in (False, True):
+        plain, found = walks.walk(*neighborhood, transposed), walks.blocks(*neighborhood, transposed)
+        one_by_one = [
+            (i, *entry)
+            for i in range(len(plain.first) - 1)
+            for entry in zip(
+                *(x[plain.first[i] : plain.first[i + 1]].tolist() for x in plain[1:]), strict=True
+            )
+        ]
+        in_blocks = [
+            (
+                4 * block + place,
+                found.other[entry],
+                found.tap[4 * entry + place],
+                found.offset[4 * entry + place],
+            )
+            for block in range(len(found.first) - 1)
+            for entry in range(found.first[block], found.first[block + 1])
+            for place in range(4)
+            if found.tap[4 * entry + place] != walks.NONE
+        ]
+        assert sorted(one_by_one) == sorted(in_blocks)
+        if not transposed:
+            in_runs = [
+                (begin + i, other + i * step, tap, offset)
+                for tap, offset, begin, count, other, step in zip(*walks.runs(*neighborhood), strict=True)
+                for i in range(count)
+            ]
+            assert sorted(in_runs) == sorted(one_by_one)
 
 
 def test_vectors_are_as_wide_as_a_head_allows() -> None:
@@ -142,15 +194,15 @@ def test_an_installation_that_cannot_be_written_compiles_without_a_cache(
             raise RuntimeError("cannot cache function: no locator available for file")
         return lambda loop: loop
 
-    monkeypatch.setattr(cpu, "njit", refuse)
-    assert cpu._compiled(len) is len
+    monkeypatch.setattr(run, "njit", refuse)
+    assert run.compiled(len) is len
 
 
 @settings(max_examples=40, deadline=None)
 @given(
     st.integers(1, 9),
     st.integers(1, 12),
-    st.sampled_from([(1, 16), (3, 16), (2, 32), (1, 48)]),
+    st.sampled_from([(3, 16), (2, 32)]),
     st.sampled_from([1, 3, 5, 7]),
     st.integers(1, 2),
     st.sampled_from(BORDERS),
@@ -172,6 +224,8 @@ def test_attention_in_one_pass(
     gradients = attention_reference.backward(grad, query, key, value, bias, truth, sums, *neighborhood)
     for got, expected in zip(found, (truth, sums, *gradients), strict=True):
         scale = max(expected.abs().max().item(), 1)
+        if expected is gradients[-1]:  # a sum over all positions, each with its own rounding
+            scale = max(scale, (2 * height * width) ** 0.5)
         torch.testing.assert_close(got.double(), expected, rtol=0, atol=3e-6 * scale)
 
 

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from ablate.bench import aot
-from ablate.ops.kernels import reference
-from ablate.ops.kernels.cuda.matrix import MatrixTile
-from ablate.ops.kernels.cuda.reach import reach
-from ablate.ops.kernels.cuda.tiles import Tile
+from ablate.ops.kernels.sums import reference
+from ablate.ops.kernels.tiling.matrix import MatrixTile
+from ablate.ops.kernels.tiling.reach import reach
+from ablate.ops.kernels.tiling.tiles import Tile
 from ablate.ops.kernels.geometry import offsets_per_axis
 
 triton = pytest.importorskip("triton")
@@ -98,7 +98,7 @@ def test_machine_code_spills_nothing_and_needs_what_it_did(capability: int) -> N
 def test_sums_on_a_gpu(
     dtype: str, border: str, heads: int, head_width: int, kernel: int, dilation: int, stride: int
 ) -> None:
-    from ablate.ops.kernels.cuda import sums
+    from ablate.ops.kernels.sums import cuda as sums
 
     torch.manual_seed(0)
     height, width, channels = 27, 30, heads * head_width
@@ -133,7 +133,7 @@ def test_attention_on_a_gpu(
 ) -> None:
     from tests.kernels.dense import attend
 
-    from ablate.ops.kernels.cuda.attention import attention, attention_backward
+    from ablate.ops.kernels.attention.cuda import attention, attention_backward
 
     torch.manual_seed(0)
     kind, scale = getattr(torch, dtype), head_width**-0.5

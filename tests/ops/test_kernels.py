@@ -12,25 +12,39 @@ from tests.ops.definition import along
 from torch import Tensor
 
 from ablate.ops import axes, kernels
-from ablate.ops.kernels import reference, registration
+from ablate.ops.kernels import sums
+from ablate.ops.kernels.geometry import offsets_per_axis
+from ablate.ops.kernels.sums import reference
 
 BORDERS = axes.BORDERS
 
 
 def slow_sum(
-    values: Tensor, filters: Tensor, kernel: int, dilation: int, border: str, stride: int = 1
+    values: Tensor,
+    filters: Tensor,
+    multiply: Tensor | None,
+    add: Tensor | None,
+    kernel: int,
+    dilation: int,
+    border: str,
+    stride: int = 1,
 ) -> Tensor:
     _, height, width, channels = values.shape
     batch, rows, columns, heads, _ = filters.shape
+    axis = offsets_per_axis(kernel, border)
     out = values.new_zeros(batch, rows, columns, channels)
     for b, i, j, row, column in itertools.product(
         range(batch), range(rows), range(columns), range(kernel), range(kernel)
     ):
-        y, _ = along(i * stride, height, kernel, dilation, border)[row]
-        x, _ = along(j * stride, width, kernel, dilation, border)[column]
+        y, down = along(i * stride, height, kernel, dilation, border)[row]
+        x, across = along(j * stride, width, kernel, dilation, border)[column]
         if y is None or x is None:
             continue
         weight = filters[b, i, j, :, row * kernel + column].repeat_interleave(channels // heads)
+        if multiply is not None:
+            weight = weight * multiply[b % len(multiply), :, down * axis + across]
+        if add is not None:
+            weight = weight + add[b % len(add), :, down * axis + across]
         out[b, i, j] += weight * values[b, y, x]
     return out
 
@@ -46,9 +60,11 @@ def neighborhoods(draw: st.DrawFn) -> tuple[int, int, int, int, int, int, str, i
     return height, width, heads, heads * width_of_head, kernel, dilation, border, stride
 
 
-@settings(max_examples=25, deadline=None)
-@given(neighborhoods(), st.booleans())
-def test_sums_equal_their_definition_in_both_forms(shape: tuple, matrix: bool) -> None:
+@settings(max_examples=40, deadline=None)
+@given(neighborhoods(), st.booleans(), st.sampled_from([(0, 0), (1, 0), (0, 2), (2, 1)]))
+def test_sums_equal_their_definition_in_both_forms(
+    shape: tuple, matrix: bool, images: tuple[int, int]
+) -> None:
     height, width, heads, channels, kernel, dilation, border, stride = shape
     torch.manual_seed(height * 100 + width)
     neighborhood = (kernel, dilation, border, stride)
@@ -56,33 +72,50 @@ def test_sums_equal_their_definition_in_both_forms(shape: tuple, matrix: bool) -
     values = torch.randn(2, height, width, channels, dtype=torch.float64)
     other = torch.randn(2, rows, columns, channels, dtype=torch.float64)
     filters = torch.randn(2, rows, columns, heads, kernel**2, dtype=torch.float64)
+    shape = channels, offsets_per_axis(kernel, border) ** 2
+    multiply, add = (torch.randn(n, *shape, dtype=torch.float64) if n else None for n in images)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reference, "small_map", lambda *_: matrix)
         patch.setattr(reference, "MATRIX_CHUNK", 1)
-        got = reference.aggregate(values, filters, *neighborhood)
-        spread = reference.spread(other, filters, height, width, *neighborhood)
-        scores = reference.scores(other, values, heads, *neighborhood)
-    expected = slow_sum(values, filters, *neighborhood)
+        got = reference.aggregate(values, filters, multiply, add, *neighborhood)
+        spread = reference.spread(other, filters, multiply, add, height, width, *neighborhood)
+        scores = reference.scores(other, values, multiply, heads, *neighborhood)
+        static = reference.correlate(other, values, filters, *neighborhood)
+    expected = slow_sum(values, filters, multiply, add, *neighborhood)
     torch.testing.assert_close(got, expected)
-    # <y, F v> = <F'y, v> = <scores(y, v), F>: the other two are its transposes
-    product = (other * expected).sum()
-    torch.testing.assert_close((spread * values).sum(), product)
-    torch.testing.assert_close((scores * filters).sum(), product)
+    # <y, Fv> = <F'y, v>: the others are the transposes of a sum that is linear in each of its operands
+    torch.testing.assert_close((spread * values).sum(), (other * expected).sum())
+    without = expected if add is None else slow_sum(values, filters, multiply, None, *neighborhood)
+    torch.testing.assert_close((scores * filters).sum(), (other * without).sum())
+    for operand, found in ((multiply, static[0]), (add, static[1])):
+        if operand is not None:
+            part = (operand, None) if operand is multiply else (None, operand)
+            alone = slow_sum(values, filters if operand is multiply else filters * 0, *part, *neighborhood)
+            torch.testing.assert_close((found * operand).sum(), (other * alone).sum())
 
 
 @pytest.mark.parametrize("border", BORDERS)
 @pytest.mark.parametrize("stride", [1, 2])
-def test_gradients_of_every_input(border: str, stride: int) -> None:
+def test_gradients_of_every_input_twice(border: str, stride: int) -> None:
     torch.manual_seed(0)
-    rows, columns = (5, 4) if stride == 1 else (3, 2)
-    values = torch.randn(2, 5, 4, 4, dtype=torch.float64, requires_grad=True)
-    outputs = torch.randn(2, rows, columns, 4, dtype=torch.float64, requires_grad=True)
-    filters = torch.randn(2, rows, columns, 2, 9, dtype=torch.float64, requires_grad=True)
-    neighborhood = (3, 1, border, stride)
-    check = torch.autograd.gradcheck
-    assert check(lambda v, f: registration.aggregate(v, f, *neighborhood), (values, filters))
-    assert check(lambda y, f: registration.spread(y, f, 5, 4, *neighborhood), (outputs, filters))
-    assert check(lambda q, k: registration.scores(q, k, 2, *neighborhood), (outputs, values))
+    rows, columns = (3, 4) if stride == 1 else (2, 2)
+    offsets = offsets_per_axis(3, border) ** 2
+
+    def draw(*size: int) -> Tensor:
+        return torch.randn(size, dtype=torch.float64, requires_grad=True)
+
+    values, outputs, filters = draw(2, 3, 4, 2), draw(2, rows, columns, 2), draw(2, rows, columns, 1, 9)
+    multiply, add = draw(1, 2, offsets), draw(2, 2, offsets)
+    where = (3, 1, border, stride)
+    calls = [
+        (lambda v, f, m, a: sums.aggregate(v, f, m, a, *where), (values, filters, multiply, add)),
+        (lambda y, f, m, a: sums.spread(y, f, m, a, 3, 4, *where), (outputs, filters, multiply, add)),
+        (lambda q, k, m: sums.scores(q, k, m, 1, *where), (outputs, values, multiply)),
+        (lambda y, v, f: sums.correlate(y, v, f, *where), (outputs, values, filters)),
+    ]
+    for call, operands in calls:
+        assert torch.autograd.gradcheck(call, operands, fast_mode=True)
+        assert torch.autograd.gradgradcheck(call, operands, fast_mode=True)
 
 
 def test_registration_is_sound() -> None:
@@ -90,10 +123,13 @@ def test_registration_is_sound() -> None:
         torch.randn(1, 4, 5, 4, requires_grad=True),
         torch.randn(1, 2, 3, 2, 9, requires_grad=True),
     )
-    outputs = torch.randn(1, 2, 3, 4, requires_grad=True)
-    torch.library.opcheck(registration.aggregate, (values, filters, 3, 1, "zero", 2))
-    torch.library.opcheck(registration.spread, (outputs, filters, 4, 5, 3, 1, "mask", 2))
-    torch.library.opcheck(registration.scores, (outputs, values, 2, 3, 1, "inside", 2))
+    outputs, static = torch.randn(1, 2, 3, 4, requires_grad=True), torch.randn(1, 4, 9, requires_grad=True)
+    check, where = torch.library.opcheck, (3, 1, "zero", 2)
+    check(sums.aggregate, (values, filters, None, None, *where))
+    check(sums.aggregate, (values, filters, static, static, *where))
+    check(sums.spread, (outputs, filters, static, None, 4, 5, *where))
+    check(sums.scores, (outputs, values, static, 2, *where))
+    check(sums.correlate, (outputs, values, filters, *where))
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -104,16 +140,16 @@ def test_one_filter_for_all_positions_of_an_image_or_of_all(stride: int) -> None
         filters = torch.randn(images, 1, 1, 3, 9)
         got = kernels.aggregate(values, filters, kernel=3, dilation=2, stride=stride)
         everywhere = filters.expand(2, *got.shape[1:3], -1, -1)
-        torch.testing.assert_close(got, slow_sum(values, everywhere, 3, 2, "zero", stride))
+        torch.testing.assert_close(got, slow_sum(values, everywhere, None, None, 3, 2, "zero", stride))
 
 
-def test_static_factors_are_those_of_the_ghost_head() -> None:
+@pytest.mark.parametrize("border", BORDERS)
+def test_static_factors_of_dynamic_and_of_static_filters(border: str) -> None:
     torch.manual_seed(0)
-    values, filters = torch.randn(2, 6, 7, 6), torch.randn(2, 6, 7, 3, 9)
-    multiply, add = torch.randn(2, 1, 1, 1, 6, 9)
-    for border in ("zero", "mask"):
-        got = kernels.aggregate(
-            values, filters, kernel=3, dilation=2, border=border, multiply=multiply, add=add
-        )
-        per_channel = filters.repeat_interleave(2, dim=3) * multiply + add
-        torch.testing.assert_close(got, slow_sum(values, per_channel, 3, 2, border))
+    values, multiply, add = torch.randn(2, 6, 7, 6), *torch.randn(2, 1, 6, offsets_per_axis(3, border) ** 2)
+    for filters in (torch.randn(2, 6, 7, 3, 9), torch.randn(1, 1, 1, 3, 9)):
+        everywhere = filters.expand(2, 6, 7, -1, -1)
+        for given in ((multiply, add), (None, add), (multiply, None)):
+            static = dict(zip(("multiply", "add"), given, strict=True))
+            got = kernels.aggregate(values, filters, kernel=3, dilation=2, border=border, **static)
+            torch.testing.assert_close(got, slow_sum(values, everywhere, *given, 3, 2, border))

@@ -92,7 +92,7 @@ def shapes() -> list[Shape]:
 
 def launches(shape: Shape, dtype: torch.dtype) -> Iterator[Any]:
     """The calls of the three sums and of attention at one shape, on tensors without memory."""
-    from ablate.ops.kernels.cuda import sums
+    from ablate.ops.kernels.sums import cuda as sums
 
     def empty(*size: int) -> Tensor:
         return torch.empty(size, dtype=dtype, device="meta")
@@ -110,19 +110,22 @@ def launches(shape: Shape, dtype: torch.dtype) -> Iterator[Any]:
 
 
 def _attention_launches(maps: Tensor, shape: Shape) -> Iterator[Any]:
-    from ablate.ops.kernels.cuda import attention_bias, attention_forward, attention_keys, attention_queries
+    from ablate.ops.kernels.attention.cuda import bias as bias_pass
+    from ablate.ops.kernels.attention.cuda import forward as forward_pass
+    from ablate.ops.kernels.attention.cuda import keys as keys_pass
+    from ablate.ops.kernels.attention.cuda import queries as queries_pass
 
     bias = torch.empty(shape.heads, offsets_per_axis(shape.kernel, shape.border) ** 2, device="meta")
     heads, kernel, border = shape.heads, shape.kernel, shape.border
-    forward, out, logsumexp = attention_forward.launch_attention(
+    forward, out, logsumexp = forward_pass.launch_attention(
         maps, maps, maps, bias, heads, kernel, 1, border, 1.0
     )
     yield forward
-    queries, _, product = attention_queries.launch_query_gradient(
+    queries, _, product = queries_pass.launch_query_gradient(
         maps, maps, maps, maps, bias, out, logsumexp, heads, kernel, 1, border, 1.0
     )
     yield queries
-    for launch in (attention_keys.launch_key_gradients, attention_bias.launch_bias_gradient):
+    for launch in (keys_pass.launch_key_gradients, bias_pass.launch_bias_gradient):
         yield launch(maps, maps, maps, maps, bias, logsumexp, product, heads, kernel, 1, border, 1.0)[0]
 
 

@@ -60,7 +60,7 @@ class LocalOperator(nn.Module):
         else:
             logits = self.weights(groups, self.region)
             filters = self.norm(logits, self.region.valid(x.shape, x.device))
-            multiply, add = self.ghost(self.region, *groups.shape[1:3])
+            multiply, add = self.ghost()
             y = self.region.aggregate(self.value(groups), filters, multiply, add, x.shape)
         if self.bias is not None:
             y = y + self.bias.to(y.dtype)
@@ -87,13 +87,13 @@ class GhostHead(nn.Module):
         if ghost_gamma:
             self.add = nn.Parameter(nn.init.trunc_normal_(torch.empty(dim, region.offsets), std=0.02))
 
-    def forward(self, region: regions.Region, height: int, width: int) -> tuple[Tensor | None, Tensor | None]:
-        """o^λ and γ·s in the region's layout; None for what is left out."""
+    def forward(self) -> tuple[Tensor | None, Tensor | None]:
+        """o^λ and γ·s, (C, offsets); None for what is left out."""
         multiply = add = None
         if self.multiply is not None:
-            multiply = region.table(self.multiply**self.ghost_lambda, height, width)
+            multiply = self.multiply**self.ghost_lambda
         if self.add is not None:
-            add = region.table(self.ghost_gamma * self.add, height, width)
+            add = self.ghost_gamma * self.add
         return multiply, add
 
     def extra_repr(self) -> str:

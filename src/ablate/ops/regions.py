@@ -71,6 +71,7 @@ class Region(ABC):
     ) -> Tensor:
         """Σ_j (multiply · filters + add)_ij · values_j over the groups of a map of `shape`.
 
+        The static factors are tables (C, offsets).
         What does not count in the norm has filter 0 there, and `add` does not reach it either.
         """
 
@@ -156,8 +157,8 @@ class NeighborhoodRegion(Region):
             dilation=self.dilation,
             border=self.border,
             stride=self.stride,
-            multiply=multiply,
-            add=add,
+            multiply=None if multiply is None else multiply[None],
+            add=None if add is None else add[None],
         )
 
     def attend(self, query: Tensor, key: Tensor, values: Tensor, bias: Tensor) -> Tensor:
@@ -211,14 +212,18 @@ class AllPairsRegion(Region):
         channels = values.shape[-1]
         filters = filters.to(values.dtype)
         if multiply is not None:
-            filters = _per_channel(filters, channels) * multiply.to(values.dtype)
+            filters = _per_channel(filters, channels) * self.table(multiply, self.height, self.width).to(
+                values.dtype
+            )
         if filters.shape[0] == 1:  # static: one filter for all groups, not to be copied for each
             by_head = values.flatten(1, 2).unflatten(-1, (filters.shape[1], -1))
             y = torch.einsum("glt,ntgd->nlgd", filters[0], by_head).flatten(2)
         else:
             y = (filters @ split_heads(values, filters.shape[1])).transpose(1, 2).flatten(2)  # (N, L, C)
         if add is not None:  # the sum is linear in the filters
-            y = y + self._static(add[0].to(values.dtype), values.flatten(1, 2), shape)
+            y = y + self._static(
+                self.table(add, self.height, self.width)[0].to(values.dtype), values.flatten(1, 2), shape
+            )
         return y.unflatten(1, (self.height, self.width))
 
     def _static(self, add: Tensor, values: Tensor, shape: torch.Size) -> Tensor:

@@ -1,10 +1,10 @@
 """Sums over sliding neighbourhoods, as functions on channels-last tensors.
 
-`geometry` says which positions a neighbourhood reaches, `reference` computes the sums in plain
-PyTorch, `cpu` in loops compiled by Numba over `walks`, `cuda` in Triton, not dispatched to yet;
-`registration` makes them PyTorch operators with gradients and FLOP counts, `attention` is scores,
-softmax and sum in one pass, `choice` says which implementation runs and why. Used by `ablate.ops`
-only, through the functions below.
+`sums` has the sums, `attention` scores, softmax and sum in one pass: PyTorch operators with gradients
+and FLOP counts, each with a `reference` in plain PyTorch, loops for the `cpu` compiled by Numba, and
+Triton kernels for `cuda`. `geometry` says which positions a neighbourhood reaches, `loops` and `tiling`
+hold what the kernels of a device share, `choice` says which implementation runs and why. Used by
+`ablate.ops` only, through the functions below.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from ablate.ops.kernels import registration
+from ablate.ops.kernels import sums
 from ablate.ops.kernels.attention import attention
 from ablate.ops.kernels.choice import use
 from ablate.ops.kernels.geometry import strided
@@ -31,36 +31,40 @@ def aggregate(
     multiply: Tensor | None = None,
     add: Tensor | None = None,
 ) -> Tensor:
-    """y[i, c] = Σ_t (multiply[c, t] · F[i, g(c), t] + add[c, t]) · v[n(i, t), c].
+    """y[i, c] = Σ_t (multiply[c, o] · F[i, g(c), t] + add[c, o]) · v[n(i, t), c], with o = o(i, t).
 
-    Channels belong to heads in contiguous blocks. Filters and both static factors broadcast over
-    batch and positions: a filter of shape (1, 1, 1, G, K²) is the same at every position. With a
-    stride, i runs over H' = ⌈H / stride⌉ rows and W' columns.
+    Channels belong to heads in contiguous blocks; o is the relative offset of the neighbour, which is
+    the tap itself unless the neighbourhood moves inside at the border. Filters broadcast over batch
+    and positions: those of shape (1, 1, 1, G, K²) are the same at every position. With a stride, i
+    runs over H' = ⌈H / stride⌉ rows and W' columns.
 
     Args:
         values: (B, H, W, C).
         filters: (B or 1, H' or 1, W' or 1, G, K²), G dividing C.
         kernel: K, odd; `dilation`: distance of two taps; `border`: zero, mask, inside
             or reflect.
-        multiply: (B or 1, H' or 1, W' or 1, C, K²), such as the ghost head's o^λ.
+        multiply: (B or 1, C, offsets), such as the ghost head's o^λ.
         add: the same, such as the ghost head's γ·s.
 
     Returns:
         (B, H', W', C) in the dtype of `values`.
     """
     neighborhood = (kernel, dilation, border, stride)
-    filters = filters.to(values.dtype)
-    channels = values.shape[-1]
-    if multiply is not None:
-        by_head = multiply.to(values.dtype).unflatten(-2, (filters.shape[-2], -1))
-        filters = (filters[..., None, :] * by_head).flatten(-3, -2)  # one filter per channel
-    if add is None:
-        return _sum(values, filters, *neighborhood)
-    add = add.to(values.dtype)
-    if add.shape[1:3] == (1, 1) and border in ("zero", "mask"):
-        # The sum is linear in the filters: the static part alone is a depthwise convolution.
-        return _sum(values, filters, *neighborhood) + _sum(values, add, *neighborhood)
-    return _sum(values, _per_channel(filters, channels) + add, *neighborhood)
+    filters, multiply, add = (
+        None if x is None else x.to(values.dtype).contiguous() for x in (filters, multiply, add)
+    )
+    batch, height, width, channels = values.shape
+    if filters.shape[1:3] == (1, 1) and border in ("zero", "mask"):
+        static = filters[:, 0, 0].repeat_interleave(channels // filters.shape[-2], dim=1)
+        static = static if multiply is None else static * multiply
+        return _convolution(values, static if add is None else static + add, *neighborhood)
+    y = None
+    if add is not None and multiply is None and border in ("zero", "mask"):
+        # The sum is linear in its filters: the static part alone is a depthwise convolution.
+        y, add = _convolution(values, add, *neighborhood), None
+    filters = filters.expand(batch, strided(height, stride), strided(width, stride), -1, -1).contiguous()
+    dynamic = sums.aggregate(values.contiguous(), filters, multiply, add, *neighborhood)
+    return dynamic if y is None else dynamic + y
 
 
 def scores(
@@ -82,23 +86,13 @@ def scores(
     Returns:
         (B, H', W', heads, K²).
     """
-    return registration.scores(query.contiguous(), key.contiguous(), heads, kernel, dilation, border, stride)
+    neighborhood = (kernel, dilation, border, stride)
+    return sums.scores(query.contiguous(), key.contiguous(), None, heads, *neighborhood)
 
 
-def _per_channel(filters: Tensor, channels: int) -> Tensor:
-    """(…, G, K²) → (…, C, K²)."""
-    return filters.repeat_interleave(channels // filters.shape[-2], dim=-2)
-
-
-def _sum(values: Tensor, filters: Tensor, kernel: int, dilation: int, border: str, stride: int) -> Tensor:
-    batch, height, width, channels = values.shape
-    if filters.shape[1:3] == (1, 1) and border in ("zero", "mask"):
-        return _convolution(values, _per_channel(filters, channels)[:, 0, 0], kernel, dilation, stride)
-    filters = filters.expand(batch, strided(height, stride), strided(width, stride), -1, -1)
-    return registration.aggregate(values.contiguous(), filters.contiguous(), kernel, dilation, border, stride)
-
-
-def _convolution(values: Tensor, filters: Tensor, kernel: int, dilation: int, stride: int) -> Tensor:
+def _convolution(
+    values: Tensor, filters: Tensor, kernel: int, dilation: int, border: str, stride: int
+) -> Tensor:
     """Depthwise, with filters (1, C, K²) for all images or (B, C, K²), one for each."""
     batch, _, _, channels = values.shape
     images = values.permute(0, 3, 1, 2)

@@ -11,7 +11,7 @@ import torch
 from ablate.errors import unknown
 
 CHOICES = ("auto", "reference")
-FAST = {"cpu": "ablate.ops.kernels.cpu"}
+FAST = ("cpu",)
 NEEDS = {"cpu": "numba"}
 MISSING = {device: package for device, package in NEEDS.items() if importlib.util.find_spec(package) is None}
 _chosen = "auto"
@@ -45,6 +45,7 @@ def fast(x: torch.Tensor) -> bool:
     return _chosen == "auto" and x.dtype != torch.float64 and hindrance(x.device.type) is None
 
 
-def implementation(x: torch.Tensor) -> Any:
-    """The module whose functions compute with this tensor."""
-    return importlib.import_module(FAST[x.device.type] if fast(x) else "ablate.ops.kernels.reference")
+def implementation(x: torch.Tensor, kernel: str) -> Any:
+    """The module whose functions compute this kernel, `sums` or `attention`, with this tensor."""
+    name = x.device.type if fast(x) else "reference"
+    return importlib.import_module(f"ablate.ops.kernels.{kernel}.{name}")

@@ -105,9 +105,9 @@ class DDF(nn.Module):
         return filter_norm(self.spatial(centres).unflatten(-1, (self.heads, self.taps)), None)
 
     def channel_filters(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) → (B, 1, 1, C, K²)."""
+        """(B, H, W, C) → (B, C, K²)."""
         logits = self.expand(self.reduce(x.mean((1, 2))).relu())
-        filters = filter_norm(logits.unflatten(-1, (1, 1, -1, self.taps)), None)
+        filters = filter_norm(logits.unflatten(-1, (-1, self.taps)), None)
         return filters * (self.scale / self.gain)  # the learned scale in the place of the norm's own
 
     def extra_repr(self) -> str:

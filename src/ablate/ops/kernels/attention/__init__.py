@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from ablate.ops.kernels import registration
+from ablate.ops.kernels import sums
 from ablate.ops.kernels.attention import reference
 from ablate.ops.kernels.choice import fast
 
@@ -53,9 +53,9 @@ def attention(
     neighborhood = (kernel, dilation, border)
     if fused(query, len(bias)):
         return _attention(query, key, value, bias.contiguous(), *neighborhood)[0]
-    scores = registration.scores(query, key, len(bias), *neighborhood, 1)
+    scores = sums.scores(query, key, None, len(bias), *neighborhood, 1)
     weights = reference.logits(scores, bias, *neighborhood).softmax(-1).to(value.dtype)
-    return registration.aggregate(value, weights.contiguous(), *neighborhood, 1)
+    return sums.aggregate(value, weights.contiguous(), None, None, *neighborhood, 1)
 
 
 def fused(query: Tensor, heads: int) -> bool:

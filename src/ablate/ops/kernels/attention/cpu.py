@@ -1,13 +1,14 @@
 """Neighbourhood attention on a CPU: loops compiled by Numba, float32, without the K² weights in memory.
 
-Four neighbouring positions are computed together in the interior of the map: their dot products are
-summed over lanes four at a time, exponentials are taken of sixteen logits at a time, and values are
-loaded once for all taps that meet them. The backward pass runs twice over the pairs, once from the
-queries and once from the keys, and computes weights and their gradients again in both: sums are
-gathered, nothing is added to by two threads, and the same input gives the same bits.
+Four neighbouring positions are computed together, so that what one of them meets is loaded once for
+all: `_products` are the dot products of a block with all that it meets, `_weighted` the sums with
+their weights, and both serve the forward pass and its gradients. The backward pass runs twice over the
+pairs, once from the queries and once from the keys, and computes weights and their gradients again in
+both: sums are gathered, nothing is added to by two threads, and the same input gives the same bits.
 
 Operations, stage 1 of Swin-T, batch 8 (56×56, 96 channels, 3 heads, K = 7): 236 M
-multiply-accumulates forward, 826 M backward, 3.7 M exponentials in each of the three passes.
+multiply-accumulates forward, 826 M backward, 3.7 M exponentials in each of the three passes. Of four
+positions not all meet what one of them does: K + 3 columns are computed in a row where K are needed.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import prange
+from numba import njit, prange
 from torch import Tensor
 
-from ablate.ops.kernels.cpu import _compiled, _flat, _run
 from ablate.ops.kernels.geometry import offsets_per_axis
-from ablate.ops.kernels.simd import (
+from ablate.ops.kernels.loops.run import FAST, compiled, flat, run
+from ablate.ops.kernels.loops.simd import (
     exponential,
+    filter_at,
     fma,
     folded_maximum,
     folded_sum,
@@ -35,11 +37,10 @@ from ablate.ops.kernels.simd import (
     splat,
     store,
     times,
-    total,
     totals,
     zeros,
 )
-from ablate.ops.kernels.walks import walk
+from ablate.ops.kernels.loops.walks import BLOCK, NONE, Blocks, Walk, blocks, walk
 
 NEVER = np.float32(-1e30)  # the logit of a tap that does not count
 FOUR, SIXTEEN = (0,) * 4, (0,) * 16
@@ -52,15 +53,19 @@ def attention(
     batch, height, width, channels = query.shape
     heads = len(bias)
     out, rows = torch.empty(query.shape), torch.empty(batch, heads, height, width)
-    down, across = (walk(length, kernel, dilation, border, 1, False) for length in (height, width))
-    lanes = lanes_for(channels // heads)
-    _run(
+    down, across = _tables(height, width, kernel, dilation, border, transposed=False)
+    run(
         _forward,
-        *map(_flat, (query, key, value, bias, out, rows)),
-        *down[:4],
-        *across,
-        *_form(kernel, border, heads, channels, lanes),
-        lanes,
+        *map(flat, (query, key, value, out, rows)),
+        _bias_of_pairs(bias, kernel, border, across),
+        flat(bias),
+        _absent(across, kernel, border),
+        *down,
+        *across[:2],
+        _whole(across, kernel, border),
+        (heads, kernel, offsets_per_axis(kernel, border), _room(down, across, kernel), border == "zero"),
+        width,
+        *_vectors(channels // heads),
         FOUR,
         SIXTEEN,
     )
@@ -81,196 +86,307 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of query, key, value and bias; see `reference`."""
     batch, height, width, channels = query.shape
-    heads = len(bias)
+    heads, axis = len(bias), offsets_per_axis(kernel, border)
     mean = (grad.float() * out.float()).unflatten(-1, (heads, -1)).sum(-1).permute(0, 3, 1, 2)
-    found = [torch.empty(query.shape) for _ in range(3)]
+    of_query, of_key, of_value = (torch.empty(query.shape) for _ in range(3))
     of_bias = torch.zeros(batch * height, *bias.shape)  # of every line of the maps, summed below
-    lanes = lanes_for(channels // heads)
-    # From the queries: (own, own, other, other) and what is written; from the keys the same turned round.
-    passes = (
-        (False, (query, grad, key, value), (found[0], found[0])),
-        (True, (key, value, query, grad), (found[1], found[2])),
+    down, across = _tables(height, width, kernel, dilation, border, transposed=False)
+    run(
+        _from_queries,
+        *map(flat, (query, grad, key, value, rows, mean, of_query, of_bias)),
+        _bias_of_pairs(bias, kernel, border, across),
+        flat(bias),
+        _absent(across, kernel, border),
+        *down,
+        *across,
+        _whole(across, kernel, border),
+        (heads, kernel, axis, _room(down, across, kernel), border == "zero"),
+        width,
+        *_vectors(channels // heads),
+        FOUR,
+        SIXTEEN,
     )
-    for transposed, read, written in passes:
-        down, across = (walk(length, kernel, dilation, border, 1, transposed) for length in (height, width))
-        _run(
-            _gradients,
-            *map(_flat, (*read, bias, rows, mean, *written, of_bias)),
-            *down[:4],
-            *across,
-            *_form(kernel, border, heads, channels, lanes),
-            transposed,
-            lanes,
-            FOUR,
-        )
-    of_query, of_key, of_value = (x.to(query.dtype) for x in found)
+    down, across = _tables(height, width, kernel, dilation, border, transposed=True)
+    run(
+        _from_keys,
+        *map(flat, (key, value, query, grad, rows, mean, of_key, of_value)),
+        _bias_of_pairs(bias, kernel, border, across),
+        *down,
+        *across[:2],
+        (heads, kernel, axis, _room(down, across, kernel), border == "zero"),
+        width,
+        *_vectors(channels // heads),
+        FOUR,
+        SIXTEEN,
+    )
+    found = (x.to(query.dtype) for x in (of_query, of_key, of_value))
+    of_query, of_key, of_value = found
     return of_query, of_key, of_value, of_bias.sum(0).to(bias.dtype)
 
 
-def _form(
-    kernel: int, border: str, heads: int, channels: int, lanes: tuple[int, ...]
-) -> tuple[int, int, int, int, bool]:
-    """Kernel, offsets per axis, heads, vectors per head, and whether taps outside the map do not count."""
-    vectors = channels // heads // len(lanes)
-    return kernel, offsets_per_axis(kernel, border), heads, vectors, border == "mask"
+def _tables(
+    height: int, width: int, kernel: int, dilation: int, border: str, *, transposed: bool
+) -> tuple[Walk, Blocks]:
+    neighborhood = (kernel, dilation, border, 1, transposed)
+    return walk(height, *neighborhood), blocks(width, *neighborhood)
 
 
-@_compiled
+def _bias_of_pairs(bias: Tensor, kernel: int, border: str, across: Blocks) -> np.ndarray:
+    """(heads, row offsets, entries of the columns' blocks, 4), flat; NEVER where two do not meet."""
+    axis = offsets_per_axis(kernel, border)
+    table = bias.detach().float().numpy().reshape(len(bias), axis, axis)
+    return np.where(across.tap == NONE, NEVER, table[:, :, across.offset]).astype(np.float32).reshape(-1)
+
+
+def _absent(across: Blocks, kernel: int, border: str) -> np.ndarray:
+    """(blocks, K, 4), flat: 0 for a tap beyond the map's side that counts, with key 0; else NEVER."""
+    found = np.full((len(across.regular), kernel, BLOCK), 0 if border == "zero" else NEVER, np.float32)
+    for block in range(len(found)):
+        met = across.tap.reshape(-1, BLOCK)[across.first[block] : across.first[block + 1]]
+        entry, place = np.nonzero(met != NONE)
+        found[block, met[entry, place], place] = NEVER
+    return found.reshape(-1)
+
+
+def _whole(across: Blocks, kernel: int, border: str) -> np.ndarray:
+    """(blocks,): whether no position of a block has a tap beyond the map's side that counts."""
+    return (_absent(across, kernel, border).reshape(len(across.regular), -1) < 0).all(1)
+
+
+def _room(down: Walk, across: Blocks, kernel: int) -> int:
+    """Pairs of one position of a block, at most, absent ones included, in whole vectors of four."""
+    pairs = int(np.diff(down.first).max() * np.diff(across.first).max())
+    return -(-(pairs + kernel * kernel) // BLOCK) * BLOCK
+
+
+def _vectors(width: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Vectors in a head, and lanes, both as tuples of that length, which the compiler knows."""
+    lanes = lanes_for(width)
+    return (0,) * (width // len(lanes)), lanes
+
+
+@njit(fastmath=FAST)
+def _products(
+    mine: Any,
+    position: Any,
+    apart: Any,
+    theirs: Any,
+    place: Any,
+    other: Any,
+    begin: Any,
+    end: Any,
+    channels: Any,
+    plus_these: Any,
+    table: Any,
+    out: Any,
+    number: Any,
+    parts: Any,
+    lanes: Any,
+    four: Any,
+) -> None:
+    """Dot products of a block's four positions with those that it meets in a row, plus what a table adds.
+
+    `position` is the first one's place, `apart` has how far the others are from it; four products at a
+    time go to `out`.
+    """
+    vector = len(lanes)
+    p1, p2, p3 = position + apart[0], position + apart[1], position + apart[2]
+    for entry in range(begin, end):
+        q = place + other[entry] * channels
+        a, b, c, d = zeros(lanes), zeros(lanes), zeros(lanes), zeros(lanes)
+        for part in range(len(parts)):
+            ahead = part * vector
+            x = load(theirs, q + ahead, lanes)
+            a = fma(load(mine, position + ahead, lanes), x, a)
+            b = fma(load(mine, p1 + ahead, lanes), x, b)
+            c = fma(load(mine, p2 + ahead, lanes), x, c)
+            d = fma(load(mine, p3 + ahead, lanes), x, d)
+        store(out, number, plus(totals(a, b, c, d), load(plus_these, table, four)))
+        number, table = number + 4, table + 4
+
+
+@njit(fastmath=FAST)
+def _weighted(
+    weights: Any,
+    values: Any,
+    place: Any,
+    channels: Any,
+    row_other: Any,
+    row_begin: Any,
+    row_end: Any,
+    line: Any,
+    other: Any,
+    begin: Any,
+    end: Any,
+    out: Any,
+    position: Any,
+    left: Any,
+    parts: Any,
+    lanes: Any,
+) -> None:
+    """Sums of what a block meets, by the weights that `_products` left in the same order."""
+    vector = len(lanes)
+    for part in range(len(parts)):
+        a, b, c, d = zeros(lanes), zeros(lanes), zeros(lanes), zeros(lanes)
+        number = 0
+        for row in range(row_begin, row_end):
+            start = place + row_other[row] * line + part * vector
+            for entry in range(begin, end):
+                x = load(values, start + other[entry] * channels, lanes)
+                a = fma(filter_at(weights, number, None, None, 0, lanes), x, a)
+                b = fma(filter_at(weights, number + 1, None, None, 0, lanes), x, b)
+                c = fma(filter_at(weights, number + 2, None, None, 0, lanes), x, c)
+                d = fma(filter_at(weights, number + 3, None, None, 0, lanes), x, d)
+                number += 4
+        p = position + part * vector
+        store(out, p, a)
+        if left > 1:
+            store(out, p + channels, b)
+        if left > 2:
+            store(out, p + 2 * channels, c)
+        if left > 3:
+            store(out, p + 3 * channels, d)
+
+
+@njit(fastmath=FAST)
+def _apart(left: Any, step: Any) -> Any:
+    """From the first position of a block to the others; those beyond the line are computed as the first."""
+    return (
+        step if left > 1 else 0,
+        2 * step if left > 2 else 0,
+        3 * step if left > 3 else 0,
+    )
+
+
+@njit(fastmath=FAST)
+def _of_block(rows: Any, position: Any, apart: Any, scratch: Any, four: Any) -> Any:
+    """A vector of the four positions' entries."""
+    scratch[0] = rows[position]
+    scratch[1] = rows[position + apart[0]]
+    scratch[2] = rows[position + apart[1]]
+    scratch[3] = rows[position + apart[2]]
+    return load(scratch, 0, four)
+
+
+@njit(fastmath=FAST)
+def _absent_logits(
+    logits: Any,
+    number: Any,
+    bias: Any,
+    absent: Any,
+    row_tap: Any,
+    row_begin: Any,
+    row_end: Any,
+    kernel: Any,
+    four: Any,
+) -> Any:
+    """Taps beyond the map that count: their logits are their biases, their values 0."""
+    for row in range(kernel):
+        here = row_tap[row_begin] <= row <= row_tap[row_end - 1]
+        for k in range(kernel):
+            logit = splat(bias[row * kernel + k], four)
+            if here:
+                logit = plus(logit, load(absent, k * 4, four))
+            store(logits, number, logit)
+            number += 4
+    return number
+
+
+@compiled
 def _forward(
     query: Any,
     key: Any,
     value: Any,
-    bias: Any,
     out: Any,
     rows: Any,
+    pair_bias: Any,
+    bias: Any,
+    absent: Any,
     row_first: Any,
     row_other: Any,
     row_tap: Any,
     row_offset: Any,
     first: Any,
     other: Any,
-    tap: Any,
-    offset: Any,
-    regular: Any,
-    shift: Any,
-    step: Any,
-    kernel: Any,
-    axis: Any,
-    heads: Any,
-    chunks: Any,
-    masked: Any,
+    whole: Any,
+    form: Any,
+    width: Any,
+    parts: Any,
     lanes: Any,
     four: Any,
     sixteen: Any,
 ) -> None:
-    """`axis` is the offsets per axis of the bias table; the walks are over a map of the output's size."""
-    taps, vector, offsets = kernel * kernel, len(lanes), axis * axis
-    width_of_head = chunks * vector
-    channels = heads * width_of_head
-    height, width = len(row_first) - 1, len(first) - 1
-    room = (taps + 3) // 4 * 16  # for four positions, filled up to whole vectors of sixteen
+    """Logits of a block, their softmax, and the sum, a head at a time."""
+    heads, kernel, axis, room, counts = form
+    width_of_head = len(parts) * len(lanes)
+    channels, entries = heads * width_of_head, len(other)
+    height = len(row_first) - 1
     for line in prange(out.size // (width * channels)):
         image, row = line // height, line % height
-        logits, ends = np.empty(room, np.float32), np.empty(8, np.float32)
-        column = 0
-        while column < width:
-            begin = first[column]
-            if regular[column]:
-                across, along = shift[column] * channels, step[column] * channels
-                for head in range(heads):
-                    own = (line * width + column) * channels + head * width_of_head
-                    for t in range(room // 4):
-                        absent = masked or t >= taps  # else its key is 0
-                        logit = NEVER if absent else bias[head * offsets + t % offsets]
-                        store(logits, t * 4, splat(logit, four))
-                    for entry in range(row_first[row], row_first[row + 1]):
-                        place = (image * height + row_other[entry]) * width + other[begin]
-                        q = place * channels + head * width_of_head
-                        t = row_tap[entry] * kernel
-                        table = head * offsets + row_offset[entry] * axis + offset[begin]
-                        for k in range(kernel):
-                            a, b, c, d = zeros(lanes), zeros(lanes), zeros(lanes), zeros(lanes)
-                            for chunk in range(chunks):
-                                p, r = own + chunk * vector, q + chunk * vector
-                                a = fma(load(query, p, lanes), load(key, r, lanes), a)
-                                p, r = p + channels, r + across
-                                b = fma(load(query, p, lanes), load(key, r, lanes), b)
-                                p, r = p + channels, r + across
-                                c = fma(load(query, p, lanes), load(key, r, lanes), c)
-                                p, r = p + channels, r + across
-                                d = fma(load(query, p, lanes), load(key, r, lanes), d)
-                            store(logits, (t + k) * 4, plus(totals(a, b, c, d), splat(bias[table + k], four)))
-                            q += along
-                    high = load(logits, 0, sixteen)
-                    for u in range(16, room, 16):
-                        high = larger(high, load(logits, u, sixteen))
-                    highest = folded_maximum(high)
-                    high, sums = four_times(highest), zeros(sixteen)
-                    for u in range(0, room, 16):
-                        weight = exponential(minus(load(logits, u, sixteen), high))
-                        store(logits, u, weight)
-                        sums = plus(sums, weight)
-                    store(ends, 0, folded_sum(sums))
-                    store(ends, 4, highest)
-                    at = ((image * heads + head) * height + row) * width + column
-                    for k in range(4):
-                        rows[at + k] = ends[4 + k] + np.log(ends[k])
-                    for chunk in range(chunks):
-                        a, b, c, d = zeros(lanes), zeros(lanes), zeros(lanes), zeros(lanes)
-                        for entry in range(row_first[row], row_first[row + 1]):
-                            place = (image * height + row_other[entry]) * width + other[begin]
-                            q = place * channels + head * width_of_head + chunk * vector
-                            t = row_tap[entry] * kernel * 4
-                            u, v = load(value, q, lanes), load(value, q + across, lanes)
-                            w, x = load(value, q + 2 * across, lanes), load(value, q + 3 * across, lanes)
-                            for k in range(kernel):
-                                a = fma(splat(logits[t], lanes), u, a)
-                                b = fma(splat(logits[t + 1], lanes), v, b)
-                                c = fma(splat(logits[t + 2], lanes), w, c)
-                                d = fma(splat(logits[t + 3], lanes), x, d)
-                                if k == kernel - 1:
-                                    break
-                                t += 4
-                                q += along
-                                if along == across:
-                                    u, v, w, x = v, w, x, load(value, q + 3 * across, lanes)
-                                else:
-                                    u, v = load(value, q, lanes), load(value, q + across, lanes)
-                                    w = load(value, q + 2 * across, lanes)
-                                    x = load(value, q + 3 * across, lanes)
-                        p = own + chunk * vector
-                        one = np.float32(1)
-                        store(out, p, times(a, splat(one / ends[0], lanes)))
-                        store(out, p + channels, times(b, splat(one / ends[1], lanes)))
-                        store(out, p + 2 * channels, times(c, splat(one / ends[2], lanes)))
-                        store(out, p + 3 * channels, times(d, splat(one / ends[3], lanes)))
-                column += 4
-                continue
+        logits, scratch = np.empty(room * 4, np.float32), np.empty(8, np.float32)
+        row_begin, row_end = row_first[row], row_first[row + 1]
+        for block in range(len(first) - 1):
+            begin, end, left = first[block], first[block + 1], width - 4 * block
+            apart = _apart(left, channels)
             for head in range(heads):
-                own = (line * width + column) * channels + head * width_of_head
-                for t in range(taps):
-                    logits[t] = NEVER if masked else bias[head * offsets + t % offsets]
-                for entry in range(row_first[row], row_first[row + 1]):
-                    for each in range(begin, first[column + 1]):
-                        place = (image * height + row_other[entry]) * width + other[each]
-                        q = place * channels + head * width_of_head
-                        a = zeros(lanes)
-                        for chunk in range(chunks):
-                            p = chunk * vector
-                            a = fma(load(query, own + p, lanes), load(key, q + p, lanes), a)
-                        table = head * offsets + row_offset[entry] * axis + offset[each]
-                        logits[row_tap[entry] * kernel + tap[each]] = total(a) + bias[table]
-                most, mass = NEVER, np.float32(0)
-                for t in range(taps):
-                    most = max(most, logits[t])
-                for t in range(taps):
-                    logits[t] = np.exp(logits[t] - most)
-                    mass += logits[t]
-                rows[((image * heads + head) * height + row) * width + column] = most + np.log(mass)
-                for chunk in range(chunks):
-                    a = zeros(lanes)
-                    for entry in range(row_first[row], row_first[row + 1]):
-                        for each in range(begin, first[column + 1]):
-                            place = (image * height + row_other[entry]) * width + other[each]
-                            q = place * channels + head * width_of_head + chunk * vector
-                            weight = logits[row_tap[entry] * kernel + tap[each]]
-                            a = fma(splat(weight, lanes), load(value, q, lanes), a)
-                    store(out, own + chunk * vector, times(a, splat(np.float32(1) / mass, lanes)))
-            column += 1
+                position = (line * width + 4 * block) * channels + head * width_of_head
+                place = image * height * width * channels + head * width_of_head
+                n = 0
+                for each in range(row_begin, row_end):
+                    start = place + row_other[each] * width * channels
+                    table = ((head * axis + row_offset[each]) * entries + begin) * 4
+                    _products(
+                        query, position, apart, key, start, other, begin, end, channels, pair_bias, table,
+                        logits, n, parts, lanes, four,
+                    )  # fmt: skip
+                    n += 4 * (end - begin)
+                m = n
+                if counts and (not whole[block] or row_end - row_begin < kernel):
+                    m = _absent_logits(
+                        logits, n, bias[head * axis * axis :], absent[block * kernel * 4 :],
+                        row_tap, row_begin, row_end, kernel, four,
+                    )  # fmt: skip
+                while m % 16:
+                    store(logits, m, splat(NEVER, four))
+                    m += 4
+                high = load(logits, 0, sixteen)
+                for u in range(16, m, 16):
+                    high = larger(high, load(logits, u, sixteen))
+                highest = folded_maximum(high)
+                high, sums = four_times(highest), zeros(sixteen)
+                for u in range(0, m, 16):
+                    weight = exponential(minus(load(logits, u, sixteen), high))
+                    store(logits, u, weight)
+                    sums = plus(sums, weight)
+                store(scratch, 0, folded_sum(sums))
+                store(scratch, 4, highest)
+                at = ((image * heads + head) * height + row) * width + 4 * block
+                for k in range(4):
+                    if k < left:
+                        rows[at + k] = scratch[4 + k] + np.log(scratch[k])
+                    scratch[k] = 1 / scratch[k]
+                scale = four_times(load(scratch, 0, four))
+                for u in range(0, n, 16):
+                    store(logits, u, times(load(logits, u, sixteen), scale))
+                _weighted(
+                    logits, value, place, channels, row_other, row_begin, row_end, width * channels,
+                    other, begin, end, out, position, left, parts, lanes,
+                )  # fmt: skip
 
 
-@_compiled
-def _gradients(
-    own_first: Any,
-    own_second: Any,
-    other_first: Any,
-    other_second: Any,
-    bias: Any,
+@compiled
+def _from_queries(
+    query: Any,
+    grad: Any,
+    key: Any,
+    value: Any,
     rows: Any,
     mean: Any,
-    to_first: Any,
-    to_second: Any,
+    of_query: Any,
     of_bias: Any,
+    pair_bias: Any,
+    bias: Any,
+    absent: Any,
     row_first: Any,
     row_other: Any,
     row_tap: Any,
@@ -280,163 +396,180 @@ def _gradients(
     tap: Any,
     offset: Any,
     regular: Any,
-    shift: Any,
-    step: Any,
-    kernel: Any,
-    axis: Any,
-    heads: Any,
-    chunks: Any,
-    masked: Any,
-    transposed: Any,
+    whole: Any,
+    form: Any,
+    width: Any,
+    parts: Any,
     lanes: Any,
     four: Any,
+    sixteen: Any,
 ) -> None:
-    """One pass over the pairs; `first` and `second` are query and gradient, or key and value.
-
-    Logits are dot products of the first of either side, gradients of weights those of the second.
-    From the queries, their gradient and that of the bias are written; transposed, from the keys,
-    those of key and value. Rows and means belong to the query of a pair.
-    """
-    taps, vector, offsets = kernel * kernel, len(lanes), axis * axis
-    width_of_head = chunks * vector
-    channels = heads * width_of_head
-    height, width = len(row_first) - 1, len(first) - 1
-    for line in prange(to_first.size // (width * channels)):
+    """Gradients of the queries, and of the bias for each line of the maps."""
+    heads, kernel, axis, room, counts = form
+    width_of_head = len(parts) * len(lanes)
+    channels, entries, offsets = heads * width_of_head, len(other), axis * axis
+    height, span = len(row_first) - 1, kernel + 3
+    for line in prange(of_query.size // (width * channels)):
         image, row = line // height, line % height
-        # From the keys, border `inside` has more than K queries for some rows, and one tap for several.
-        room = max((row_first[row + 1] - row_first[row]) * kernel, taps) * 4
-        weights, pulls = np.empty(room, np.float32), np.empty(room, np.float32)
-        column = 0
-        while column < width:
-            begin = first[column]
-            if regular[column]:
-                across, along = shift[column] * channels, step[column] * channels
-                for head in range(heads):
-                    own = (line * width + column) * channels + head * width_of_head
-                    above = (image * heads + head) * height
-                    here = (above + row) * width + column
-                    if not transposed and not masked and row_first[row + 1] - row_first[row] < kernel:
-                        present = np.zeros(kernel, np.bool_)
-                        for entry in range(row_first[row], row_first[row + 1]):
-                            present[row_tap[entry]] = True
-                        for t in range(taps):  # a tap outside the map pulls at its bias alone
-                            if not present[t // kernel]:
-                                logit = splat(bias[head * offsets + t], four)
-                                weight = exponential(minus(logit, load(rows, here, four)))
-                                place = (line * heads + head) * offsets + t
-                                of_bias[place] -= total(times(weight, load(mean, here, four)))
-                    for entry in range(row_first[row], row_first[row + 1]):
-                        place = (image * height + row_other[entry]) * width + other[begin]
-                        q = place * channels + head * width_of_head
-                        there = (above + row_other[entry]) * width + other[begin]
-                        t = (entry - row_first[row]) * kernel * 4
-                        table = head * offsets + row_offset[entry] * axis + offset[begin]
-                        for k in range(kernel):
-                            a, b, c, d = zeros(lanes), zeros(lanes), zeros(lanes), zeros(lanes)
-                            e, f, g, h = zeros(lanes), zeros(lanes), zeros(lanes), zeros(lanes)
-                            for chunk in range(chunks):
-                                p, r = own + chunk * vector, q + chunk * vector
-                                a = fma(load(own_first, p, lanes), load(other_first, r, lanes), a)
-                                e = fma(load(own_second, p, lanes), load(other_second, r, lanes), e)
-                                p, r = p + channels, r + across
-                                b = fma(load(own_first, p, lanes), load(other_first, r, lanes), b)
-                                f = fma(load(own_second, p, lanes), load(other_second, r, lanes), f)
-                                p, r = p + channels, r + across
-                                c = fma(load(own_first, p, lanes), load(other_first, r, lanes), c)
-                                g = fma(load(own_second, p, lanes), load(other_second, r, lanes), g)
-                                p, r = p + channels, r + across
-                                d = fma(load(own_first, p, lanes), load(other_first, r, lanes), d)
-                                h = fma(load(own_second, p, lanes), load(other_second, r, lanes), h)
-                            at = there if transposed else here
-                            logit = plus(totals(a, b, c, d), splat(bias[table + k], four))
-                            weight = exponential(minus(logit, load(rows, at, four)))
-                            pull = times(weight, minus(totals(e, f, g, h), load(mean, at, four)))
-                            store(weights, t, weight)
-                            store(pulls, t, pull)
-                            if not transposed:
-                                of_bias[line * heads * offsets + table + k] += total(pull)
-                            q += along
-                            there += step[column]
-                            t += 4
-                    for chunk in range(chunks):
-                        a, b, c, d = zeros(lanes), zeros(lanes), zeros(lanes), zeros(lanes)
-                        e, f, g, h = zeros(lanes), zeros(lanes), zeros(lanes), zeros(lanes)
-                        for entry in range(row_first[row], row_first[row + 1]):
-                            place = (image * height + row_other[entry]) * width + other[begin]
-                            q = place * channels + head * width_of_head + chunk * vector
-                            t = (entry - row_first[row]) * kernel * 4
-                            for _ in range(kernel):
-                                r = q
-                                a = fma(splat(pulls[t], lanes), load(other_first, r, lanes), a)
-                                r += across
-                                b = fma(splat(pulls[t + 1], lanes), load(other_first, r, lanes), b)
-                                r += across
-                                c = fma(splat(pulls[t + 2], lanes), load(other_first, r, lanes), c)
-                                r += across
-                                d = fma(splat(pulls[t + 3], lanes), load(other_first, r, lanes), d)
-                                if transposed:
-                                    r = q
-                                    e = fma(splat(weights[t], lanes), load(other_second, r, lanes), e)
-                                    r += across
-                                    f = fma(splat(weights[t + 1], lanes), load(other_second, r, lanes), f)
-                                    r += across
-                                    g = fma(splat(weights[t + 2], lanes), load(other_second, r, lanes), g)
-                                    r += across
-                                    h = fma(splat(weights[t + 3], lanes), load(other_second, r, lanes), h)
-                                t += 4
-                                q += along
-                        p = own + chunk * vector
-                        store(to_first, p, a)
-                        store(to_first, p + channels, b)
-                        store(to_first, p + 2 * channels, c)
-                        store(to_first, p + 3 * channels, d)
-                        if transposed:
-                            store(to_second, p, e)
-                            store(to_second, p + channels, f)
-                            store(to_second, p + 2 * channels, g)
-                            store(to_second, p + 3 * channels, h)
-                column += 4
-                continue
+        weights, pulls = np.empty(room * 4, np.float32), np.empty(room * 4, np.float32)
+        nothing, scratch = np.zeros(room * 4, np.float32), np.empty(4, np.float32)
+        common = np.zeros(heads * kernel * span * 4, np.float32)  # of all regular blocks, pair by pair
+        row_begin, row_end = row_first[row], row_first[row + 1]
+        shared = first[0]
+        for block in range(len(first) - 1):
+            begin, end, left = first[block], first[block + 1], width - 4 * block
+            apart = _apart(left, channels)
+            near = _apart(left, 1)
             for head in range(heads):
-                own = (line * width + column) * channels + head * width_of_head
-                above = (image * heads + head) * height
-                here = (above + row) * width + column
-                for chunk in range(chunks):
-                    store(to_first, own + chunk * vector, zeros(lanes))
-                    if transposed:
-                        store(to_second, own + chunk * vector, zeros(lanes))
-                met = (row_first[row + 1] - row_first[row]) * (first[column + 1] - begin)
-                if not transposed and not masked and met < taps:
-                    for t in range(taps):
-                        weights[t] = 1
-                    for entry in range(row_first[row], row_first[row + 1]):
-                        for each in range(begin, first[column + 1]):
-                            weights[row_tap[entry] * kernel + tap[each]] = 0
-                    for t in range(taps):  # a tap outside the map pulls at its bias alone
-                        if weights[t] == 1:
-                            weight = np.exp(bias[head * offsets + t] - rows[here])
-                            of_bias[(line * heads + head) * offsets + t] -= weight * mean[here]
-                for entry in range(row_first[row], row_first[row + 1]):
-                    for each in range(begin, first[column + 1]):
-                        place = (image * height + row_other[entry]) * width + other[each]
-                        q = place * channels + head * width_of_head
-                        table = head * offsets + row_offset[entry] * axis + offset[each]
-                        at = (above + row_other[entry]) * width + other[each] if transposed else here
-                        a, b = zeros(lanes), zeros(lanes)
-                        for chunk in range(chunks):
-                            p, r = own + chunk * vector, q + chunk * vector
-                            a = fma(load(own_first, p, lanes), load(other_first, r, lanes), a)
-                            b = fma(load(own_second, p, lanes), load(other_second, r, lanes), b)
-                        weight = np.exp(total(a) + bias[table] - rows[at])
-                        pull = weight * (total(b) - mean[at])
-                        if not transposed:
-                            of_bias[line * heads * offsets + table] += pull
-                        for chunk in range(chunks):
-                            p, r = own + chunk * vector, q + chunk * vector
-                            a = fma(splat(pull, lanes), load(other_first, r, lanes), load(to_first, p, lanes))
-                            store(to_first, p, a)
-                            if transposed:
-                                b = load(to_second, p, lanes)
-                                b = fma(splat(weight, lanes), load(other_second, r, lanes), b)
-                                store(to_second, p, b)
-            column += 1
+                position = (line * width + 4 * block) * channels + head * width_of_head
+                place = image * height * width * channels + head * width_of_head
+                at = ((image * heads + head) * height + row) * width + 4 * block
+                high = four_times(_of_block(rows, at, near, scratch, four))
+                middle = four_times(_of_block(mean, at, near, scratch, four))
+                own_bias = (line * heads + head) * offsets
+                n = 0
+                for each in range(row_begin, row_end):
+                    start = place + row_other[each] * width * channels
+                    table = ((head * axis + row_offset[each]) * entries + begin) * 4
+                    _products(
+                        query, position, apart, key, start, other, begin, end, channels, pair_bias, table,
+                        weights, n, parts, lanes, four,
+                    )  # fmt: skip
+                    _products(
+                        grad, position, apart, value, start, other, begin, end, channels, nothing, 0,
+                        pulls, n, parts, lanes, four,
+                    )  # fmt: skip
+                    n += 4 * (end - begin)
+                for u in range(0, n, 16):
+                    weight = exponential(minus(load(weights, u, sixteen), high))
+                    store(pulls, u, times(weight, minus(load(pulls, u, sixteen), middle)))
+                _weighted(
+                    pulls, key, place, channels, row_other, row_begin, row_end, width * channels,
+                    other, begin, end, of_query, position, left, parts, lanes,
+                )  # fmt: skip
+                if regular[block]:
+                    shared = begin
+                    for u in range(0, n, 4):
+                        v = head * kernel * span * 4 + u
+                        store(common, v, plus(load(common, v, four), load(pulls, u, four)))
+                    if row_end - row_begin == kernel:
+                        continue
+                else:
+                    _pull_bias(
+                        pulls, of_bias, own_bias, row_offset, row_begin, row_end, axis, tap, offset,
+                        begin, end, min(left, 4),
+                    )  # fmt: skip
+                if counts and (not whole[block] or row_end - row_begin < kernel):
+                    m = _absent_logits(
+                        weights, 0, bias[head * offsets :], absent[block * kernel * 4 :],
+                        row_tap, row_begin, row_end, kernel, four,
+                    )  # fmt: skip
+                    high_of_block = _of_block(rows, at, near, scratch, four)
+                    for u in range(0, m, 4):
+                        store(weights, u, exponential(minus(load(weights, u, four), high_of_block)))
+                        for k in range(min(left, 4)):
+                            of_bias[own_bias + u // 4] -= weights[u + k] * mean[at + k]
+        for head in range(heads):
+            _pull_bias(
+                common[head * kernel * span * 4 :], of_bias, (line * heads + head) * offsets, row_offset,
+                row_begin, row_end, axis, tap, offset, shared, shared + span if shared > 0 else 0, 4,
+            )  # fmt: skip
+
+
+@njit(fastmath=FAST)
+def _pull_bias(
+    pulls: Any,
+    of_bias: Any,
+    own: Any,
+    row_offset: Any,
+    row_begin: Any,
+    row_end: Any,
+    axis: Any,
+    tap: Any,
+    offset: Any,
+    begin: Any,
+    end: Any,
+    positions: Any,
+) -> None:
+    """Add what each pair of a block pulls to the entry of its offset."""
+    number = 0
+    for row in range(row_begin, row_end):
+        table = own + row_offset[row] * axis
+        for entry in range(4 * begin, 4 * end, 4):
+            for k in range(positions):
+                if tap[entry + k] >= 0:
+                    of_bias[table + offset[entry + k]] += pulls[number + k]
+            number += 4
+
+
+@compiled
+def _from_keys(
+    key: Any,
+    value: Any,
+    query: Any,
+    grad: Any,
+    rows: Any,
+    mean: Any,
+    of_key: Any,
+    of_value: Any,
+    pair_bias: Any,
+    row_first: Any,
+    row_other: Any,
+    row_tap: Any,
+    row_offset: Any,
+    first: Any,
+    other: Any,
+    form: Any,
+    width: Any,
+    parts: Any,
+    lanes: Any,
+    four: Any,
+    sixteen: Any,
+) -> None:
+    """Gradients of keys and values: what a block meets are queries, with their rows and means."""
+    heads, kernel, axis, room, counts = form
+    width_of_head = len(parts) * len(lanes)
+    channels, entries = heads * width_of_head, len(other)
+    height = len(row_first) - 1
+    for line in prange(of_key.size // (width * channels)):
+        image, row = line // height, line % height
+        weights, pulls = np.empty(room * 4, np.float32), np.empty(room * 4, np.float32)
+        nothing, middle = np.zeros(room * 4, np.float32), np.empty(room * 4, np.float32)
+        row_begin, row_end = row_first[row], row_first[row + 1]
+        for block in range(len(first) - 1):
+            begin, end, left = first[block], first[block + 1], width - 4 * block
+            apart = _apart(left, channels)
+            for head in range(heads):
+                position = (line * width + 4 * block) * channels + head * width_of_head
+                place = image * height * width * channels + head * width_of_head
+                n = 0
+                for each in range(row_begin, row_end):
+                    start = place + row_other[each] * width * channels
+                    table = ((head * axis + row_offset[each]) * entries + begin) * 4
+                    at = ((image * heads + head) * height + row_other[each]) * width
+                    _products(
+                        key, position, apart, query, start, other, begin, end, channels, pair_bias, table,
+                        weights, n, parts, lanes, four,
+                    )  # fmt: skip
+                    _products(
+                        value, position, apart, grad, start, other, begin, end, channels, nothing, 0,
+                        pulls, n, parts, lanes, four,
+                    )  # fmt: skip
+                    for entry in range(begin, end):
+                        high = splat(rows[at + other[entry]], four)
+                        store(weights, n, minus(load(weights, n, four), high))
+                        store(middle, n, splat(mean[at + other[entry]], four))
+                        n += 4
+                for u in range(0, n, 16):
+                    weight = exponential(load(weights, u, sixteen))
+                    store(weights, u, weight)
+                    pull = minus(load(pulls, u, sixteen), load(middle, u, sixteen))
+                    store(pulls, u, times(weight, pull))
+                _weighted(
+                    pulls, query, place, channels, row_other, row_begin, row_end, width * channels,
+                    other, begin, end, of_key, position, left, parts, lanes,
+                )  # fmt: skip
+                _weighted(
+                    weights, grad, place, channels, row_other, row_begin, row_end, width * channels,
+                    other, begin, end, of_value, position, left, parts, lanes,
+                )  # fmt: skip

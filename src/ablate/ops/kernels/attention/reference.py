@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ablate.ops.kernels import reference as sums
+from ablate.ops.kernels.sums import reference as sums
 from ablate.ops.kernels.geometry import neighborhoods
 
 
@@ -21,7 +21,7 @@ def attention(
     found = _logits(query, key, bias, kernel, dilation, border)
     rows = found.logsumexp(-1)
     weights = (found - rows[..., None]).exp().to(value.dtype)
-    y = sums.aggregate(value, weights, kernel, dilation, border, 1)
+    y = sums.aggregate(value, weights, None, None, kernel, dilation, border, 1)
     return y, rows.permute(0, 3, 1, 2).contiguous()
 
 
@@ -42,14 +42,14 @@ def backward(
     heads, where = len(bias), (kernel, dilation, border, 1)
     found = _logits(query, key, bias, kernel, dilation, border)
     weights = (found - rows.permute(0, 2, 3, 1)[..., None]).exp()
-    of_weights = sums.scores(grad, value, heads, *where).to(weights.dtype)
+    of_weights = sums.scores(grad, value, None, heads, *where).to(weights.dtype)
     mean = (grad * out).unflatten(-1, (heads, -1)).sum(-1, dtype=weights.dtype)
     of_logits = weights * (of_weights - mean[..., None])
     thin, of_logits_thin = weights.to(value.dtype), of_logits.to(value.dtype)
     return (
-        sums.aggregate(key, of_logits_thin, *where),
-        sums.spread(query, of_logits_thin, height, width, *where),
-        sums.spread(grad, thin, height, width, *where),
+        sums.aggregate(key, of_logits_thin, None, None, *where),
+        sums.spread(query, of_logits_thin, None, None, height, width, *where),
+        sums.spread(grad, thin, None, None, height, width, *where),
         _by_offset(of_logits, bias, kernel, dilation, border),
     )
 
@@ -67,7 +67,7 @@ def logits(scores: Tensor, bias: Tensor, kernel: int, dilation: int, border: str
 
 
 def _logits(query: Tensor, key: Tensor, bias: Tensor, kernel: int, dilation: int, border: str) -> Tensor:
-    scores = sums.scores(query, key, len(bias), kernel, dilation, border, 1)
+    scores = sums.scores(query, key, None, len(bias), kernel, dilation, border, 1)
     return logits(scores, bias, kernel, dilation, border)
 
 

@@ -6,9 +6,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ablate.ops.kernels.cuda.launch import Launch, border_rule
-from ablate.ops.kernels.cuda.matrix import WARPS, MatrixTile
-from ablate.ops.kernels.cuda.residues import first_reader, first_step, last_reader, locate_class, steps_of
+from ablate.ops.kernels.tiling.launch import Launch, border_rule
+from ablate.ops.kernels.tiling.matrix import WARPS, MatrixTile
+from ablate.ops.kernels.tiling.residues import first_reader, first_step, last_reader, locate_class, steps_of
 
 
 def launch_spread_matrix(

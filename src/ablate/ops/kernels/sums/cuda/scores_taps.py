@@ -6,9 +6,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ablate.ops.kernels.cuda.launch import Launch, border_rule
-from ablate.ops.kernels.cuda.neighbors import first_neighbor, locate, mirrored
-from ablate.ops.kernels.cuda.tiles import Tile
+from ablate.ops.kernels.tiling.launch import Launch, border_rule
+from ablate.ops.kernels.tiling.neighbors import first_neighbor, locate, mirrored
+from ablate.ops.kernels.tiling.tiles import Tile
 
 
 def launch_scores_taps(

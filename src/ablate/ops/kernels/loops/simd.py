@@ -48,6 +48,14 @@ def lanes_for(width: int) -> tuple[int, ...]:
 
 
 @intrinsic
+def number(typing: Any, known: Any) -> Any:
+    """An integer, which the compiler knows if the argument is a tuple as long as it is large."""
+    if isinstance(known, types.Integer):
+        return types.intp(types.intp), lambda context, builder, signature, arguments: arguments[0]
+    return types.intp(known), lambda context, *_: context.get_constant(types.intp, known.count)
+
+
+@intrinsic
 def load(typing: Any, array: Any, position: Any, lanes: Any) -> Any:
     """The vector at `position` of a flat array."""
     kind = Vector(lanes.count)
@@ -82,12 +90,65 @@ def splat(typing: Any, value: Any, lanes: Any) -> Any:
     kind = Vector(lanes.count)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        undefined = ir.Constant(_llvm(kind), ir.Undefined)
-        first = builder.insert_element(undefined, arguments[0], ir.Constant(INDEX, 0))
-        everywhere = ir.Constant(ir.VectorType(INDEX, kind.lanes), [0] * kind.lanes)
-        return builder.shuffle_vector(first, undefined, everywhere)
+        return _splat(builder, arguments[0], kind)
 
     return kind(types.float32, lanes), generate
+
+
+@intrinsic
+def filter_at(typing: Any, filters: Any, at: Any, multiply: Any, add: Any, place: Any, lanes: Any) -> Any:
+    """filters[at] for all lanes, times the vector of `multiply` and plus that of `add` at `place`.
+
+    Either of the two may be None, which costs nothing.
+    """
+    kind = Vector(lanes.count)
+    arrays = (filters, types.intp, multiply, add, types.intp, lanes)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        found = _splat(builder, builder.load(builder.gep(array.data, [arguments[1]])), kind)
+        factors = []
+        for number in (2, 3):
+            if isinstance(signature.args[number], types.NoneType):
+                factors.append(None)
+                continue
+            array = context.make_array(signature.args[number])(context, builder, arguments[number])
+            address = builder.gep(array.data, [arguments[4]])
+            factors.append(builder.load(builder.bitcast(address, _llvm(kind).as_pointer()), align=4))
+        if None not in factors:
+            return _call("llvm.fma", kind, 3)(context, builder, None, (found, *factors))
+        if factors[0] is not None:
+            return builder.fmul(found, factors[0])
+        return found if factors[1] is None else builder.fadd(found, factors[1])
+
+    return kind(*arrays), generate
+
+
+@intrinsic
+def load_times(typing: Any, array: Any, at: Any, multiply: Any, place: Any, lanes: Any) -> Any:
+    """The vector at `at`, times that of `multiply`, which may be None, at `place`."""
+    kind = Vector(lanes.count)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        found = []
+        for number in (0, 2):
+            if not isinstance(signature.args[number], types.NoneType):
+                array = context.make_array(signature.args[number])(context, builder, arguments[number])
+                address = builder.gep(array.data, [arguments[number + 1]])
+                found.append(builder.load(builder.bitcast(address, _llvm(kind).as_pointer()), align=4))
+        return found[0] if len(found) == 1 else builder.fmul(*found)
+
+    return kind(array, types.intp, multiply, types.intp, lanes), generate
+
+
+@intrinsic
+def lane(typing: Any, x: Any, which: Any) -> Any:
+    """One lane of a vector, as float32; `which` is a tuple as long as its number."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.extract_element(arguments[0], ir.Constant(INDEX, signature.args[1].count))
+
+    return types.float32(x, which), generate
 
 
 @intrinsic
@@ -210,6 +271,13 @@ def four_times(typing: Any, x: Any) -> Any:
         return _lanes(builder, arguments[0], [0, 1, 2, 3] * 4)
 
     return Vector(16)(x), generate
+
+
+def _splat(builder: Any, value: Any, kind: Vector) -> Any:
+    undefined = ir.Constant(_llvm(kind), ir.Undefined)
+    first = builder.insert_element(undefined, value, ir.Constant(INDEX, 0))
+    everywhere = ir.Constant(ir.VectorType(INDEX, kind.lanes), [0] * kind.lanes)
+    return builder.shuffle_vector(first, undefined, everywhere)
 
 
 def _lanes(builder: Any, x: Any, order: Sequence[int], y: Any = None) -> Any:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ablate.ops.kernels.cuda.tiles import power_of_two
+from ablate.ops.kernels.tiling.tiles import power_of_two
 from ablate.ops.kernels.geometry import strided
 
 SIDE = 8  # positions along each side of a tile

@@ -6,10 +6,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ablate.ops.kernels.cuda.attention_forward import LOG2_E, load_bias
-from ablate.ops.kernels.cuda.launch import Launch
-from ablate.ops.kernels.cuda.matrix import WARPS, MatrixTile, precision, stages
-from ablate.ops.kernels.cuda.residues import (
+from ablate.ops.kernels.attention.cuda.forward import LOG2_E, load_bias
+from ablate.ops.kernels.tiling.launch import Launch
+from ablate.ops.kernels.tiling.matrix import WARPS, MatrixTile, precision, stages
+from ablate.ops.kernels.tiling.residues import (
     first_reader,
     first_step,
     last_reader,

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ablate.ops.kernels.cuda.aggregate_matrix import launch_aggregate_matrix
-from ablate.ops.kernels.cuda.aggregate_taps import launch_aggregate_taps
-from ablate.ops.kernels.cuda.launch import Launch
-from ablate.ops.kernels.cuda.matrix import pays
-from ablate.ops.kernels.cuda.scores_matrix import launch_scores_matrix
-from ablate.ops.kernels.cuda.scores_taps import launch_scores_taps
-from ablate.ops.kernels.cuda.spread_matrix import launch_spread_matrix
-from ablate.ops.kernels.cuda.spread_taps import launch_spread_taps
+from ablate.ops.kernels.sums.cuda.aggregate_matrix import launch_aggregate_matrix
+from ablate.ops.kernels.sums.cuda.aggregate_taps import launch_aggregate_taps
+from ablate.ops.kernels.tiling.launch import Launch
+from ablate.ops.kernels.tiling.matrix import pays
+from ablate.ops.kernels.sums.cuda.scores_matrix import launch_scores_matrix
+from ablate.ops.kernels.sums.cuda.scores_taps import launch_scores_taps
+from ablate.ops.kernels.sums.cuda.spread_matrix import launch_spread_matrix
+from ablate.ops.kernels.sums.cuda.spread_taps import launch_spread_taps
 
 
 def aggregate(

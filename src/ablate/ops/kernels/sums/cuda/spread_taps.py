@@ -6,10 +6,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ablate.ops.kernels.cuda.launch import Launch
-from ablate.ops.kernels.cuda.neighbors import locate
-from ablate.ops.kernels.cuda.reach import reach
-from ablate.ops.kernels.cuda.tiles import Tile
+from ablate.ops.kernels.tiling.launch import Launch
+from ablate.ops.kernels.tiling.neighbors import locate
+from ablate.ops.kernels.tiling.reach import reach
+from ablate.ops.kernels.tiling.tiles import Tile
 
 TAPS = 8  # of a row at a time: where neighbourhoods crowd at the border, only tiles there take more
 

@@ -7,10 +7,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ablate.ops.kernels.cuda.attention_forward import LOG2_E, load_bias
-from ablate.ops.kernels.cuda.launch import Launch
-from ablate.ops.kernels.cuda.matrix import WARPS, MatrixTile, precision, stages
-from ablate.ops.kernels.cuda.residues import first_step, load_channels, locate_class, steps_of
+from ablate.ops.kernels.attention.cuda.forward import LOG2_E, load_bias
+from ablate.ops.kernels.tiling.launch import Launch
+from ablate.ops.kernels.tiling.matrix import WARPS, MatrixTile, precision, stages
+from ablate.ops.kernels.tiling.residues import first_step, load_channels, locate_class, steps_of
 
 
 def launch_query_gradient(

@@ -12,11 +12,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ablate.ops.kernels.cuda.attention_bias import launch_bias_gradient, summed
-from ablate.ops.kernels.cuda.attention_forward import launch_attention
-from ablate.ops.kernels.cuda.attention_keys import launch_key_gradients
-from ablate.ops.kernels.cuda.attention_queries import launch_query_gradient
-from ablate.ops.kernels.cuda.matrix import SIDE, SPAN
+from ablate.ops.kernels.attention.cuda.bias import launch_bias_gradient, summed
+from ablate.ops.kernels.attention.cuda.forward import launch_attention
+from ablate.ops.kernels.attention.cuda.keys import launch_key_gradients
+from ablate.ops.kernels.attention.cuda.queries import launch_query_gradient
+from ablate.ops.kernels.tiling.matrix import SIDE, SPAN
 
 WIDEST = {torch.float32: 32, torch.bfloat16: 64, torch.float16: 64}  # channels of a head without spills
 

@@ -1,0 +1,281 @@
+"""Four sums over sliding neighbourhoods, as the PyTorch operators `ablate::aggregate`, … of a table below.
+
+With n(i, t) the neighbour of position i at tap t, o(i, t) the relative offset between the two, g the
+head of a channel, and the filter of a channel F' = F[i, g, t] · m[c, o(i, t)] + a[c, o(i, t)], its
+static factors m and a being left out (1 and 0) or the same at every position of an image:
+
+    aggregate   y[i, c]    = Σ_t  F' · v[n(i, t), c]
+    spread      v[j, c]    = Σ_{i, t: n(i, t) = j}  F' · y[i, c]
+    scores      s[i, g, t] = Σ_{c in g}  m[c, o(i, t)] · q[i, c] · k[n(i, t), c]
+    correlate   m[c, o]    = Σ_{i, t: o(i, t) = o}  F[i, g, t] · y[i, c] · v[n(i, t), c], and a without F
+
+Each is a derivative of another, so that the four are closed under differentiation, of any order. They
+are registered with fake implementations and FLOP formulas: tracing, the meta device and
+`torch.utils.flop_counter` see one operator whatever computes it. `reference` is the truth, `cpu` the
+loops for Numba, `cuda` the Triton kernels.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
+
+from ablate.ops.kernels.choice import implementation
+from ablate.ops.kernels.geometry import offsets_per_axis, strided
+from ablate.ops.kernels.sums import reference
+
+__all__ = ["aggregate", "correlate", "scores", "spread"]
+
+
+@torch.library.custom_op("ablate::aggregate", mutates_args=())
+def aggregate(
+    values: Tensor,
+    filters: Tensor,
+    multiply: Tensor | None,
+    add: Tensor | None,
+    kernel: int,
+    dilation: int,
+    border: str,
+    stride: int,
+) -> Tensor:
+    """(B, H, W, C), (B, H', W', G, K²), static factors (B or 1, C, offsets) → (B, H', W', C)."""
+    return reference.aggregate(values, filters, multiply, add, kernel, dilation, border, stride)
+
+
+@torch.library.custom_op("ablate::spread", mutates_args=())
+def spread(
+    outputs: Tensor,
+    filters: Tensor,
+    multiply: Tensor | None,
+    add: Tensor | None,
+    height: int,
+    width: int,
+    kernel: int,
+    dilation: int,
+    border: str,
+    stride: int,
+) -> Tensor:
+    """(B, H', W', C), (B, H', W', G, K²), static factors (B or 1, C, offsets) → (B, H, W, C)."""
+    return reference.spread(outputs, filters, multiply, add, height, width, kernel, dilation, border, stride)
+
+
+@torch.library.custom_op("ablate::scores", mutates_args=())
+def scores(
+    query: Tensor,
+    key: Tensor,
+    multiply: Tensor | None,
+    heads: int,
+    kernel: int,
+    dilation: int,
+    border: str,
+    stride: int,
+) -> Tensor:
+    """(B, H', W', C), (B, H, W, C), a static factor (B or 1, C, offsets) → (B, H', W', G, K²)."""
+    return reference.scores(query, key, multiply, heads, kernel, dilation, border, stride)
+
+
+@torch.library.custom_op("ablate::correlate", mutates_args=())
+def correlate(
+    outputs: Tensor, values: Tensor, filters: Tensor, kernel: int, dilation: int, border: str, stride: int
+) -> tuple[Tensor, Tensor]:
+    """(B, H', W', C), (B, H, W, C), (B, H', W', G, K²) → of multiply and of add, (B, C, offsets) each."""
+    return reference.correlate(outputs, values, filters, kernel, dilation, border, stride)
+
+
+aggregate.register_kernel("cpu")(lambda x, *others: implementation(x, "sums").aggregate(x, *others))
+spread.register_kernel("cpu")(lambda x, *others: implementation(x, "sums").spread(x, *others))
+scores.register_kernel("cpu")(lambda x, *others: implementation(x, "sums").scores(x, *others))
+correlate.register_kernel("cpu")(lambda x, *others: implementation(x, "sums").correlate(x, *others))
+
+
+@aggregate.register_fake
+def _(
+    values: Tensor,
+    filters: Tensor,
+    multiply: Tensor | None,
+    add: Tensor | None,
+    kernel: int,
+    dilation: int,
+    border: str,
+    stride: int,
+) -> Tensor:
+    _, height, width, channels = values.shape
+    return values.new_empty(len(values), strided(height, stride), strided(width, stride), channels)
+
+
+@spread.register_fake
+def _(
+    outputs: Tensor,
+    filters: Tensor,
+    multiply: Tensor | None,
+    add: Tensor | None,
+    height: int,
+    width: int,
+    *_: Any,
+) -> Tensor:
+    return outputs.new_empty(len(outputs), height, width, outputs.shape[-1])
+
+
+@scores.register_fake
+def _(query: Tensor, key: Tensor, multiply: Tensor | None, heads: int, kernel: int, *_: Any) -> Tensor:
+    return query.new_empty(*query.shape[:3], heads, kernel * kernel)
+
+
+@correlate.register_fake
+def _(
+    outputs: Tensor, values: Tensor, filters: Tensor, kernel: int, dilation: int, border: str, stride: int
+) -> tuple[Tensor, Tensor]:
+    shape = len(outputs), outputs.shape[-1], offsets_per_axis(kernel, border) ** 2
+    return outputs.new_empty(shape), outputs.new_empty(shape)
+
+
+def _save_aggregate(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    values, filters, multiply, add, *ctx.neighborhood = inputs
+    ctx.save_for_backward(values, filters, multiply, add)
+
+
+def _aggregate_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    values, filters, multiply, add = ctx.saved_tensors
+    grad = grad.contiguous()
+    of_values = of_filters = None
+    if ctx.needs_input_grad[0]:
+        of_values = spread(grad, filters, multiply, add, *values.shape[1:3], *ctx.neighborhood)
+    if ctx.needs_input_grad[1]:
+        of_filters = scores(grad, values, multiply, filters.shape[3], *ctx.neighborhood)
+    of_static = _static_gradients(ctx, grad, values, filters, multiply, add)
+    return (of_values, of_filters, *of_static, *[None] * 4)
+
+
+def _save_spread(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    outputs, filters, multiply, add, _, _, *ctx.neighborhood = inputs
+    ctx.save_for_backward(outputs, filters, multiply, add)
+
+
+def _spread_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    outputs, filters, multiply, add = ctx.saved_tensors
+    grad = grad.contiguous()
+    of_outputs = of_filters = None
+    if ctx.needs_input_grad[0]:
+        of_outputs = aggregate(grad, filters, multiply, add, *ctx.neighborhood)
+    if ctx.needs_input_grad[1]:
+        of_filters = scores(outputs, grad, multiply, filters.shape[3], *ctx.neighborhood)
+    of_static = _static_gradients(ctx, outputs, grad, filters, multiply, add)
+    return (of_outputs, of_filters, *of_static, *[None] * 6)
+
+
+def _static_gradients(
+    ctx: Any, outputs: Tensor, values: Tensor, filters: Tensor, multiply: Tensor | None, add: Tensor | None
+) -> tuple[Tensor | None, Tensor | None]:
+    """Of inputs 2 and 3, where they are there and need one."""
+    if not any(ctx.needs_input_grad[2:4]):
+        return None, None
+    found = correlate(outputs, values, filters, *ctx.neighborhood)
+    of_multiply, of_add = (
+        None if static is None else gradient.sum_to_size(static.shape)
+        for gradient, static in zip(found, (multiply, add), strict=True)
+    )
+    return of_multiply, of_add
+
+
+def _save_scores(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    query, key, multiply, _, *ctx.neighborhood = inputs
+    ctx.save_for_backward(query, key, multiply)
+
+
+def _scores_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    query, key, multiply = ctx.saved_tensors
+    grad = grad.contiguous()
+    of_query = of_key = of_multiply = None
+    if ctx.needs_input_grad[0]:
+        of_query = aggregate(key, grad, multiply, None, *ctx.neighborhood)
+    if ctx.needs_input_grad[1]:
+        of_key = spread(query, grad, multiply, None, *key.shape[1:3], *ctx.neighborhood)
+    if ctx.needs_input_grad[2]:
+        of_multiply = correlate(query, key, grad, *ctx.neighborhood)[0].sum_to_size(multiply.shape)
+    return (of_query, of_key, of_multiply, *[None] * 5)
+
+
+def _save_correlate(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    outputs, values, filters, *ctx.neighborhood = inputs
+    ctx.save_for_backward(outputs, values, filters)
+
+
+def _correlate_backward(ctx: Any, of_multiply: Tensor, of_add: Tensor) -> tuple[Tensor | None, ...]:
+    """The gradients of the two tables are static factors in their turn."""
+    outputs, values, filters = ctx.saved_tensors
+    of_multiply, of_add = of_multiply.contiguous(), of_add.contiguous()
+    of_outputs = of_values = of_filters = None
+    if ctx.needs_input_grad[0]:
+        of_outputs = aggregate(values, filters, of_multiply, of_add, *ctx.neighborhood)
+    if ctx.needs_input_grad[1]:
+        of_values = spread(outputs, filters, of_multiply, of_add, *values.shape[1:3], *ctx.neighborhood)
+    if ctx.needs_input_grad[2]:
+        of_filters = scores(outputs, values, of_multiply, filters.shape[3], *ctx.neighborhood)
+    return (of_outputs, of_values, of_filters, *[None] * 4)
+
+
+aggregate.register_autograd(_aggregate_backward, setup_context=_save_aggregate)
+spread.register_autograd(_spread_backward, setup_context=_save_spread)
+scores.register_autograd(_scores_backward, setup_context=_save_scores)
+correlate.register_autograd(_correlate_backward, setup_context=_save_correlate)
+
+
+# Two FLOPs per channel and tap of every strided position, and two for a static filter that is added: it
+# counts as the depthwise convolution that it is. Multiplying filters, once for a tap, counts as nothing.
+
+
+@register_flop_formula(torch.ops.ablate.aggregate)
+def _aggregate_flops(
+    values: tuple[int, ...],
+    filters: tuple[int, ...],
+    multiply: tuple[int, ...] | None,
+    add: tuple[int, ...] | None,
+    *args: Any,
+    out_shape: Any = None,
+    **kwargs: Any,
+) -> int:
+    batch, height, width, _, taps = filters
+    return (2 if add is None else 4) * batch * height * width * values[-1] * taps
+
+
+@register_flop_formula(torch.ops.ablate.spread)
+def _spread_flops(
+    outputs: tuple[int, ...],
+    filters: tuple[int, ...],
+    multiply: tuple[int, ...] | None,
+    add: tuple[int, ...] | None,
+    *args: Any,
+    out_shape: Any = None,
+    **kwargs: Any,
+) -> int:
+    return (2 if add is None else 4) * math.prod(outputs) * filters[-1]
+
+
+@register_flop_formula(torch.ops.ablate.scores)
+def _scores_flops(
+    query: tuple[int, ...],
+    key: tuple[int, ...],
+    multiply: tuple[int, ...] | None,
+    heads: int,
+    kernel: int,
+    *args: Any,
+    out_shape: Any = None,
+    **kwargs: Any,
+) -> int:
+    return 2 * math.prod(query) * kernel**2
+
+
+@register_flop_formula(torch.ops.ablate.correlate)
+def _correlate_flops(
+    outputs: tuple[int, ...],
+    values: tuple[int, ...],
+    filters: tuple[int, ...],
+    *args: Any,
+    out_shape: Any = None,
+    **kwargs: Any,
+) -> int:
+    return 4 * math.prod(outputs) * filters[-1]
