@@ -11,6 +11,7 @@ from tests.ops.small import build, close, drawn, image
 from torch import Tensor, nn
 
 from ablate import ops
+from ablate.ops import regions
 from ablate.ops.axes import TERMS
 from ablate.ops.norms import NORMS
 
@@ -202,3 +203,22 @@ def test_inference_mode_leaves_no_trace_in_what_is_cached() -> None:
         with torch.inference_mode():
             operator(x)
         operator(x).sum().backward()
+
+
+@pytest.mark.parametrize("side", [8, 10])
+@pytest.mark.parametrize("region", ["window", "global"])
+def test_windows_attend_alike_in_one_pass_and_in_parts(
+    region: str, side: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What runs on a GPU and what runs on a CPU; windows shifted, and not tiling the map of ten."""
+    torch.manual_seed(0)
+    level = {"size": 4} if region == "window" else region
+    operator = ops.create("lsa", 32, heads=2, resolution=(side, side), index=1, region=level).double()
+    x = torch.randn(2, side, side, 32, dtype=torch.float64, requires_grad=True)
+    found = []
+    for at_once in (False, True):
+        monkeypatch.setattr(regions.AllPairsRegion, "attends", lambda *_, at_once=at_once: at_once)
+        y = operator(x)
+        found.append((y, *torch.autograd.grad(y.square().sum(), (x, *operator.parameters()))))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)

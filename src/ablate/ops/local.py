@@ -53,10 +53,9 @@ class LocalOperator(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) → (B, H', W', C), H' = ⌈H / stride⌉."""
         groups = self.region.prepare(x)
-        if self.attends:
+        if self.attends and self.region.attends(groups):
             assert isinstance(self.weights, weights.PairwiseWeights)
-            assert isinstance(self.region, regions.NeighborhoodRegion)
-            y = self.weights.attend(groups, self.value(groups), self.region)
+            y = self.weights.attend(groups, self.value(groups), self.region, x.shape)
         else:
             logits = self.weights(groups, self.region)
             filters = self.norm(logits, self.region.valid(x.shape, x.device))
@@ -108,12 +107,11 @@ def _strides_itself(config: axes.OperatorConfig) -> bool:
 
 
 def _attends(config: axes.OperatorConfig) -> bool:
-    """Whether the operator is plain attention over neighbours, which one kernel computes."""
+    """Whether the operator is plain softmax attention, which one kernel can compute."""
     channel, kind = config.channel, config.weights
     plain = isinstance(kind, axes.Pairwise) and {"content"} <= set(kind.terms) <= {"content", "bias"}
-    sliding = isinstance(config.region, axes.Neighborhood)
     ghost = channel.ghost_lambda or channel.ghost_gamma
-    return plain and sliding and config.norm.name == "softmax" and not ghost
+    return plain and config.norm.name == "softmax" and not ghost
 
 
 def _without_idle_mask(config: axes.OperatorConfig) -> axes.Region:

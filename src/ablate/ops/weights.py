@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ablate.ops import axes
-from ablate.ops.regions import NeighborhoodRegion, Region
+from ablate.ops.regions import Region
 
 
 class PositionTerms(nn.Module):
@@ -71,12 +71,12 @@ class PairwiseWeights(nn.Module):
         query, key = self.query_key(x).chunk(2, dim=-1)
         return self.position(query * self.scale, key.contiguous(), region)
 
-    def attend(self, x: Tensor, values: Tensor, region: NeighborhoodRegion) -> Tensor:
-        """Softmax attention with the terms content and bias in one pass: (B, H, W, C) → (B, H, W, C)."""
+    def attend(self, x: Tensor, values: Tensor, region: Region, shape: torch.Size) -> Tensor:
+        """Softmax attention with the terms content and bias in one pass, over the groups of a map of `shape`."""
         query, key = self.query_key(x).chunk(2, dim=-1)
         table = self.position.relative_position_bias_table
         bias = values.new_zeros(self.position.heads, region.offsets) if table is None else table
-        return region.attend(query * self.scale, key, values, bias)
+        return region.attend(query * self.scale, key, values, bias, shape)
 
 
 class HadamardWeights(nn.Module):
