@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ablate.ops import axes
-from ablate.ops.regions import Region
+from ablate.ops.regions import NeighborhoodRegion, Region
 
 
 class PositionTerms(nn.Module):
