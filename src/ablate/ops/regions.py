@@ -75,16 +75,13 @@ class Region(ABC):
         What does not count in the norm has filter 0 there, and `add` does not reach it either.
         """
 
-
     @abstractmethod
     def attends(self, x: Tensor) -> bool:
         """Whether `attend` is the faster way to plain softmax attention for groups such as these."""
 
     @abstractmethod
-    def attend(
-        self, query: Tensor, key: Tensor, values: Tensor, bias: Tensor, shape: torch.Size
-    ) -> Tensor:
-        """Softmax attention in one pass, with a bias (heads, offsets), over the groups of a map of `shape`."""
+    def attend(self, query: Tensor, key: Tensor, values: Tensor, bias: Tensor, shape: torch.Size) -> Tensor:
+        """Softmax attention in one pass with a bias (heads, offsets), over the groups of a `shape`."""
 
 
 class NeighborhoodRegion(Region):
@@ -176,9 +173,7 @@ class NeighborhoodRegion(Region):
         """Always."""
         return True
 
-    def attend(
-        self, query: Tensor, key: Tensor, values: Tensor, bias: Tensor, shape: torch.Size
-    ) -> Tensor:
+    def attend(self, query: Tensor, key: Tensor, values: Tensor, bias: Tensor, shape: torch.Size) -> Tensor:
         """Through the `attention` kernel."""
         return kernels.attention(
             query, key, values, bias, kernel=self.kernel, dilation=self.dilation, border=self.border
@@ -249,9 +244,7 @@ class AllPairsRegion(Region):
         """
         return x.is_cuda
 
-    def attend(
-        self, query: Tensor, key: Tensor, values: Tensor, bias: Tensor, shape: torch.Size
-    ) -> Tensor:
+    def attend(self, query: Tensor, key: Tensor, values: Tensor, bias: Tensor, shape: torch.Size) -> Tensor:
         """Through `scaled_dot_product_attention`."""
         mask, heads = self.table(bias, self.height, self.width).to(query.dtype), len(bias)
         valid = self.valid(shape, query.device)

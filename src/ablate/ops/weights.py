@@ -72,7 +72,7 @@ class PairwiseWeights(nn.Module):
         return self.position(query * self.scale, key.contiguous(), region)
 
     def attend(self, x: Tensor, values: Tensor, region: Region, shape: torch.Size) -> Tensor:
-        """Softmax attention with the terms content and bias in one pass, over the groups of a map of `shape`."""
+        """Softmax attention with the terms content and bias in one pass, over the groups of a `shape`."""
         query, key = self.query_key(x).chunk(2, dim=-1)
         table = self.position.relative_position_bias_table
         bias = values.new_zeros(self.position.heads, region.offsets) if table is None else table

@@ -87,7 +87,10 @@ def backward(
     """Gradients of query, key, value and bias; see `reference`."""
     batch, height, width, channels = query.shape
     heads, axis = len(bias), offsets_per_axis(kernel, border)
-    mean = (grad.float() * out.float()).unflatten(-1, (heads, -1)).sum(-1).permute(0, 3, 1, 2)
+    mean = torch.empty(batch, heads, height, width)
+    for image in range(batch):  # one at a time: no copy of all maps
+        product = grad[image].float() * out[image].float()
+        mean[image] = product.unflatten(-1, (heads, -1)).sum(-1).permute(2, 0, 1)
     of_query, of_key, of_value = (torch.empty(query.shape) for _ in range(3))
     of_bias = torch.zeros(batch * height, *bias.shape)  # of every line of the maps, summed below
     down, across = _tables(height, width, kernel, dilation, border, transposed=False)
@@ -113,7 +116,7 @@ def backward(
         _bias_of_pairs(bias, kernel, border, across),
         *down,
         *across[:2],
-        (heads, kernel, axis, _room(down, across, kernel), border == "zero"),
+        (heads, axis, _room(down, across, kernel)),
         width,
         *_vectors(channels // heads),
         FOUR,
@@ -527,7 +530,7 @@ def _from_keys(
     sixteen: Any,
 ) -> None:
     """Gradients of keys and values: what a block meets are queries, with their rows and means."""
-    heads, kernel, axis, room, counts = form
+    heads, axis, room = form
     width_of_head = len(parts) * len(lanes)
     channels, entries = heads * width_of_head, len(other)
     height = len(row_first) - 1

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ablate.ops.kernels.sums import reference as sums
 from ablate.ops.kernels.geometry import neighborhoods
+from ablate.ops.kernels.sums import reference as sums
 
 
 def row_type(dtype: torch.dtype) -> torch.dtype:
