@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -100,6 +102,26 @@ def test_repetition_gives_the_same_bits_whatever_the_threads() -> None:
         torch.set_num_threads(threads)
     assert torch.equal(found[0], found[1])
     assert torch.equal(found[1], found[2])
+
+
+def test_forks_and_threads_compute_too() -> None:
+    """A fork has none of the threads that the loops run on: the reference computes there."""
+    values, filters = torch.randn(1, 9, 9, 32), torch.randn(1, 9, 9, 1, 9)
+
+    class Aggregated(torch.utils.data.Dataset):
+        def __len__(self) -> int:
+            return 2
+
+        def __getitem__(self, index: int) -> torch.Tensor:
+            return kernels.aggregate(values, filters, kernel=3)[0]
+
+    expected = kernels.aggregate(values, filters, kernel=3)[0]
+    with ThreadPoolExecutor(3) as pool:
+        assert all(torch.equal(x, expected) for x in pool.map(Aggregated().__getitem__, range(6)))
+    context = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
+    loader = torch.utils.data.DataLoader(Aggregated(), num_workers=1, multiprocessing_context=context)
+    for found in loader:
+        torch.testing.assert_close(found[0], expected)
 
 
 def test_nothing_is_left_unwritten(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ FAST = ("cpu",)
 NEEDS = {"cpu": "numba"}
 MISSING = {device: package for device, package in NEEDS.items() if importlib.util.find_spec(package) is None}
 _chosen = "auto"
+_threads_started = _forked = False
 
 
 def use(choice: str) -> None:
@@ -29,6 +31,21 @@ def use(choice: str) -> None:
     _chosen = choice
 
 
+def threads_start() -> None:
+    """Called by what starts the threads of compiled loops, which no fork of the process takes along."""
+    global _threads_started
+    _threads_started = True
+
+
+def _notice_fork() -> None:
+    global _forked
+    _forked = _threads_started
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_notice_fork)
+
+
 def hindrance(device: str) -> str | None:
     """Why a device has no fast implementation here; None if it has one."""
     if device == "cuda":  # `cuda.sums` waits for its tests to have run where they can
@@ -37,6 +54,8 @@ def hindrance(device: str) -> str | None:
         return f"ablate has no kernels for {device}: PyTorch computes all"
     if device in MISSING:
         return f"{MISSING[device].title()} is not installed: PyTorch computes all; reinstall ablate"
+    if device == "cpu" and _forked:
+        return "this process was forked from one that had threads for its kernels: PyTorch computes all"
     return None
 
 

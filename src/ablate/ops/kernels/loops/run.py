@@ -14,6 +14,8 @@ import torch
 from numba import njit
 from torch import Tensor
 
+from ablate.ops.kernels import choice
+
 FAST = {"reassoc", "contract", "nsz"}  # sums in any order; NaN and infinity are kept
 _lock = threading.Lock()  # Numba's thread pool serves one caller at a time
 
@@ -28,6 +30,7 @@ def run(loop: Any, *arguments: Any) -> None:
     with _lock:
         numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
         missed, start = sum(loop.stats.cache_misses.values()), time.perf_counter()
+        choice.threads_start()
         loop(*arguments)
         if sum(loop.stats.cache_misses.values()) > missed:
             seconds, name = time.perf_counter() - start, loop.py_func.__name__.strip("_")
