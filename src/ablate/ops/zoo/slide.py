@@ -70,17 +70,12 @@ class SlideAttention(nn.Module):
         """(B, H, W, C) → (B, H, W, C)."""
         by_head = self.query_key_value(x).unflatten(-1, (self.heads, 3, -1))  # (B, H, W, heads, 3, d)
         query, key, value = by_head.permute(4, 0, 3, 5, 1, 2).flatten(1, 2)  # (B · heads, d, H, W)
-        keys, values = self._neighbors(key), self._neighbors(value)
+        weight, bias = self.merged()
+        both = F.conv2d(torch.cat([key, value]), weight, bias, padding=self.kernel // 2, groups=key.shape[1])
+        keys, values = both.unflatten(1, (-1, self.kernel**2)).chunk(2)  # (B · heads, d, K², H, W)
         # q·(k + b) = q·k + b Σ_c q_c, without a copy of the keys
         query = query * self.scale
         table = self.bias_table.repeat(len(x), 1)[:, :, None, None]
-        # Elementwise: a matrix product at every position would be of one row, and copy its operands
-        logits = (query[:, :, None] * keys).sum(1) + table * query.sum(1, keepdim=True)
-        y = (logits.softmax(1)[:, None] * values).sum(2)
+        logits = torch.einsum("ndhw,ndthw->nthw", query, keys) + table * query.sum(1, keepdim=True)
+        y = torch.einsum("nthw,ndthw->ndhw", logits.softmax(1), values)
         return self.output(y.unflatten(0, (len(x), self.heads)).flatten(1, 2).permute(0, 2, 3, 1))
-
-    def _neighbors(self, maps: Tensor) -> Tensor:
-        """(B · heads, d, H, W) → (B · heads, d, K², H, W): what the convolution brings to each position."""
-        weight, bias = self.merged()
-        brought = F.conv2d(maps, weight, bias, padding=self.kernel // 2, groups=maps.shape[1])
-        return brought.unflatten(1, (-1, self.kernel**2))
