@@ -16,11 +16,11 @@ from ablate.errors import UserError
 from ablate.ops import kernels
 from ablate.ops.axes import BORDERS
 from ablate.ops.kernels import choice, sums
-from ablate.ops.kernels.loops import run, simd, walks
-from ablate.ops.kernels.sums import cpu, reference
 from ablate.ops.kernels.attention import cpu as attention_cpu
 from ablate.ops.kernels.attention import reference as attention_reference
 from ablate.ops.kernels.geometry import offsets_per_axis
+from ablate.ops.kernels.loops import run, simd, walks
+from ablate.ops.kernels.sums import cpu, reference
 
 WIDTHS = (1, 3, 48)  # of a head: one lane, a width that is no power of two, several vectors
 
@@ -63,11 +63,11 @@ def test_the_sums(shape: tuple, images: tuple[int, int]) -> None:
         "scores": (outputs, values, multiply, heads),
         "correlate": (outputs, values, filters),
     }
-    for name, given in calls.items():
-        exact = [x.double() if isinstance(x, torch.Tensor) else x for x in given]
+    for name, operands in calls.items():
+        exact = [x.double() if isinstance(x, torch.Tensor) else x for x in operands]
         found, expected = (
-            getattr(module, name)(*operands, *neighborhood)
-            for module, operands in ((cpu, given), (reference, exact))
+            getattr(module, name)(*inputs, *neighborhood)
+            for module, inputs in ((cpu, operands), (reference, exact))
         )
         for got, truth in zip(*(x if name == "correlate" else (x,) for x in (found, expected)), strict=True):
             scale = max(truth.abs().max().item(), 1)

@@ -149,7 +149,7 @@ def test_static_factors_of_dynamic_and_of_static_filters(border: str) -> None:
     values, multiply, add = torch.randn(2, 6, 7, 6), *torch.randn(2, 1, 6, offsets_per_axis(3, border) ** 2)
     for filters in (torch.randn(2, 6, 7, 3, 9), torch.randn(1, 1, 1, 3, 9)):
         everywhere = filters.expand(2, 6, 7, -1, -1)
-        for given in ((multiply, add), (None, add), (multiply, None)):
-            static = dict(zip(("multiply", "add"), given, strict=True))
+        for pair in ((multiply, add), (None, add), (multiply, None)):
+            static = dict(zip(("multiply", "add"), pair, strict=True))
             got = kernels.aggregate(values, filters, kernel=3, dilation=2, border=border, **static)
-            torch.testing.assert_close(got, slow_sum(values, everywhere, *given, 3, 2, border))
+            torch.testing.assert_close(got, slow_sum(values, everywhere, *pair, 3, 2, border))

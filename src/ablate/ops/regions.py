@@ -250,8 +250,8 @@ class AllPairsRegion(Region):
         valid = self.valid(shape, query.device)
         if valid is not None:
             mask = mask.masked_fill(~valid, float("-inf"))
-        by_head = (split_heads(x.to(query.dtype), heads) for x in (query, key, values))
-        y = F.scaled_dot_product_attention(*by_head, attn_mask=mask, scale=1.0)
+        q, k, v = (split_heads(x.to(query.dtype), heads) for x in (query, key, values))
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)
         return y.transpose(1, 2).reshape(values.shape)
 
     def _static(self, add: Tensor, values: Tensor, shape: torch.Size) -> Tensor:

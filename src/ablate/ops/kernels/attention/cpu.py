@@ -153,7 +153,8 @@ def _absent(across: Blocks, kernel: int, border: str) -> np.ndarray:
 
 def _whole(across: Blocks, kernel: int, border: str) -> np.ndarray:
     """(blocks,): whether no position of a block has a tap beyond the map's side that counts."""
-    return (_absent(across, kernel, border).reshape(len(across.regular), -1) < 0).all(1)
+    present = _absent(across, kernel, border).reshape(len(across.regular), -1) < 0
+    return np.asarray(present.all(axis=1))
 
 
 def _room(down: Walk, across: Blocks, kernel: int) -> int:
