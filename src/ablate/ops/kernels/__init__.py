@@ -50,9 +50,8 @@ def aggregate(
         (B, H', W', C) in the dtype of `values`.
     """
     neighborhood = (kernel, dilation, border, stride)
-    filters, multiply, add = (
-        None if x is None else x.to(values.dtype).contiguous() for x in (filters, multiply, add)
-    )
+    filters = filters.to(values.dtype)
+    multiply, add = (None if x is None else x.to(values.dtype).contiguous() for x in (multiply, add))
     batch, height, width, channels = values.shape
     if filters.shape[1:3] == (1, 1) and border in ("zero", "mask"):
         static = filters[:, 0, 0].repeat_interleave(channels // filters.shape[-2], dim=1)

@@ -107,7 +107,7 @@ def filter_at(typing: Any, filters: Any, at: Any, multiply: Any, add: Any, place
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         array = context.make_array(signature.args[0])(context, builder, arguments[0])
         found = _splat(builder, builder.load(builder.gep(array.data, [arguments[1]])), kind)
-        factors = []
+        factors: list[Any] = []
         for number in (2, 3):
             if isinstance(signature.args[number], types.NoneType):
                 factors.append(None)

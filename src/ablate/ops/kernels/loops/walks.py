@@ -92,8 +92,8 @@ def blocks(length: int, kernel: int, dilation: int, border: str, stride: int, tr
             offsets.append([one for _, one in met])
         regular.append(_regular(others[firsts[-1] :], taps[firsts[-1] :], offsets[firsts[-1] :], kernel))
         firsts.append(len(others))
-    arrays = (np.array(x, dtype=np.int64).reshape(-1) for x in (firsts, others, taps, offsets))
-    return Blocks(*arrays, np.array(regular, dtype=np.bool_))
+    tables = [np.array(x, dtype=np.int64).reshape(-1) for x in (firsts, others, taps, offsets)]
+    return Blocks(tables[0], tables[1], tables[2], tables[3], np.array(regular, dtype=np.bool_))
 
 
 def _regular(others: list[int], taps: list[list[int]], offsets: list[list[int]], kernel: int) -> bool:
