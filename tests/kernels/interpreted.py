@@ -18,9 +18,10 @@ import torch
 from dense import attend  # beside this script
 from torch import Tensor
 
-from ablate.ops.kernels.sums import reference
 from ablate.ops.kernels.attention import cuda as attention
 from ablate.ops.kernels.attention.cuda import bias as attention_bias
+from ablate.ops.kernels.geometry import offsets_per_axis, strided
+from ablate.ops.kernels.sums import reference
 from ablate.ops.kernels.sums.cuda import (
     aggregate_matrix,
     aggregate_taps,
@@ -30,7 +31,6 @@ from ablate.ops.kernels.sums.cuda import (
     spread_taps,
 )
 from ablate.ops.kernels.tiling.launch import Launch
-from ablate.ops.kernels.geometry import offsets_per_axis, strided
 
 
 class Case(NamedTuple):
@@ -89,10 +89,10 @@ def expected(name: str, case: Case, values: Tensor, outputs: Tensor, filters: Te
     """The sum in float64."""
     sliding = (case.kernel, case.dilation, case.border, case.stride)
     if name == "aggregate":
-        return reference.aggregate(values.double(), filters.double(), *sliding)
+        return reference.aggregate(values.double(), filters.double(), None, None, *sliding)
     if name == "scores":
-        return reference.scores(outputs.double(), values.double(), case.heads, *sliding)
-    return reference.spread(outputs.double(), filters.double(), case.height, case.width, *sliding)
+        return reference.scores(outputs.double(), values.double(), None, case.heads, *sliding)
+    return reference.spread(outputs.double(), filters.double(), None, None, case.height, case.width, *sliding)
 
 
 def guarded(tensor: Tensor, dtype: torch.dtype) -> Tensor:

@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from ablate.bench import aot
+from ablate.ops.kernels.geometry import offsets_per_axis
 from ablate.ops.kernels.sums import reference
 from ablate.ops.kernels.tiling.matrix import MatrixTile
 from ablate.ops.kernels.tiling.reach import reach
 from ablate.ops.kernels.tiling.tiles import Tile
-from ablate.ops.kernels.geometry import offsets_per_axis
 
 triton = pytest.importorskip("triton")
 
@@ -109,14 +109,13 @@ def test_sums_on_a_gpu(
     filters = torch.randn(2, rows, columns, heads, kernel**2, dtype=kind)
     sliding = (kernel, dilation, border, stride)
     calls = {
-        "aggregate": (values, filters, *sliding),
-        "scores": (outputs, values, heads, *sliding),
-        "spread": (outputs, filters, height, width, *sliding),
+        "aggregate": ((values, filters), (None, None), sliding),
+        "scores": ((outputs, values), (None,), (heads, *sliding)),
+        "spread": ((outputs, filters), (None, None), (height, width, *sliding)),
     }
-    for name, arguments in calls.items():
-        double = [a.double() if isinstance(a, torch.Tensor) else a for a in arguments]
-        there = [a.cuda() if isinstance(a, torch.Tensor) else a for a in arguments]
-        truth = getattr(reference, name)(*double)
+    for name, (operands, static, others) in calls.items():
+        truth = getattr(reference, name)(*(x.double() for x in operands), *static, *others)
+        there = [*(x.cuda() for x in operands), *others]
         got = getattr(sums, name)(*there)
         error = float((got.cpu().double() - truth).abs().max() / truth.abs().max())
         assert error < TOLERANCE[dtype], name

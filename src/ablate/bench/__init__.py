@@ -1,5 +1,8 @@
-"""What things cost: parameters and multiply-accumulates of networks, beside what their authors' code counts.
+"""What things cost: speed and memory of kernels, operators and networks, and the networks' counts.
 
-`models` counts every named hybrid and host and keeps the golden figures. Used by the command line
-only. Start reading in `models.count`.
+`kernels`, `ops` and `networks` put what is timed side by side; `timing`, `ceiling`, `memory` and
+`agreement` measure it, `report` shows and keeps it, `unfold` and `library` are what it stands beside.
+`models` counts parameters and multiply-accumulates of every named network; `aot` compiles the Triton
+kernels where there is no GPU, `resources` shows what they need. Used by the command line only. Start
+reading in `kernels.lines`.
 """

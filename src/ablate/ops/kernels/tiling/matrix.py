@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ablate.ops.kernels.tiling.tiles import power_of_two
 from ablate.ops.kernels.geometry import strided
+from ablate.ops.kernels.tiling.tiles import power_of_two
 
 SIDE = 8  # positions along each side of a tile
 SMALLEST = 16  # channels and neighbours in a row: what tensor cores multiply at once

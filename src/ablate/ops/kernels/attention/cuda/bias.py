@@ -8,11 +8,11 @@ import triton.language as tl
 from torch import Tensor
 
 from ablate.ops.kernels.attention.cuda.forward import LOG2_E, load_bias
+from ablate.ops.kernels.geometry import offsets_per_axis, strided
 from ablate.ops.kernels.tiling.launch import Launch
 from ablate.ops.kernels.tiling.matrix import SMALLEST, precision
 from ablate.ops.kernels.tiling.residues import first_step, load_channels, steps_of
 from ablate.ops.kernels.tiling.tiles import power_of_two
-from ablate.ops.kernels.geometry import offsets_per_axis, strided
 
 QUERIES = SMALLEST  # neighbours in a row
 PROGRAMS = 4096  # about; what each adds up is summed afterwards, in a fixed order

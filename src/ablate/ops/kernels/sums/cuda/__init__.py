@@ -11,12 +11,12 @@ from torch import Tensor
 
 from ablate.ops.kernels.sums.cuda.aggregate_matrix import launch_aggregate_matrix
 from ablate.ops.kernels.sums.cuda.aggregate_taps import launch_aggregate_taps
-from ablate.ops.kernels.tiling.launch import Launch
-from ablate.ops.kernels.tiling.matrix import pays
 from ablate.ops.kernels.sums.cuda.scores_matrix import launch_scores_matrix
 from ablate.ops.kernels.sums.cuda.scores_taps import launch_scores_taps
 from ablate.ops.kernels.sums.cuda.spread_matrix import launch_spread_matrix
 from ablate.ops.kernels.sums.cuda.spread_taps import launch_spread_taps
+from ablate.ops.kernels.tiling.launch import Launch
+from ablate.ops.kernels.tiling.matrix import pays
 
 
 def aggregate(

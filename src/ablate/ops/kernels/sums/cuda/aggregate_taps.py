@@ -1,4 +1,4 @@
-"""y[i, c] = Σ_t (F[i, g, t] · m[c, o] + a[c, o]) · v[n(i, t), c] with o = o(i, t), on a GPU."""
+"""y[i, c] = Σ_t F[i, g, t] · v[n(i, t), c], on a GPU."""
 
 from __future__ import annotations
 
@@ -7,22 +7,13 @@ import triton.language as tl
 from torch import Tensor
 
 from ablate.ops.kernels.geometry import strided
-from ablate.ops.kernels.tiling import factors
-from ablate.ops.kernels.tiling.factors import first_offset
 from ablate.ops.kernels.tiling.launch import Launch, border_rule
 from ablate.ops.kernels.tiling.neighbors import first_neighbor, locate, mirrored
 from ablate.ops.kernels.tiling.tiles import Tile
 
 
 def launch_aggregate_taps(
-    values: Tensor,
-    filters: Tensor,
-    multiply: Tensor | None,
-    add: Tensor | None,
-    kernel: int,
-    dilation: int,
-    border: str,
-    stride: int,
+    values: Tensor, filters: Tensor, kernel: int, dilation: int, border: str, stride: int
 ) -> tuple[Launch, Tensor]:
     """The call that computes the sum, and the tensor that it fills."""
     batch, height, width, channels = values.shape
@@ -36,7 +27,6 @@ def launch_aggregate_taps(
         {
             "values": values,
             "filters": filters,
-            **factors.arguments(multiply=multiply, add=add),
             "out": out,
             "height": height,
             "width": width,
@@ -57,14 +47,10 @@ def launch_aggregate_taps(
     return launch, out
 
 
-@triton.jit(do_not_specialize=["multiply_step", "add_step", "height", "width", "rows", "columns", "heads"])
+@triton.jit(do_not_specialize=["height", "width", "rows", "columns", "heads"])
 def aggregate_taps_kernel(
     values: tl.tensor,
     filters: tl.tensor,
-    multiply: tl.tensor,
-    multiply_step: int,
-    add: tl.tensor,
-    add_step: int,
     out: tl.tensor,
     height: int,
     width: int,
@@ -102,11 +88,6 @@ def aggregate_taps_kernel(
     filters += image * rows * columns * heads * (K * K)
     first_row = first_neighbor(row * STRIDE, height, K, DILATION, BORDER)
     first_column = first_neighbor(column * STRIDE, width, K, DILATION, BORDER)
-    if (multiply is not None) or (add is not None):
-        OFFSETS: tl.constexpr = 2 * K - 1 if BORDER == "inside" else K
-        row_offset = first_offset(row * STRIDE, first_row, K, DILATION, BORDER)
-        column_offset = first_offset(column * STRIDE, first_column, K, DILATION, BORDER)
-        multiply += image * multiply_step if multiply is not None else None
     total = tl.zeros((ROWS * COLUMNS, HEADS, CHANNELS), tl.float32)
     for start in tl.static_range(0, K, TAPS):
         tap = start + tl.arange(0, TAPS)

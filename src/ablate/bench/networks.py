@@ -1,0 +1,141 @@
+"""`ablate bench models --time`: a training step of networks beside timm's Swin-T."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import ablate.models
+from ablate import hosts, ops
+from ablate.bench import report
+from ablate.bench.agreement import disagreements
+from ablate.bench.computation import Computation
+from ablate.bench.ops import parameters
+from ablate.bench.progress import track
+from ablate.bench.settings import Settings, chosen
+from ablate.bench.timing import Times, interleave
+from ablate.errors import UserError
+from ablate.ops.kernels.choice import hindrance
+
+HOST = "swin_tiny"
+HYBRIDS = ("elsa_swin_tiny", "na_swin_tiny")
+TARGETS = dict.fromkeys(HYBRIDS, 1.35)
+TARGET = 2.0  # times the baseline, for every other
+PIXELS = 224
+IMAGES = 2  # on which values are compared
+TOLERANCE = 1e-2  # of gradients through a whole network in float32
+COLUMNS = ("network", "step\n(s)", "timm's Swin-T\n(s)", "ratio", "target", "met")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One network beside the baseline, in turns."""
+
+    network: str
+    target: float
+    differing: list[str]
+    times: dict[str, Times]
+
+    @property
+    def ratio(self) -> float:
+        """Of the medians."""
+        return self.times["step"].median / self.times["baseline"].median
+
+    def as_json(self) -> dict[str, Any]:
+        """Raw figures, in seconds."""
+        if self.differing:
+            return {"network": self.network, "differing": self.differing}
+        return {
+            "network": self.network,
+            "seconds": {name: times.as_json() for name, times in self.times.items()},
+            "ratio": self.ratio,
+            "target": self.target,
+            "met": self.ratio <= self.target,
+        }
+
+    def cells(self) -> tuple[str, ...]:
+        """As in `COLUMNS`."""
+        if self.differing:
+            return self.network, "; ".join(self.differing)
+        return (
+            self.network,
+            report.seconds(self.times["step"]),
+            report.seconds(self.times["baseline"]),
+            report.ratio(self.ratio),
+            f"{self.target:.2f}",
+            "yes" if self.ratio <= self.target else "no",
+        )
+
+
+def catalogue() -> dict[str, Callable[[], nn.Module]]:
+    """Name → what builds it: two hybrids, and the host with each operator under the operator's name."""
+    found: dict[str, Callable[[], nn.Module]] = {}
+    for name in HYBRIDS:
+        found[name] = ablate.models.CATALOGUE[name].build
+    for name in ops.names():
+        found[name] = partial(hosts.create, HOST, name)
+    return found
+
+
+def run(names: list[str], settings: Settings) -> report.Report:
+    """Time the named networks (all where none is); those that the host refuses are listed with the reason.
+
+    Raises:
+        UserError: an unknown name; names the nearest one.
+    """
+    known = catalogue()
+    asked = chosen("network", names, list(known))
+    baseline = _drawn(partial(hosts.create, HOST, None), settings)
+    lines, refused = [], {}
+    for name in track(asked, "timing networks"):
+        try:
+            lines.append(_line(name, known[name], baseline, settings))
+        except UserError as error:
+            refused[name] = str(error.problem)
+    return report.Report("models", COLUMNS, lines, notes(settings), settings, refused=refused)
+
+
+def notes(settings: Settings) -> list[str]:
+    """What the table does not say by itself."""
+    why = hindrance(settings.device.type)
+    return [
+        *([] if why is None else [f"fast is not fast here: {why}."]),
+        f"Forward and backward of {settings.batch} images of {PIXELS}×{PIXELS}, without optimiser; median "
+        f"[quartiles]. Operators' names stand for {HOST} with that operator in every slot. Each network took "
+        "turns with the baseline, timm's swin_tiny_patch4_window7_224.",
+        f"Output and gradients of {min(IMAGES, settings.batch)} images were the same with "
+        "infra.kernels=reference, or the line says what differs.",
+    ]
+
+
+def _line(name: str, build: Callable[[], nn.Module], baseline: nn.Module, settings: Settings) -> Line:
+    model = _drawn(build, settings)
+    few = min(IMAGES, settings.batch)
+    fast, reference = (_step(model, few, settings, how).values() for how in ("auto", "reference"))
+    differing = disagreements(fast, reference, TOLERANCE)
+    del fast, reference
+    steps = {key: _step(x, settings.batch, settings) for key, x in (("step", model), ("baseline", baseline))}
+    calls = {key: step.training for key, step in steps.items()}
+    times = {} if differing else interleave(calls, settings.repetitions)
+    return Line(name, TARGETS.get(name, TARGET), differing, times)
+
+
+def _drawn(build: Callable[[], nn.Module], settings: Settings) -> nn.Module:
+    torch.manual_seed(0)
+    return build().to(settings.device, settings.dtype).train()
+
+
+def _step(model: nn.Module, batch: int, settings: Settings, implementation: str = "auto") -> Computation:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(batch, 3, PIXELS, PIXELS, generator=generator).to(settings.device, settings.dtype)
+
+    def call() -> Tensor:
+        torch.manual_seed(1)  # the same paths are dropped
+        return model(images)
+
+    return Computation(call, parameters(model), implementation)
