@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import ablate.models
-from ablate import hosts, ops
+from ablate import costs, hosts, ops
 from ablate.bench import report
 from ablate.bench.agreement import disagreements
 from ablate.bench.computation import Computation
@@ -27,6 +27,7 @@ HYBRIDS = ("elsa_swin_tiny", "na_swin_tiny")
 TARGETS = dict.fromkeys(HYBRIDS, 1.35)
 TARGET = 2.0  # times the baseline, for every other
 PIXELS = 224
+MOST_MACS = 1.5  # times those of the baseline, for what nobody named
 IMAGES = 2  # on which values are compared
 TOLERANCE = 1e-2  # of gradients through a whole network in float32
 COLUMNS = ("network", "step\n(s)", "timm's Swin-T\n(s)", "ratio", "target", "met")
@@ -94,6 +95,8 @@ def run(names: list[str], settings: Settings) -> report.Report:
     lines, refused = [], {}
     for name in track(asked, "timing networks"):
         try:
+            if not names:
+                _refuse_the_heavy(known[name], baseline)
             lines.append(_line(name, known[name], baseline, settings))
         except UserError as error:
             refused[name] = str(error.problem)
@@ -123,6 +126,20 @@ def _line(name: str, build: Callable[[], nn.Module], baseline: nn.Module, settin
     calls = {key: step.training for key, step in steps.items()}
     times = {} if differing else interleave(calls, settings.repetitions)
     return Line(name, TARGETS.get(name, TARGET), differing, times)
+
+
+def _refuse_the_heavy(build: Callable[[], nn.Module], baseline: nn.Module) -> None:
+    """Attention over the whole of a large map needs minutes for a step, and more memory than most have.
+
+    Raises:
+        UserError: more than `MOST_MACS` times the multiply-accumulates of the baseline.
+    """
+    with torch.device("meta"):
+        counted, theirs = (costs.macs(x, 1, 3, PIXELS, PIXELS) for x in (build(), baseline))
+    if counted > MOST_MACS * theirs:
+        raise UserError(
+            f"timed only when it is named: {counted / theirs:.1f} times the baseline's multiply-accumulates"
+        )
 
 
 def _drawn(build: Callable[[], nn.Module], settings: Settings) -> nn.Module:
