@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ablate.ops import kernels
 from ablate.ops.checks import odd_kernel
 from ablate.ops.registry import register
 
@@ -61,21 +61,17 @@ class SlideAttention(nn.Module):
         return {"bias_table"}
 
     def merged(self) -> tuple[Tensor, Tensor]:
-        """Weight (d·K², 1, K, K) and bias of the one convolution that both paths are."""
+        """Weight (d, K², K²), taps by neighbours, and bias (d, K²) of the convolution that both paths are."""
         assert self.shift.bias is not None
         assert self.deform.bias is not None
-        return self.shift.weight + self.deform.weight, self.shift.bias + self.deform.bias
+        weight, bias = self.shift.weight + self.deform.weight, self.shift.bias + self.deform.bias
+        return weight.view(-1, self.kernel**2, self.kernel**2), bias.view(-1, self.kernel**2)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) → (B, H, W, C)."""
         by_head = self.query_key_value(x).unflatten(-1, (self.heads, 3, -1))  # (B, H, W, heads, 3, d)
-        query, key, value = by_head.permute(4, 0, 3, 5, 1, 2).flatten(1, 2)  # (B · heads, d, H, W)
-        weight, bias = self.merged()
-        both = F.conv2d(torch.cat([key, value]), weight, bias, padding=self.kernel // 2, groups=key.shape[1])
-        keys, values = both.unflatten(1, (-1, self.kernel**2)).chunk(2)  # (B · heads, d, K², H, W)
-        # q·(k + b) = q·k + b Σ_c q_c, without a copy of the keys
-        query = query * self.scale
-        table = self.bias_table.repeat(len(x), 1)[:, :, None, None]
-        logits = torch.einsum("ndhw,ndthw->nthw", query, keys) + table * query.sum(1, keepdim=True)
-        y = torch.einsum("nthw,ndthw->ndhw", logits.softmax(1), values)
-        return self.output(y.unflatten(0, (len(x), self.heads)).flatten(1, 2).permute(0, 2, 3, 1))
+        query, key, value = by_head.permute(4, 0, 1, 2, 3, 5).flatten(-2)
+        y = kernels.mixed_attention(
+            query * self.scale, key, value, *self.merged(), self.bias_table, kernel=self.kernel
+        )
+        return self.output(y)

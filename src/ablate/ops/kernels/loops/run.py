@@ -33,8 +33,13 @@ def run(loop: Any, *arguments: Any) -> None:
         choice.threads_start()
         loop(*arguments)
         if sum(loop.stats.cache_misses.values()) > missed:
-            seconds, name = time.perf_counter() - start, loop.py_func.__name__.strip("_")
+            seconds, name = time.perf_counter() - start, _name(loop.py_func)
             print(f"compiled the CPU kernel {name!r} in {seconds:.1f} s, kept for later", file=sys.stderr)
+
+
+def _name(loop: Callable[..., None]) -> str:
+    """'attention forward' for `ablate.ops.kernels.attention.cpu._forward`."""
+    return " ".join([loop.__module__.split(".")[-2], *loop.__name__.split("_")]).replace("  ", " ")
 
 
 def compiled(loop: Callable[..., None]) -> Any:
