@@ -12,7 +12,7 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from ablate.errors import UserError
 from ablate.ops.kernels.geometry import offsets_per_axis, strided
 from ablate.store.files import write_text
 
+FACTORS = ("multiply", "add")
+OPTIONAL = (*FACTORS, "axial")  # operands without which a kernel is another
 GOLDEN = Path("tests/kernels/aot.json")
 CAPABILITIES = (80, 90, 100)  # A100, H100 and H200, B200
 DTYPES = (torch.float32, torch.bfloat16)
@@ -48,6 +50,8 @@ class Shape:
     border: str = "zero"
     stride: int = 1
     attention: bool = False  # also fused, where one kernel does it
+    factors: tuple[str, ...] = ()  # which static factors, of FACTORS
+    axial: bool = False  # whether attention adds a row's and a column's term
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class Resources:
 
 
 def shapes() -> list[Shape]:
-    """The operators of Swin's hosts (T and S, B), RedNet, DDF-ResNet and I-D-DWNet."""
+    """The operators of Swin's hosts (T and S, B), ELSA among them, I-D-DWNet, and RedNet, DDF and SASA."""
     found = []
     for model, dim in (("Swin-T", 96), ("Swin-B", 128)):
         for stage in range(4):
@@ -77,21 +81,29 @@ def shapes() -> list[Shape]:
             found.append(Shape(f"{name} inside", size, channels, heads, 7, "inside", attention=True))
             found.append(Shape(f"{name} heads=C", size, channels, channels, 7))
             found.append(Shape(f"I-D-DW{name[4:]}", size, channels, 32, 7))
+            elsa = f"ELSA-{name}"
+            found += [Shape(f"{elsa} K={k}", size, channels, heads, k, factors=FACTORS) for k in (5, 7)]
+            found.append(Shape(f"{elsa} inside", size, channels, heads, 7, "inside", factors=FACTORS))
     for stage in range(4):
         size, channels = 56 >> stage, 64 << stage
         found.append(Shape(f"RedNet stage {stage + 1}", size, channels, channels // 16, 7))
-        found.append(Shape(f"DDF-ResNet stage {stage + 1}", size, channels, 1, 3))
+        found.append(Shape(f"DDF-ResNet stage {stage + 1}", size, channels, 1, 3, factors=("multiply",)))
+        sasa = Shape(f"SASA-ResNet stage {stage + 1}", size, channels, 8, 7, attention=True)
+        found.append(replace(sasa, axial=True))
         if stage:
             found.append(
                 Shape(f"RedNet stage {stage + 1} strided", 2 * size, channels, channels // 16, 7, stride=2)
             )
-            found.append(Shape(f"DDF-ResNet stage {stage + 1} strided", 2 * size, channels, 1, 3, stride=2))
-    found.append(Shape("DDF 2048 channels", 7, 2048, 1, 3))
+            strided_ddf = Shape(f"DDF-ResNet stage {stage + 1} strided", 2 * size, channels, 1, 3, stride=2)
+            found.append(replace(strided_ddf, factors=("multiply",)))
+    found.append(Shape("DDF 2048 channels", 7, 2048, 1, 3, factors=("multiply",)))
+    found += [Shape(f"DDF added, {channels} channels", 14, channels, 1, 3) for channels in (64, 2048)]
     return found
 
 
 def launches(shape: Shape, dtype: torch.dtype) -> Iterator[Any]:
-    """The calls of the three sums and of attention at one shape, on tensors without memory."""
+    """The calls of the sums and of attention at one shape, on tensors without memory."""
+    from ablate.ops.kernels.attention import WIDEST
     from ablate.ops.kernels.sums import cuda as sums
 
     def empty(*size: int) -> Tensor:
@@ -101,32 +113,31 @@ def launches(shape: Shape, dtype: torch.dtype) -> Iterator[Any]:
     values = empty(BATCH, shape.size, shape.size, shape.channels)
     outputs = empty(BATCH, out, out, shape.channels)
     filters = empty(BATCH, out, out, shape.heads, shape.kernel**2)
+    table = empty(BATCH, shape.channels, offsets_per_axis(shape.kernel, shape.border) ** 2)
+    multiply, add = (table if name in shape.factors else None for name in FACTORS)
     neighborhood = (shape.kernel, 1, shape.border, shape.stride)
-    yield sums.launch_aggregate(values, filters, *neighborhood)[0]
-    yield sums.launch_scores(outputs, values, shape.heads, *neighborhood)[0]
-    yield sums.launch_spread(outputs, filters, shape.size, shape.size, *neighborhood)[0]
-    if shape.attention:
+    yield sums.launch_aggregate(values, filters, multiply, add, *neighborhood)[0]
+    yield sums.launch_scores(outputs, values, multiply, None, None, shape.heads, *neighborhood)[0]
+    yield sums.launch_spread(outputs, filters, multiply, add, shape.size, shape.size, *neighborhood)[0]
+    if shape.factors:
+        yield sums.launch_correlate(outputs, values, filters, *neighborhood)[0]
+    if shape.attention and shape.channels // shape.heads <= WIDEST[dtype]:
         yield from _attention_launches(values, shape)
 
 
 def _attention_launches(maps: Tensor, shape: Shape) -> Iterator[Any]:
-    from ablate.ops.kernels.attention.cuda import bias as bias_pass
-    from ablate.ops.kernels.attention.cuda import forward as forward_pass
-    from ablate.ops.kernels.attention.cuda import keys as keys_pass
-    from ablate.ops.kernels.attention.cuda import queries as queries_pass
+    from ablate.ops.kernels.attention import cuda as attention
 
-    bias = torch.empty(shape.heads, offsets_per_axis(shape.kernel, shape.border) ** 2, device="meta")
-    heads, kernel, border = shape.heads, shape.kernel, shape.border
-    forward, out, logsumexp = forward_pass.launch_attention(
-        maps, maps, maps, bias, heads, kernel, 1, border, 1.0
-    )
+    offsets, sliding = offsets_per_axis(shape.kernel, shape.border), (shape.kernel, 1, shape.border)
+    bias = torch.empty(shape.heads, offsets**2, device="meta")
+    axial = maps.new_empty(*maps.shape[:3], shape.heads, 2 * offsets) if shape.axial else None
+    given = maps, maps, maps, bias, axial
+    forward, out, rows = attention.launch_attention(*given, *sliding)
     yield forward
-    queries, _, product = queries_pass.launch_query_gradient(
-        maps, maps, maps, maps, bias, out, logsumexp, heads, kernel, 1, border, 1.0
-    )
+    queries, _, product, _ = attention.launch_query_gradient(maps, *given, out, rows, *sliding)
     yield queries
-    for launch in (keys_pass.launch_key_gradients, bias_pass.launch_bias_gradient):
-        yield launch(maps, maps, maps, maps, bias, logsumexp, product, heads, kernel, 1, border, 1.0)[0]
+    for launch in (attention.launch_key_gradients, attention.launch_bias_gradient):
+        yield launch(maps, *given, rows, product, *sliding)[0]
 
 
 def resources(
@@ -158,7 +169,8 @@ def name_of(launch: Any, dtype: torch.dtype, capability: int) -> str:
     """What distinguishes one compiled kernel from another, in words."""
     kernel = launch.kernel.__name__.removesuffix("_kernel")
     constants = " ".join(f"{name.lower()}={value}" for name, value in launch.constants.items())
-    return f"{kernel} {str(dtype).removeprefix('torch.')} sm_{capability} {constants}"
+    optional = "".join(f" {name}" for name in OPTIONAL if launch.arguments.get(name) is not None)
+    return f"{kernel}{optional} {str(dtype).removeprefix('torch.')} sm_{capability} {constants}"
 
 
 def measure(launch: Any, capability: int) -> Resources:

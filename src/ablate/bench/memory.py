@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor
 
-os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's notes on its own starts and stops
+from ablate.bench.profiling import profiled
 
 
 def peak(call: Callable[[], object], device: torch.device) -> int:
@@ -24,13 +24,7 @@ def peak(call: Callable[[], object], device: torch.device) -> int:
         call()
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
-    with torch.profiler.profile(
-        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
-    ) as profile:
-        call()
-    recorded = profile.profiler
-    assert recorded is not None
-    assert recorded.kineto_results is not None
+    recorded: Any = profiled(call, device, memory=True).profiler
     changes = [event for event in recorded.kineto_results.events() if event.name() == "[memory]"]
     changes.sort(key=lambda event: event.start_ns())
     return max(accumulate((event.nbytes() for event in changes), initial=0))
