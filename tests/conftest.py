@@ -11,6 +11,15 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # pytest-xdist runs a worker on every core
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """One place that skips, so that one line reports it."""
+    if item.get_closest_marker("gpu") is not None:
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a CUDA device")
+
+
 @dataclass
 class Finished:
     code: int

@@ -77,13 +77,24 @@ def _cuda() -> Finding:
 def _triton() -> Finding:
     if (version := _version("triton")) is None:
         return Finding("Triton", False, "not installed; it comes with PyTorch on Linux")
-    return Finding("Triton", True, f"{version}; {hindrance('cuda')}")
+    if (reason := hindrance("cuda")) is not None:
+        return Finding("Triton", False, f"{version}; {reason}")
+    import torch
+
+    from ablate.ops.kernels.proof import failures
+
+    cards = [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
+    if wrong := [f"{failure} on {card}" for card in cards for failure in failures(card)]:
+        return Finding("Triton", False, f"{version}; PyTorch computes on CUDA what fails: {'; '.join(wrong)}")
+    return Finding(
+        "Triton", True, f"{version}; computes sums and attention on CUDA, each compared with PyTorch"
+    )
 
 
 def _numba() -> Finding:
     if (reason := hindrance("cpu")) is not None:
         return Finding("Numba", False, reason)
-    return Finding("Numba", True, f"{_version('numba')}; computes sums over neighbourhoods on the CPU")
+    return Finding("Numba", True, f"{_version('numba')}; computes sums and attention on the CPU")
 
 
 def _slurm() -> Finding:

@@ -89,7 +89,7 @@ def test_an_unknown_augmentation_is_refused_with_the_nearest_known_one():
         create(augment={"horizontal_flips": 0.5})
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_a_gpu_gets_the_images_that_a_cpu_gets():
     augment = {"crop_padding": 2, "horizontal_flip": 0.5}  # the noise of erasing is drawn on the device
     images, labels = whole(create(device="cuda", augment=augment).train)

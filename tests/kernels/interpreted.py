@@ -10,27 +10,34 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import NamedTuple
+import warnings
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 os.environ["TRITON_INTERPRET"] = "1"
 
 import torch
-from dense import attend  # beside this script
 from torch import Tensor
+from triton.runtime.interpreter import InterpreterOptions, interpreter_builder
 
+from ablate.ops import kernels
+from ablate.ops.kernels import proof
 from ablate.ops.kernels.attention import cuda as attention
+from ablate.ops.kernels.attention import reference as attention_reference
 from ablate.ops.kernels.attention.cuda import bias as attention_bias
 from ablate.ops.kernels.geometry import offsets_per_axis, strided
+from ablate.ops.kernels.proof import Proven
+from ablate.ops.kernels.sums import cuda as sums
 from ablate.ops.kernels.sums import reference
 from ablate.ops.kernels.sums.cuda import (
     aggregate_matrix,
     aggregate_taps,
+    correlate,
     scores_matrix,
     scores_taps,
     spread_matrix,
     spread_taps,
 )
-from ablate.ops.kernels.tiling.launch import Launch
 
 
 class Case(NamedTuple):
@@ -47,52 +54,59 @@ class Case(NamedTuple):
     stride: int = 1
     taps: str = "float32"
     matrix: str = ""
+    multiply: int = 0  # images that have static factors of their own; 0 without factors
+    add: int = 0
+    bias: int = 0  # whether scores have one
+    axial: bool = False  # whether queries have terms for row and column offsets
 
 
 CASES = [
-    Case(2, 7, 9, 3, 32, 7, matrix="float32"),  # Swin's heads: one in a program
-    Case(1, 5, 6, 2, 3, 3, 2, "mask", 2),  # heads whose width is no power of two, dilated and strided
-    Case(1, 9, 11, 2, 16, 3, 2, "inside", taps="bfloat16", matrix="float16"),
-    Case(2, 4, 3, 20, 1, 7),  # as many heads as channels; larger than the map
+    Case(1, 3, 9, 3, 32, 7, matrix="float32"),  # Swin's heads: one in a program
+    Case(1, 5, 6, 2, 3, 3, 2, "mask", 2, bias=1),  # heads whose width is no power of two, dilated and strided
+    Case(1, 9, 11, 2, 16, 3, 2, "inside", taps="bfloat16", matrix="float16", bias=1),
+    Case(2, 4, 3, 20, 1, 7, bias=1),  # as many heads as channels; larger than the map
     Case(1, 4, 5, 1, 136, 3, taps="bfloat16", matrix="float32"),  # a head wider than a program
-    Case(1, 15, 13, 2, 8, 5, 1, "inside", 3, taps="bfloat16"),
-    Case(1, 9, 8, 5, 6, 5, 1, "reflect", 2),
-    Case(1, 5, 19, 1, 4, 13, matrix="float16"),
-    Case(1, 16, 13, 1, 4, 13, 1, "inside", matrix="float32"),  # up to 16 readers along an axis
-    Case(1, 3, 21, 1, 4, 17),  # more taps in a row than a program holds
+    Case(1, 11, 7, 2, 8, 5, 1, "inside", 3, taps="bfloat16", bias=1),
+    Case(1, 9, 8, 5, 6, 5, 1, "reflect", 2, bias=1),
+    Case(1, 2, 11, 1, 4, 13, matrix="float16"),
+    Case(1, 9, 17, 1, 4, 9, 1, "inside", matrix="float32"),  # up to 13 readers along an axis
+    Case(1, 1, 9, 1, 4, 17, bias=1),  # more taps in a row than a program holds
     Case(1, 6, 5, 1, 5, 1, 1, "zero", 2),
-    Case(1, 19, 7, 1, 12, 7, 2, "mask", taps="float16", matrix="float32"),
-    Case(1, 10, 29, 1, 5, 5, 2, "inside", matrix="float32"),  # classes of two lengths, two tiles of each
+    Case(1, 17, 5, 1, 12, 7, 2, "mask", taps="float16", matrix="float32", bias=1),
+    Case(1, 10, 21, 1, 5, 5, 2, "inside", matrix="float32", bias=1),  # classes of two lengths, two tiles
+    Case(2, 3, 5, 2, 32, 5, multiply=1, add=1, bias=1),  # ELSA
+    Case(2, 4, 5, 1, 136, 3, 1, "zero", 2, taps="bfloat16", multiply=2),  # DDF
+    Case(2, 9, 7, 2, 6, 3, 2, "inside", 2, multiply=1, add=2, bias=1),
+    Case(2, 5, 6, 1, 6, 5, 1, "inside", taps="bfloat16", multiply=2, add=1),
+    Case(2, 7, 6, 1, 20, 5, 1, "reflect", taps="float16", multiply=1, add=1),
+    Case(1, 5, 6, 20, 1, 3, 2, "mask", taps="float16", add=1, bias=1),
 ]
 
 
-def launches(
-    name: str, case: Case, values: Tensor, outputs: Tensor, filters: Tensor, matrix: bool
-) -> tuple[Launch, Tensor]:
-    """The call of one sum in one form."""
-    sliding = (case.kernel, case.dilation, case.border)
-    size = (case.height, case.width)
-    if name == "aggregate":
-        if matrix:
-            return aggregate_matrix.launch_aggregate_matrix(values, filters, *sliding)
-        return aggregate_taps.launch_aggregate_taps(values, filters, *sliding, case.stride)
-    if name == "scores":
-        if matrix:
-            return scores_matrix.launch_scores_matrix(outputs, values, case.heads, *sliding)
-        return scores_taps.launch_scores_taps(outputs, values, case.heads, *sliding, case.stride)
-    if matrix:
-        return spread_matrix.launch_spread_matrix(outputs, filters, *sliding)
-    return spread_taps.launch_spread_taps(outputs, filters, *size, *sliding, case.stride)
+class Operands(NamedTuple):
+    """Of all four sums."""
+
+    values: Tensor
+    outputs: Tensor
+    filters: Tensor
+    multiply: Tensor | None
+    add: Tensor | None
+    bias: Tensor | None
 
 
-def expected(name: str, case: Case, values: Tensor, outputs: Tensor, filters: Tensor) -> Tensor:
-    """The sum in float64."""
-    sliding = (case.kernel, case.dilation, case.border, case.stride)
-    if name == "aggregate":
-        return reference.aggregate(values.double(), filters.double(), None, None, *sliding)
-    if name == "scores":
-        return reference.scores(outputs.double(), values.double(), None, case.heads, *sliding)
-    return reference.spread(outputs.double(), filters.double(), None, None, case.height, case.width, *sliding)
+def operands(case: Case, dtype: torch.dtype) -> Operands:
+    torch.manual_seed(0)
+    channels, offsets = case.heads * case.head_width, offsets_per_axis(case.kernel, case.border) ** 2
+    rows, columns = strided(case.height, case.stride), strided(case.width, case.stride)
+    shapes = (
+        (case.batch, case.height, case.width, channels),
+        (case.batch, rows, columns, channels),
+        (case.batch, rows, columns, case.heads, case.kernel**2),
+        (case.multiply, channels, offsets),
+        (case.add, channels, offsets),
+        (case.bias * case.heads, offsets),
+    )
+    return Operands(*(guarded(torch.randn(shape), dtype) if shape[0] else None for shape in shapes))
 
 
 def guarded(tensor: Tensor, dtype: torch.dtype) -> Tensor:
@@ -107,65 +121,161 @@ def relative(got: Tensor, truth: Tensor) -> float:
     return float((got.double() - truth).abs().max() / truth.abs().max())
 
 
-def error(name: str, case: Case, dtype: torch.dtype, matrix: bool) -> float:
-    """The largest error of one sum in one form."""
-    torch.manual_seed(0)
-    channels = case.heads * case.head_width
-    rows, columns = strided(case.height, case.stride), strided(case.width, case.stride)
-    values = guarded(torch.randn(case.batch, case.height, case.width, channels), dtype)
-    outputs = guarded(torch.randn(case.batch, rows, columns, channels), dtype)
-    filters = guarded(torch.randn(case.batch, rows, columns, case.heads, case.kernel**2), dtype)
-    launch, got = launches(name, case, values, outputs, filters, matrix)
+def arguments(name: str, case: Case, given: Operands) -> tuple[Any, ...]:
+    """Of one sum."""
+    values, outputs, filters, multiply, add, bias = given
+    sliding = (case.kernel, case.dilation, case.border, case.stride)
+    return {
+        "aggregate": (values, filters, multiply, add, *sliding),
+        "spread": (outputs, filters, multiply, add, case.height, case.width, *sliding),
+        "scores": (outputs, values, multiply, add, bias, case.heads, *sliding),
+        "correlate": (outputs, values, filters, *sliding),
+    }[name]
+
+
+def in_taps(name: str, case: Case, given: Operands) -> Tensor:
+    """The sum, whatever form would be chosen for it."""
+    launch, out = {
+        "aggregate": aggregate_taps.launch_aggregate_taps,
+        "spread": spread_taps.launch_spread_taps,
+        "scores": scores_taps.launch_scores_taps,
+    }[name](*arguments(name, case, given))
     launch.run()
-    return relative(got, expected(name, case, values, outputs, filters))
+    return out
+
+
+def as_matrix(name: str, case: Case, given: Operands) -> Tensor:
+    sliding = (case.kernel, case.dilation, case.border)
+    if name == "aggregate":
+        launch, out = aggregate_matrix.launch_aggregate_matrix(given.values, given.filters, *sliding)
+    elif name == "spread":
+        launch, out = spread_matrix.launch_spread_matrix(given.outputs, given.filters, *sliding)
+    else:
+        terms = given.outputs, given.values, given.bias, case.heads
+        launch, out = scores_matrix.launch_scores_matrix(*terms, *sliding)
+    launch.run()
+    return out
+
+
+def sum_errors(name: str) -> Iterator[tuple[str, str, Case, float]]:
+    """What, in which dtype, of which case, and its error."""
+    for case in CASES:
+        for form, dtype in (("taps", case.taps), ("matrix", case.matrix)):
+            if not dtype:
+                continue
+            given = operands(case, getattr(torch, dtype))
+            got = (in_taps if form == "taps" else as_matrix)(name, case, given)
+            exact = Operands(*(x if x is None else x.double() for x in given))
+            factors = " with factors" if case.multiply or case.add else ""
+            truth = getattr(reference, name)(*arguments(name, case, exact))
+            yield f"{form}{factors}", dtype, case, relative(got, truth)
+
+
+def correlate_errors() -> Iterator[tuple[str, str, Case, float]]:
+    correlate.PROGRAMS = 32  # each then adds up several tiles, or shares an image with others
+    for case in (case for case in CASES if case.kernel < 9 and not case.matrix):
+        given = operands(case, getattr(torch, case.taps))
+        exact = Operands(*(x if x is None else x.double() for x in given))
+        got = sums.correlate.kernel(*arguments("correlate", case, given))
+        truth = reference.correlate(*arguments("correlate", case, exact))
+        for what, *pair in zip(("multiply", "add"), got, truth, strict=True):
+            yield what, case.taps, case, relative(*pair)
 
 
 ATTENTION = [
-    Case(1, 6, 9, 2, 16, 5, 1, "inside"),
-    Case(2, 4, 9, 1, 20, 3, 1, "mask"),
-    Case(1, 3, 4, 2, 8, 7, taps="float16"),  # larger than the map
+    Case(1, 5, 9, 1, 16, 5, 1, "inside", axial=True),
+    Case(2, 2, 9, 1, 20, 3, 1, "mask"),
+    Case(1, 3, 4, 2, 8, 3, 2, axial=True),
+    Case(1, 3, 4, 2, 8, 7, taps="float16", axial=True),  # larger than the map
+    Case(1, 4, 3, 2, 8, 3, 1, "mask", taps="float16", axial=True),
     Case(1, 6, 7, 1, 8, 3, 2, "inside", taps="float16"),
+    Case(1, 2, 9, 2, 8, 3),  # without axial the queries' gradient needs no rows outside the map
 ]
 
 
-def attention_errors(case: Case) -> dict[str, float]:
-    """Largest errors of attention and of its four gradients."""
-    torch.manual_seed(0)
-    dtype, scale = getattr(torch, case.taps), case.head_width**-0.5
-    size = (case.batch, case.height, case.width, case.heads * case.head_width)
-    query, key, value, grad = (guarded(torch.randn(size), dtype) for _ in range(4))
-    bias = guarded(torch.randn(case.heads, offsets_per_axis(case.kernel, case.border) ** 2), torch.float32)
-    sliding = (case.heads, case.kernel, case.dilation, case.border, scale)
-    out, logsumexp = attention.attention(query, key, value, bias, *sliding)
-    found = attention.attention_backward(grad, query, key, value, bias, out, logsumexp, *sliding)
-    exact = [operand.double().requires_grad_() for operand in (query, key, value, bias)]
-    truth, sums = attend(*exact, *sliding)
-    truth.backward(grad.double())
-    got = {"out": (out, truth), "logsumexp": (logsumexp, sums)}
-    for name, gradient, operand in zip(("query", "key", "value", "bias"), found, exact, strict=True):
-        got[name] = (gradient, operand.grad)
-    return {name: relative(*pair) for name, pair in got.items()}
+def attention_errors() -> Iterator[tuple[str, str, Case, float]]:
+    """Of attention and of its gradients."""
+    attention_bias.PROGRAMS = 32  # each then adds up several tiles
+    for case in ATTENTION:
+        torch.manual_seed(0)
+        dtype = getattr(torch, case.taps)
+        size = (case.batch, case.height, case.width, case.heads * case.head_width)
+        query, key, value, grad = (guarded(torch.randn(size) * 0.5, dtype) for _ in range(4))
+        offsets = offsets_per_axis(case.kernel, case.border)
+        given = [query, key, value, guarded(torch.randn(case.heads, offsets**2), torch.float32)]
+        if case.axial:
+            given.append(guarded(torch.randn(*size[:3], case.heads, 2 * offsets), dtype))
+        none = [] if case.axial else [None]
+        sliding = (case.kernel, case.dilation, case.border)
+        out, rows = attention.attention.kernel(*given, *none, *sliding)
+        found = attention.backward.kernel(grad, *given, *none, out, rows, *sliding)
+        exact = [operand.double().requires_grad_() for operand in given]
+        named = dict(zip(("kernel", "dilation", "border"), sliding, strict=True))
+        truth = kernels.attention(*exact[:4], axial=exact[4] if case.axial else None, **named)
+        truth.backward(grad.double())
+        apart = (operand.detach() for operand in exact)
+        _, true_rows = attention_reference.attention(*apart, *none, *sliding)
+        got = {"out": (out, truth), "rows": (rows, true_rows)}
+        names = ("query", "key", "value", "bias", "axial")[: len(exact)]
+        for name, gradient, operand in zip(names, found, exact, strict=False):
+            got[f"gradient of {name}"] = (gradient, operand.grad)
+        assert len(found) == 5
+        assert case.axial or not found[4].numel()
+        for what, pair in got.items():
+            yield what, case.taps, case, relative(*pair)
 
 
-def main(name: str) -> None:
-    """Print {form dtype case: error} as JSON."""
+def check_proof() -> None:
+    """Every kernel is proved; one with an error, or one that fails, leaves its work to the reference."""
+    cpu, single, half = torch.device("cpu"), torch.float32, torch.float16
+    for kernel in (sums.spread, sums.correlate, attention.attention):
+        assert kernel.failure(cpu, half) is None
+    for kernel in (sums.aggregate, sums.scores):
+        assert kernel.failure(cpu, single) is None
+    attention_bias.PROGRAMS = 32
+    proof.NEIGHBORHOODS, all_of_them = proof.NEIGHBORHOODS[:1], proof.NEIGHBORHOODS
+    assert attention.backward.failure(cpu, single) is None
+    proof.NEIGHBORHOODS = all_of_them
+
+    def wrong(*given: Any) -> Tensor:
+        aggregate_taps.border_rule = lambda *_: "zero"  # `inside` is lost
+        return sums.aggregate.kernel(*given)
+
+    def failing(*_: Any) -> Tensor:
+        raise RuntimeError("no such instruction")
+
+    right = aggregate_taps.border_rule
+    given = operands(CASES[0], single)
+    truth = reference.aggregate(*arguments("aggregate", CASES[0], given))
+    for kernel, said in (
+        (wrong, "is off at kernel 3, dilation 2, border inside"),
+        (failing, "no such instruction"),
+    ):
+        checked = Proven(kernel, reference.aggregate, sums.aggregate.arguments)
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            for _ in range(2):
+                assert torch.equal(checked(*arguments("aggregate", CASES[0], given)), truth)
+        [warning] = warned
+        assert said in str(warning.message)
+        assert "infra.kernels=reference" in str(warning.message)
+    aggregate_taps.border_rule = right
+
+
+def main(names: list[str]) -> None:
+    """Print [kernel, what, dtype, case, error] of each comparison as JSON."""
     torch.use_deterministic_algorithms(True)  # fills what is empty with NaN
     torch.set_num_threads(1)
-    errors = {}
-    if name == "attention":
-        attention_bias.PROGRAMS = 32  # each then adds up several tiles
-        for case in ATTENTION:
-            for what, found in attention_errors(case).items():
-                errors[f"{what} {case.taps} {case}"] = found
-        print(json.dumps(errors))
-        return
-    for case in CASES:
-        for form, dtype in (("taps", case.taps), ("matrix", case.matrix)):
-            if dtype:
-                found = error(name, case, getattr(torch, dtype), form == "matrix")
-                errors[f"{form} {dtype} {case}"] = found
-    print(json.dumps(errors))
+    interpreter_builder.options = InterpreterOptions(sanitize_overflow=False)  # it takes half of the time
+    own = {"correlate": correlate_errors, "attention": attention_errors}
+    found = []
+    for name in names:
+        if name == "proof":
+            check_proof()
+        else:
+            found += [(name, *error) for error in (own[name]() if name in own else sum_errors(name))]
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1:])

@@ -5,21 +5,25 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
 
 from ablate.errors import UserError
 from ablate.ops import kernels
 from ablate.ops.axes import BORDERS
-from ablate.ops.kernels import choice, sums
+from ablate.ops.kernels import choice, mixed, sums
 from ablate.ops.kernels.attention import cpu as attention_cpu
 from ablate.ops.kernels.attention import reference as attention_reference
 from ablate.ops.kernels.geometry import offsets_per_axis
 from ablate.ops.kernels.loops import run, simd, walks
+from ablate.ops.kernels.mixed import cpu as mixed_cpu
+from ablate.ops.kernels.mixed import reference as mixed_reference
 from ablate.ops.kernels.sums import cpu, reference
 
 WIDTHS = (1, 3, 48)  # of a head: one lane, a width that is no power of two, several vectors
@@ -42,9 +46,9 @@ def neighborhoods(draw: st.DrawFn) -> tuple:
 
 
 @settings(max_examples=60, deadline=None)
-@given(neighborhoods(), st.sampled_from([(0, 0), (1, 0), (0, 1), (2, 1)]))
-def test_the_sums(shape: tuple, images: tuple[int, int]) -> None:
-    """Without static factors, with either and both, of all images or of each."""
+@given(neighborhoods(), st.sampled_from([(0, 0, 0), (1, 0, 1), (0, 1, 0), (2, 1, 1)]))
+def test_the_sums(shape: tuple, static: tuple[int, int, int]) -> None:
+    """Without static factors, with either and both, of all images or of each; with a bias and without."""
     height, width, heads, channels, neighborhood = shape
     kernel, _, border, stride = neighborhood
     rows, columns = -(-height // stride), -(-width // stride)
@@ -56,19 +60,22 @@ def test_the_sums(shape: tuple, images: tuple[int, int]) -> None:
     values, outputs = draw(2, height, width, channels), draw(2, rows, columns, channels)
     filters = draw(2, rows, columns, heads, kernel**2)
     offsets = offsets_per_axis(kernel, border) ** 2
-    multiply, add = (draw(number, channels, offsets) if number else None for number in images)
+    multiply, add = (draw(number, channels, offsets) if number else None for number in static[:2])
+    bias = draw(heads, offsets) if static[2] else None
     calls = {
         "aggregate": (values, filters, multiply, add),
         "spread": (outputs, filters, multiply, add, height, width),
-        "scores": (outputs, values, multiply, heads),
+        "scores": (outputs, values, multiply, add, bias, heads),
         "correlate": (outputs, values, filters),
     }
     for name, operands in calls.items():
         exact = [x.double() if isinstance(x, torch.Tensor) else x for x in operands]
-        found, expected = (
-            getattr(module, name)(*inputs, *neighborhood)
-            for module, inputs in ((cpu, operands), (reference, exact))
-        )
+        shared = [static[0] == 1] if name == "correlate" else []
+        with mock.patch.object(cpu, "PIECES", 1 + height % 2 * 8):  # both images by one thread, or each
+            found, expected = (
+                getattr(module, name)(*inputs, *neighborhood, *shared)
+                for module, inputs in ((cpu, operands), (reference, exact))
+            )
         for got, truth in zip(*(x if name == "correlate" else (x,) for x in (found, expected)), strict=True):
             scale = max(truth.abs().max().item(), 1)
             torch.testing.assert_close(got.double(), truth, rtol=0, atol=2e-6 * scale)
@@ -132,7 +139,7 @@ def test_nothing_is_left_unwritten(monkeypatch: pytest.MonkeyPatch) -> None:
     key, query = torch.randn(1, 6, 5, 32), torch.randn(1, 6, 5, 32)
     filters = torch.randn(1, 6, 5, 2, 49)
     for border in ("zero", "mask"):
-        assert cpu.scores(query, key, None, 2, 7, 1, border, 1).isfinite().all()
+        assert cpu.scores(query, key, None, None, None, 2, 7, 1, border, 1).isfinite().all()
         assert cpu.aggregate(key, filters, None, None, 7, 1, border, 1).isfinite().all()
         assert cpu.spread(query, filters, None, None, 6, 5, 7, 1, border, 1).isfinite().all()
 
@@ -228,9 +235,10 @@ def test_an_installation_that_cannot_be_written_compiles_without_a_cache(
     st.sampled_from([1, 3, 5, 7]),
     st.integers(1, 2),
     st.sampled_from(BORDERS),
+    st.booleans(),
 )
 def test_attention_in_one_pass(
-    height: int, width: int, heads: tuple[int, int], kernel: int, dilation: int, border: str
+    height: int, width: int, heads: tuple[int, int], kernel: int, dilation: int, border: str, has_axial: bool
 ) -> None:
     if border == "inside":
         height, width = (side + kernel * dilation - 1 for side in (height, width))
@@ -238,12 +246,22 @@ def test_attention_in_one_pass(
     generator = torch.Generator().manual_seed(height * 100 + width)
     maps = [torch.randn(2, height, width, channels, generator=generator) * 0.5 for _ in range(4)]
     bias = torch.randn(heads[0], offsets_per_axis(kernel, border) ** 2, generator=generator)
+    axis = offsets_per_axis(kernel, border)
+    axial = torch.randn(2, height, width, heads[0], 2 * axis, generator=generator) if has_axial else None
     query, key, value, grad = maps
-    out, rows = attention_cpu.attention(query, key, value, bias, *neighborhood)
-    found = (out, rows, *attention_cpu.backward(grad, query, key, value, bias, out, rows, *neighborhood))
+    terms = bias, axial
+    out, rows = attention_cpu.attention(query, key, value, *terms, *neighborhood)
+    found = (out, rows, *attention_cpu.backward(grad, query, key, value, *terms, out, rows, *neighborhood))
     query, key, value, grad, bias = (x.double() for x in (*maps, bias))
-    truth, sums = attention_reference.attention(query, key, value, bias, *neighborhood)
-    gradients = attention_reference.backward(grad, query, key, value, bias, truth, sums, *neighborhood)
+    terms = bias, None if axial is None else axial.double()
+    truth, sums = attention_reference.attention(query, key, value, *terms, *neighborhood)
+    *gradients, of_axial = attention_reference.backward(
+        grad, query, key, value, *terms, truth, sums, *neighborhood
+    )
+    assert found[-1].shape == of_axial.shape
+    if has_axial:
+        torch.testing.assert_close(found[-1].double(), of_axial, rtol=0, atol=1e-5)
+    found = found[:-1]
     for got, expected in zip(found, (truth, sums, *gradients), strict=True):
         scale = max(expected.abs().max().item(), 1)
         if expected is gradients[-1]:  # a sum over all positions, each with its own rounding
@@ -270,7 +288,9 @@ def test_attention_is_the_composition_of_the_sums_and_refuses_a_second_derivativ
 def test_attention_is_registered_soundly() -> None:
     given = [torch.randn(1, 5, 4, 16, requires_grad=True) for _ in range(3)]
     bias = torch.randn(1, 9, requires_grad=True)
-    torch.library.opcheck(torch.ops.ablate.attention.default, (*given, bias, 3, 1, "zero"))
+    axial = torch.randn(1, 5, 4, 1, 6, requires_grad=True)
+    for terms in ((bias, None), (bias, axial)):
+        torch.library.opcheck(torch.ops.ablate.attention.default, (*given, *terms, 3, 1, "zero"))
 
 
 def test_attention_keeps_no_weights() -> None:
@@ -286,3 +306,62 @@ def test_attention_keeps_no_weights() -> None:
             kernels.attention(*inputs, bias, kernel=kernel)
         kept[kernel] = sum(saved) - kernel**2
     assert kept[3] == kept[7] == 4 * 14 * 14 * 32 + 14 * 14
+
+
+def mixed_operands(height: int, width: int, heads: int, head_width: int, kernel: int) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(height * 100 + width)
+    taps = kernel**2
+    maps = [(2, height, width, heads * head_width)] * 3
+    tables = [(head_width, taps, taps), (head_width, taps), (heads, taps)]
+    return [torch.randn(size, generator=generator) / 2 for size in (*maps, *tables)]
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.integers(1, 19),
+    st.integers(1, 7),
+    st.integers(1, 2),
+    st.sampled_from([8, 24]),
+    st.sampled_from([1, 3, 5]),
+)
+def test_mixed_attention(height: int, width: int, heads: int, head_width: int, kernel: int) -> None:
+    """Maps of one and of several strips, kernels larger than they are."""
+    operands = mixed_operands(height, width, heads, head_width, kernel)
+    grad, exact = torch.randn_like(operands[0]), [x.double() for x in operands]
+    found = (mixed_cpu.attention(*operands, kernel), *mixed_cpu.backward(grad, *operands, kernel))
+    truth = mixed_reference.attention(*exact, kernel)
+    gradients = mixed_reference.backward(grad.double(), *exact, kernel)
+    for got, expected in zip(found, (truth, *gradients), strict=True):
+        scale = max(expected.abs().max().item(), (2 * height * width) ** 0.5 / 4)
+        torch.testing.assert_close(got.double(), expected, rtol=0, atol=3e-6 * scale)
+
+
+def test_mixed_attention_is_registered_soundly_and_refuses_a_second_derivative() -> None:
+    operands = [x.requires_grad_() for x in mixed_operands(5, 4, 2, 8, 3)]
+    torch.library.opcheck(torch.ops.ablate.mixed_attention.default, (*operands, 3))
+    y = kernels.mixed_attention(*operands, kernel=3)
+    (slope,) = torch.autograd.grad(y.square().sum(), operands[0], create_graph=True)
+    with pytest.raises(RuntimeError, match="has no second derivative"):
+        slope.sum().backward()
+    again = torch.autograd.grad(kernels.mixed_attention(*operands, kernel=3).sum(), operands)
+    for one, other in zip(
+        again, torch.autograd.grad(kernels.mixed_attention(*operands, kernel=3).sum(), operands), strict=True
+    ):
+        assert torch.equal(one, other)
+
+
+def test_mixed_attention_counts_and_keeps_what_it_needs() -> None:
+    """As many FLOPs as the convolutions that gather; no map of a tap is saved."""
+    operands = [x.requires_grad_() for x in mixed_operands(6, 5, 2, 8, 3)]
+    counted, kept = {}, []
+    for choice_ in choice.CHOICES:
+        kernels.use(choice_)
+        with FlopCounterMode(display=False) as counter:
+            kernels.mixed_attention(*operands, kernel=3)
+        counted[choice_] = counter.get_total_flops()
+    assert counted["auto"] == counted["reference"]
+    kernels.use("auto")
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.numel()) or x, lambda x: x):
+        kernels.mixed_attention(*operands, kernel=3)
+    assert sum(kept) == sum(x.numel() for x in operands)
+    assert not mixed.fused(torch.empty(1, 2, 2, 12), 1)  # a head of 12 channels: the reference

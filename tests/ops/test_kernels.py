@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.ops.definition import along
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from ablate.ops import axes, kernels
 from ablate.ops.kernels import sums
@@ -49,6 +50,26 @@ def slow_sum(
     return out
 
 
+def slow_bias(
+    filters: Tensor,
+    bias: Tensor,
+    height: int,
+    width: int,
+    kernel: int,
+    dilation: int,
+    border: str,
+    stride: int,
+) -> Tensor:
+    """Σ filters · bias over all taps, whether they are real or not."""
+    _, rows, columns, _, _ = filters.shape
+    axis, total = offsets_per_axis(kernel, border), filters.new_zeros(())
+    for i, j, row, column in itertools.product(range(rows), range(columns), range(kernel), range(kernel)):
+        _, down = along(i * stride, height, kernel, dilation, border)[row]
+        _, across = along(j * stride, width, kernel, dilation, border)[column]
+        total += (filters[:, i, j, :, row * kernel + column] * bias[:, down * axis + across]).sum()
+    return total
+
+
 @st.composite
 def neighborhoods(draw: st.DrawFn) -> tuple[int, int, int, int, int, int, str, int]:
     heads, width_of_head = draw(st.integers(1, 3)), draw(st.integers(1, 3))
@@ -61,9 +82,9 @@ def neighborhoods(draw: st.DrawFn) -> tuple[int, int, int, int, int, int, str, i
 
 
 @settings(max_examples=40, deadline=None)
-@given(neighborhoods(), st.booleans(), st.sampled_from([(0, 0), (1, 0), (0, 2), (2, 1)]))
+@given(neighborhoods(), st.booleans(), st.sampled_from([(0, 0), (1, 0), (0, 2), (2, 1)]), st.booleans())
 def test_sums_equal_their_definition_in_both_forms(
-    shape: tuple, matrix: bool, images: tuple[int, int]
+    shape: tuple, matrix: bool, images: tuple[int, int], biased: bool
 ) -> None:
     height, width, heads, channels, kernel, dilation, border, stride = shape
     torch.manual_seed(height * 100 + width)
@@ -74,19 +95,25 @@ def test_sums_equal_their_definition_in_both_forms(
     filters = torch.randn(2, rows, columns, heads, kernel**2, dtype=torch.float64)
     shape = channels, offsets_per_axis(kernel, border) ** 2
     multiply, add = (torch.randn(n, *shape, dtype=torch.float64) if n else None for n in images)
+    bias = torch.randn(heads, shape[1], dtype=torch.float64) if biased else None
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reference, "small_map", lambda *_: matrix)
         patch.setattr(reference, "MATRIX_CHUNK", 1)
         got = reference.aggregate(values, filters, multiply, add, *neighborhood)
         spread = reference.spread(other, filters, multiply, add, height, width, *neighborhood)
-        scores = reference.scores(other, values, multiply, heads, *neighborhood)
+        scores = reference.scores(other, values, multiply, add, bias, heads, *neighborhood)
         static = reference.correlate(other, values, filters, *neighborhood)
     expected = slow_sum(values, filters, multiply, add, *neighborhood)
     torch.testing.assert_close(got, expected)
     # <y, Fv> = <F'y, v>: the others are the transposes of a sum that is linear in each of its operands
     torch.testing.assert_close((spread * values).sum(), (other * expected).sum())
     without = expected if add is None else slow_sum(values, filters, multiply, None, *neighborhood)
-    torch.testing.assert_close((scores * filters).sum(), (other * without).sum())
+    terms = (other * without).sum()
+    if add is not None:
+        terms = terms + slow_sum(values, filters, add, None, *neighborhood).sum()
+    if bias is not None:
+        terms = terms + slow_bias(filters, bias, height, width, *neighborhood)
+    torch.testing.assert_close((scores * filters).sum(), terms)
     for operand, found in ((multiply, static[0]), (add, static[1])):
         if operand is not None:
             part = (operand, None) if operand is multiply else (None, operand)
@@ -105,12 +132,15 @@ def test_gradients_of_every_input_twice(border: str, stride: int) -> None:
         return torch.randn(size, dtype=torch.float64, requires_grad=True)
 
     values, outputs, filters = draw(2, 3, 4, 2), draw(2, rows, columns, 2), draw(2, rows, columns, 1, 9)
-    multiply, add = draw(1, 2, offsets), draw(2, 2, offsets)
+    multiply, add, bias = draw(1, 2, offsets), draw(2, 2, offsets), draw(1, offsets)
     where = (3, 1, border, stride)
     calls = [
         (lambda v, f, m, a: sums.aggregate(v, f, m, a, *where), (values, filters, multiply, add)),
         (lambda y, f, m, a: sums.spread(y, f, m, a, 3, 4, *where), (outputs, filters, multiply, add)),
-        (lambda q, k, m: sums.scores(q, k, m, 1, *where), (outputs, values, multiply)),
+        (
+            lambda q, k, m, a, b: sums.scores(q, k, m, a, b, 1, *where),
+            (outputs, values, multiply, add, bias),
+        ),
         (lambda y, v, f: sums.correlate(y, v, f, *where), (outputs, values, filters)),
     ]
     for call, operands in calls:
@@ -128,7 +158,8 @@ def test_registration_is_sound() -> None:
     check(sums.aggregate, (values, filters, None, None, *where))
     check(sums.aggregate, (values, filters, static, static, *where))
     check(sums.spread, (outputs, filters, static, None, 4, 5, *where))
-    check(sums.scores, (outputs, values, static, 2, *where))
+    check(sums.scores, (outputs, values, static, None, None, 2, *where))
+    check(sums.scores, (outputs, values, None, static, torch.randn(2, 9, requires_grad=True), 2, *where))
     check(sums.correlate, (outputs, values, filters, *where))
 
 
@@ -153,3 +184,40 @@ def test_static_factors_of_dynamic_and_of_static_filters(border: str) -> None:
             static = dict(zip(("multiply", "add"), pair, strict=True))
             got = kernels.aggregate(values, filters, kernel=3, dilation=2, border=border, **static)
             torch.testing.assert_close(got, slow_sum(values, everywhere, *pair, 3, 2, border))
+
+
+@pytest.mark.parametrize("border", BORDERS)
+def test_scores_with_every_term(border: str) -> None:
+    """Every gradient in every precision, of a bias that keeps its own."""
+    torch.manual_seed(0)
+    offsets = offsets_per_axis(3, border) ** 2
+    shapes = ((2, 4, 3, 6), (2, 8, 6, 6), (1, 6, offsets), (2, 6, offsets), (3, offsets))
+    inputs, weight = [torch.randn(shape) for shape in shapes], torch.randn(2, 4, 3, 3, 9)
+    where = {"kernel": 3, "dilation": 2, "border": border, "stride": 2}
+
+    def terms(*given: Tensor) -> list[Tensor]:
+        given = tuple(x.detach().requires_grad_() for x in given)
+        query, key, multiply, add, bias = given
+        scores = kernels.scores(query, key, 3, multiply=multiply, add=add, bias=bias, **where)
+        assert scores.dtype == query.dtype
+        return [scores, *torch.autograd.grad(scores, given, weight.to(scores))]
+
+    for dtype, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 2e-2)):
+        rounded = [*(x.to(dtype) for x in inputs[:4]), inputs[4]]
+        found, expected = terms(*rounded), terms(*(x.double() for x in rounded))
+        assert found[-1].dtype == torch.float32
+        for got, truth in zip(found, expected, strict=True):
+            scale = truth.abs().max().item()
+            torch.testing.assert_close(got.double(), truth, rtol=0, atol=tolerance * scale)
+
+
+def test_terms_that_are_added_to_queries_count_as_products() -> None:
+    def flops(*terms: Tensor | None) -> int:
+        query, key = torch.zeros(1, 2, 3, 4, device="meta"), torch.zeros(1, 4, 5, 4, device="meta")
+        with FlopCounterMode(display=False) as counter:
+            sums.scores(query, key, *terms, 2, 3, 1, "zero", 2)
+        return counter.get_total_flops()
+
+    static, bias = torch.zeros(1, 4, 9, device="meta"), torch.zeros(2, 9, device="meta")
+    assert flops(None, None, None) == flops(static, None, bias) == 2 * 2 * 3 * 4 * 9
+    assert flops(None, static, None) == flops(static, static, bias) == 4 * 2 * 3 * 4 * 9

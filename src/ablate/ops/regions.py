@@ -46,8 +46,15 @@ class Region(ABC):
         return self.at_query(maps.expand(-1, height, width, -1, -1))
 
     @abstractmethod
-    def content(self, query: Tensor, key: Tensor, heads: int) -> Tensor:
-        """q_i · k_j per head and tap."""
+    def content(
+        self,
+        query: Tensor,
+        key: Tensor,
+        heads: int,
+        key_position: Tensor | None = None,
+        bias: Tensor | None = None,
+    ) -> Tensor:
+        """q_i·k_j + r^q_Δ·k_j + r^b_Δ per head and tap, of tables (G, offsets, C/G) and (G, offsets)."""
 
     @abstractmethod
     def at_query(self, maps: Tensor) -> Tensor:
@@ -116,10 +123,25 @@ class NeighborhoodRegion(Region):
         """As they are, where tap t has offset t everywhere."""
         return super().uniform(maps, height, width) if self.border == "inside" else maps
 
-    def content(self, query: Tensor, key: Tensor, heads: int) -> Tensor:
-        """(B, H, W, G, T) through the `scores` kernel."""
+    def content(
+        self,
+        query: Tensor,
+        key: Tensor,
+        heads: int,
+        key_position: Tensor | None = None,
+        bias: Tensor | None = None,
+    ) -> Tensor:
+        """(B, H, W, G, T) through the `scores` kernel, all terms at once."""
+        add = None if key_position is None else key_position.transpose(1, 2).flatten(0, 1)[None]
         return kernels.scores(
-            query, key, heads, kernel=self.kernel, dilation=self.dilation, border=self.border
+            query,
+            key,
+            heads,
+            kernel=self.kernel,
+            dilation=self.dilation,
+            border=self.border,
+            add=add,  # (1, C, offsets)
+            bias=bias,
         )
 
     def at_query(self, maps: Tensor) -> Tensor:
@@ -173,10 +195,25 @@ class NeighborhoodRegion(Region):
         """Always."""
         return True
 
-    def attend(self, query: Tensor, key: Tensor, values: Tensor, bias: Tensor, shape: torch.Size) -> Tensor:
-        """Through the `attention` kernel."""
+    def attend(
+        self,
+        query: Tensor,
+        key: Tensor,
+        values: Tensor,
+        bias: Tensor,
+        shape: torch.Size,
+        axial: Tensor | None = None,
+    ) -> Tensor:
+        """Through the `attention` kernel, which also takes logits of row and column offsets."""
         return kernels.attention(
-            query, key, values, bias, kernel=self.kernel, dilation=self.dilation, border=self.border
+            query,
+            key,
+            values,
+            bias,
+            axial=axial,
+            kernel=self.kernel,
+            dilation=self.dilation,
+            border=self.border,
         )
 
     def _offset(self, height: int, width: int, device: torch.device) -> Tensor:
@@ -194,9 +231,19 @@ class AllPairsRegion(Region):
         self.taps = height * width
         self.offsets = (2 * height - 1) * (2 * width - 1)
 
-    def content(self, query: Tensor, key: Tensor, heads: int) -> Tensor:
+    def content(
+        self,
+        query: Tensor,
+        key: Tensor,
+        heads: int,
+        key_position: Tensor | None = None,
+        bias: Tensor | None = None,
+    ) -> Tensor:
         """(N, G, L, L)."""
-        return split_heads(query, heads) @ split_heads(key, heads).transpose(-1, -2)
+        logits = split_heads(query, heads) @ split_heads(key, heads).transpose(-1, -2)
+        if key_position is not None:
+            logits = logits + self.at_key(position_products(key, key_position))
+        return logits if bias is None else logits + self.table(bias, self.height, self.width)
 
     def at_query(self, maps: Tensor) -> Tensor:
         """(N, G, L, L): row i of the maps at the offset from i to j."""
@@ -383,6 +430,11 @@ def window_mask(rows: int, columns: int, size: int, shift: tuple[int, int], devi
     region = part(rows, shift[0])[:, None] * 3 + part(columns, shift[1])[None, :]
     region = region.view(rows, size, columns, size).transpose(1, 2).reshape(rows * columns, size * size)
     return (region[:, None, :] == region[:, :, None])[:, None].to(device)
+
+
+def position_products(x: Tensor, positions: Tensor) -> Tensor:
+    """x · r_Δ of a table (G, offsets, C/G) for every offset: (B', H', W', G, offsets)."""
+    return torch.einsum("bhwgd,god->bhwgo", x.unflatten(-1, (len(positions), -1)), positions)
 
 
 def _per_channel(filters: Tensor, channels: int) -> Tensor:

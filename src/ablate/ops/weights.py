@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ablate.ops import axes
-from ablate.ops.regions import NeighborhoodRegion, Region
+from ablate.ops.regions import NeighborhoodRegion, Region, position_products
 
 
 class PositionTerms(nn.Module):
@@ -40,20 +40,18 @@ class PositionTerms(nn.Module):
 
     def forward(self, query: Tensor, key: Tensor, region: Region) -> Tensor:
         """Logits in the region's layout, for (B', H', W', C) queries and keys."""
+        key_position, bias = self.key_position, self.relative_position_bias_table
         logits: list[Tensor] = []
         if "content" in self.terms:
-            logits.append(region.content(query, key, self.heads))
+            logits.append(region.content(query, key, self.heads, key_position, bias))
+            key_position = bias = None  # it has them
         if self.query_position is not None:
-            logits.append(region.at_query(self._products(query, self.query_position)))
-        if self.key_position is not None:
-            logits.append(region.at_key(self._products(key, self.key_position)))
-        if self.relative_position_bias_table is not None:
-            logits.append(region.table(self.relative_position_bias_table, *query.shape[1:3]))
+            logits.append(region.at_query(position_products(query, self.query_position)))
+        if key_position is not None:
+            logits.append(region.at_key(position_products(key, key_position)))
+        if bias is not None:
+            logits.append(region.table(bias, *query.shape[1:3]))
         return sum(logits[1:], start=logits[0])
-
-    def _products(self, x: Tensor, positions: Tensor) -> Tensor:
-        """x · r_Δ for every offset: (B', H', W', G, offsets)."""
-        return torch.einsum("bhwgd,god->bhwgo", x.unflatten(-1, (self.heads, -1)), positions)
 
 
 class PairwiseWeights(nn.Module):

@@ -1,10 +1,11 @@
 """Sums over sliding neighbourhoods, as functions on channels-last tensors.
 
-`sums` has the sums, `attention` scores, softmax and sum in one pass: PyTorch operators with gradients
-and FLOP counts, each with a `reference` in plain PyTorch, loops for the `cpu` compiled by Numba, and
-Triton kernels for `cuda`. `geometry` says which positions a neighbourhood reaches, `loops` and `tiling`
-hold what the kernels of a device share, `choice` says which implementation runs and why. Used by
-`ablate.ops` only, through the functions below.
+`sums` has the sums, `attention` scores, softmax and sum in one pass, `mixed` the same over neighbours
+that static filters mix: PyTorch operators with gradients and FLOP counts, each with a `reference` in
+plain PyTorch, loops for the `cpu` compiled by Numba, and, but for `mixed`, Triton kernels for `cuda`.
+`geometry` says which positions a neighbourhood reaches, `loops` and `tiling` hold what the kernels of a
+device share, `choice` says which implementation runs and why, and `proof` compares the Triton kernels
+with the reference before one is used. Used by `ablate.ops` only, through the functions below.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from ablate.ops.kernels import sums
 from ablate.ops.kernels.attention import attention
 from ablate.ops.kernels.choice import use
 from ablate.ops.kernels.geometry import strided
+from ablate.ops.kernels.mixed import mixed_attention
 
-__all__ = ["aggregate", "attention", "scores", "use"]
+__all__ = ["aggregate", "attention", "mixed_attention", "scores", "use"]
 
 
 def aggregate(
@@ -75,18 +77,28 @@ def scores(
     dilation: int = 1,
     border: str = "zero",
     stride: int = 1,
+    multiply: Tensor | None = None,
+    add: Tensor | None = None,
+    bias: Tensor | None = None,
 ) -> Tensor:
-    """s[i, g, t] = Σ_c q[i, c] · k[n(i, t), c] over the channels of head g; 0 outside the map.
+    """s[i, g, t] = Σ_c (multiply[c, o] · q[i, c] + add[c, o]) · k[n(i, t), c] + bias[g, o], with o = o(i, t).
+
+    The sum runs over the channels of head g. Outside the map keys are 0 and the bias is left.
 
     Args:
         query: (B, H', W', C), `heads` dividing C.
         key: (B, H, W, C).
+        kernel: K, odd; `dilation`, `border` and `stride` as of `aggregate`.
+        multiply: (B or 1, C, offsets).
+        add: the same, such as the relative position r^q that meets keys.
+        bias: (heads, offsets).
 
     Returns:
-        (B, H', W', heads, K²).
+        (B, H', W', heads, K²) in the dtype of `query`.
     """
     neighborhood = (kernel, dilation, border, stride)
-    return sums.scores(query.contiguous(), key.contiguous(), None, heads, *neighborhood)
+    static = (None if x is None else x.to(query.dtype).contiguous() for x in (multiply, add, bias))
+    return sums.scores(query.contiguous(), key.contiguous(), *static, heads, *neighborhood)
 
 
 def _convolution(

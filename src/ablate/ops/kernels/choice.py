@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+from functools import cache
 from typing import Any
 
 import torch
@@ -12,8 +13,8 @@ import torch
 from ablate.errors import unknown
 
 CHOICES = ("auto", "reference")
-FAST = ("cpu",)
-NEEDS = {"cpu": "numba"}
+NEEDS = {"cpu": "numba", "cuda": "triton"}  # what compiles the kernels of a device
+CAPABILITY = (8, 0)  # of the oldest cards that the Triton kernels are compiled for in the tests
 MISSING = {device: package for device, package in NEEDS.items() if importlib.util.find_spec(package) is None}
 _chosen = "auto"
 _threads_started = _forked = False
@@ -48,14 +49,32 @@ if hasattr(os, "register_at_fork"):
 
 def hindrance(device: str) -> str | None:
     """Why a device has no fast implementation here; None if it has one."""
-    if device == "cuda":  # `cuda.sums` waits for its tests to have run where they can
-        return "ablate's Triton kernels have not run on a card yet: PyTorch computes all"
-    if device not in FAST:
+    if device not in NEEDS:
         return f"ablate has no kernels for {device}: PyTorch computes all"
+    if device == "cuda" and (reason := _lacking_card()) is not None:
+        return reason
     if device in MISSING:
-        return f"{MISSING[device].title()} is not installed: PyTorch computes all; reinstall ablate"
+        package = MISSING[device]
+        return f"{package.title()} is not installed: PyTorch computes all; pip install {package}"
     if device == "cpu" and _forked:
         return "this process was forked from one that had threads for its kernels: PyTorch computes all"
+    return None
+
+
+@torch.compiler.assume_constant_result  # a graph takes the answer, and would look through a cache
+def _lacking_card() -> str | None:
+    return _without_card()
+
+
+@cache
+def _without_card() -> str | None:
+    if not torch.cuda.is_available():
+        return "PyTorch finds no CUDA device here"
+    cards = range(torch.cuda.device_count())
+    oldest = min(torch.cuda.get_device_capability(card) for card in cards)
+    if oldest < CAPABILITY:
+        needed, found = (".".join(map(str, version)) for version in (CAPABILITY, oldest))
+        return f"compute capability {needed} is needed, a card here has {found}: PyTorch computes all"
     return None
 
 

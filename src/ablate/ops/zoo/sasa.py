@@ -11,7 +11,6 @@ from ablate.errors import UserError
 from ablate.ops.axes import Neighborhood
 from ablate.ops.checks import odd_kernel, positive
 from ablate.ops.kernels.layout import average_pool
-from ablate.ops.norms import softmax
 from ablate.ops.regions import NeighborhoodRegion
 from ablate.ops.registry import RESNET, register
 
@@ -81,14 +80,11 @@ class StandAloneSelfAttention(nn.Module):
         """(B, H, W, C) → (B, ⌈H/stride⌉, ⌈W/stride⌉, C)."""
         region, groups = self.region, self.region.prepare(x)
         query, key, value = self.query_key_value(groups).chunk(3, dim=-1)
-        logits = region.content(query, key, self.heads) + region.at_query(self._positions(query))
-        attention = softmax(logits, region.valid(groups.shape, x.device))
-        y = region.aggregate(value, attention, None, None, groups.shape)
+        no_bias = value.new_zeros(self.heads, region.offsets)
+        y = region.attend(query, key, value, no_bias, groups.shape, self._positions(query))
         return average_pool(region.restore(y, x.shape), self.stride)
 
     def _positions(self, query: Tensor) -> Tensor:
-        """q·r for every offset: (B, H, W, C) → (B, H, W, heads, offsets)."""
+        """q·r of every row offset, then of every column offset: (B, H, W, C) → (B, H, W, heads, offsets)."""
         by_row, by_column = query.unflatten(-1, (self.heads, 2, -1)).unbind(-2)
-        return (
-            (by_row @ self.rows.T)[..., :, None].add((by_column @ self.columns.T)[..., None, :]).flatten(-2)
-        )
+        return torch.cat([by_row @ self.rows.T, by_column @ self.columns.T], dim=-1)

@@ -17,11 +17,13 @@ from torch.utils.flop_counter import register_flop_formula
 
 from ablate.ops.kernels import sums
 from ablate.ops.kernels.attention import reference
-from ablate.ops.kernels.choice import fast
+from ablate.ops.kernels.choice import fast, implementation
+from ablate.ops.kernels.tiling.matrix import SIDE, SPAN
 
 __all__ = ["attention"]
 
-WIDTH = 16  # a fast implementation takes heads of a multiple of this many channels
+WIDTH = 16  # the loops of the CPU take heads of a multiple of this many channels
+WIDEST = {torch.float32: 32, torch.bfloat16: 64, torch.float16: 64}  # channels of a head: a GPU's registers
 
 
 def attention(
@@ -30,11 +32,15 @@ def attention(
     value: Tensor,
     bias: Tensor,
     *,
+    axial: Tensor | None = None,
     kernel: int,
     dilation: int = 1,
     border: str = "zero",
 ) -> Tensor:
     """y_i = Σ_t softmax_t( q_i · k_{n(i,t)} + bias[g, offset(i, t)] ) v_{n(i,t)} for each head g.
+
+    With `axial`, the logits gain what each query has for the neighbour's row offset and for its column
+    offset: q_i·r_Δ where r is one vector of rows and one of columns (SASA, Ramachandran et al., 2019).
 
     Under border `zero`, taps outside the map have key and value 0 and take part; under `mask` they
     do not; under `inside` there are none.
@@ -44,6 +50,7 @@ def attention(
         key: (B, H, W, C).
         value: (B, H, W, C).
         bias: (heads, offsets), heads dividing C.
+        axial: (B, H, W, heads, 2 · offsets per axis), rows first.
         kernel: K, odd; `dilation`: distance of two taps; `border`: zero, mask or inside.
 
     Returns:
@@ -51,24 +58,37 @@ def attention(
     """
     query, key, value = (x.to(value.dtype).contiguous() for x in (query, key, value))
     neighborhood = (kernel, dilation, border)
-    if fused(query, len(bias)):
-        return _attention(query, key, value, bias.contiguous(), *neighborhood)[0]
-    scores = sums.scores(query, key, None, len(bias), *neighborhood, 1)
-    weights = reference.logits(scores, bias, *neighborhood).softmax(-1).to(value.dtype)
+    if fused(query, len(bias), kernel, border):
+        axial = None if axial is None else axial.to(value.dtype).contiguous()
+        return _attention(query, key, value, bias.contiguous(), axial, *neighborhood)[0]
+    scores = sums.scores(query, key, None, None, None, len(bias), *neighborhood, 1)
+    weights = reference.logits(scores, bias, axial, *neighborhood).softmax(-1).to(value.dtype)
     return sums.aggregate(value, weights.contiguous(), None, None, *neighborhood, 1)
 
 
-def fused(query: Tensor, heads: int) -> bool:
+def fused(query: Tensor, heads: int, kernel: int, border: str) -> bool:
     """Whether one pass computes attention with these queries."""
-    return query.device.type == "cpu" and fast(query) and query.shape[-1] // heads % WIDTH == 0
+    if not fast(query) or border == "reflect":
+        return False
+    width = query.shape[-1] // heads
+    if query.device.type == "cpu":
+        return width % WIDTH == 0
+    return width <= WIDEST.get(query.dtype, 0) and SIDE + kernel - 1 <= SPAN
 
 
 @torch.library.custom_op("ablate::attention", mutates_args=())
 def _attention(
-    query: Tensor, key: Tensor, value: Tensor, bias: Tensor, kernel: int, dilation: int, border: str
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Tensor,
+    axial: Tensor | None,
+    kernel: int,
+    dilation: int,
+    border: str,
 ) -> tuple[Tensor, Tensor]:
     """Output, and (B, heads, H, W) logarithms of the rows' sums."""
-    return reference.attention(query, key, value, bias, kernel, dilation, border)
+    return reference.attention(query, key, value, bias, axial, kernel, dilation, border)
 
 
 @torch.library.custom_op("ablate::attention_backward", mutates_args=())
@@ -78,32 +98,29 @@ def _backward(
     key: Tensor,
     value: Tensor,
     bias: Tensor,
+    axial: Tensor | None,
     out: Tensor,
     rows: Tensor,
     kernel: int,
     dilation: int,
     border: str,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of query, key, value and bias."""
-    return reference.backward(grad, query, key, value, bias, out, rows, kernel, dilation, border)
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of query, key, value, bias and axial; the last is empty where there is no axial."""
+    return reference.backward(grad, query, key, value, bias, axial, out, rows, kernel, dilation, border)
 
 
-@_attention.register_kernel("cpu")
-def _(*arguments: Any) -> tuple[Tensor, Tensor]:
-    from ablate.ops.kernels.attention import cpu
-
-    return cpu.attention(*arguments)
+@_attention.register_kernel(("cpu", "cuda"))
+def _(query: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
+    return implementation(query, "attention").attention(query, *others)
 
 
-@_backward.register_kernel("cpu")
-def _(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    from ablate.ops.kernels.attention import cpu
-
-    return cpu.backward(*arguments)
+@_backward.register_kernel(("cpu", "cuda"))
+def _(grad: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    return implementation(grad, "attention").backward(grad, *others)
 
 
 @_attention.register_fake
-def _(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, *neighborhood: Any) -> tuple[Tensor, Tensor]:
+def _(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
     batch, height, width, _ = query.shape
     rows = query.new_empty(batch, len(bias), height, width, dtype=reference.row_type(query.dtype))
     return query.new_empty(query.shape), rows
@@ -111,23 +128,25 @@ def _(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, *neighborhood: An
 
 @_backward.register_fake
 def _(
-    grad: Tensor, query: Tensor, key: Tensor, value: Tensor, bias: Tensor, *others: Any
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    query_grad, key_grad, value_grad, bias_grad = (x.new_empty(x.shape) for x in (query, key, value, bias))
-    return query_grad, key_grad, value_grad, bias_grad
+    grad: Tensor, query: Tensor, key: Tensor, value: Tensor, bias: Tensor, axial: Tensor | None, *others: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    of_query, of_key, of_value, of_bias = (x.new_empty(x.shape) for x in (query, key, value, bias))
+    return of_query, of_key, of_value, of_bias, query.new_empty(0 if axial is None else axial.shape)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    query, key, value, bias, *ctx.neighborhood = inputs
-    ctx.save_for_backward(query, key, value, bias, *output)
+    query, key, value, bias, axial, *ctx.neighborhood = inputs
+    ctx.save_for_backward(query, key, value, bias, axial, *output)
     ctx.mark_non_differentiable(output[1])
     ctx.set_materialize_grads(False)
 
 
 def _gradients(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
     if grad is None:
-        return (None,) * 7
-    return (*_backward(grad.contiguous(), *ctx.saved_tensors, *ctx.neighborhood), None, None, None)
+        return (None,) * 8
+    *of_maps, of_axial = _backward(grad.contiguous(), *ctx.saved_tensors, *ctx.neighborhood)
+    has_axial = ctx.saved_tensors[4] is not None
+    return (*of_maps, of_axial if has_axial else None, None, None, None)
 
 
 def _no_second_derivative(ctx: Any, *_: Any) -> tuple[None, ...]:
@@ -147,6 +166,7 @@ def _flops(
     key: tuple[int, ...],
     value: tuple[int, ...],
     bias: tuple[int, ...],
+    axial: tuple[int, ...] | None,
     kernel: int,
     *args: Any,
     out_shape: Any = None,
@@ -163,6 +183,7 @@ def _backward_flops(
     key: tuple[int, ...],
     value: tuple[int, ...],
     bias: tuple[int, ...],
+    axial: tuple[int, ...] | None,
     out: tuple[int, ...],
     rows: tuple[int, ...],
     kernel: int,

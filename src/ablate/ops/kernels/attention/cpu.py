@@ -47,7 +47,14 @@ FOUR, SIXTEEN = (0,) * 4, (0,) * 16
 
 
 def attention(
-    query: Tensor, key: Tensor, value: Tensor, bias: Tensor, kernel: int, dilation: int, border: str
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Tensor,
+    axial: Tensor | None,
+    kernel: int,
+    dilation: int,
+    border: str,
 ) -> tuple[Tensor, Tensor]:
     """Output (B, H, W, C), and the rows' logarithms (B, heads, H, W); see `reference`."""
     batch, height, width, channels = query.shape
@@ -59,9 +66,10 @@ def attention(
         *map(flat, (query, key, value, out, rows)),
         _bias_of_pairs(bias, kernel, border, across),
         flat(bias),
+        None if axial is None else flat(axial),
         _absent(across, kernel, border),
         *down,
-        *across[:2],
+        *across,
         _whole(across, kernel, border),
         (heads, kernel, offsets_per_axis(kernel, border), _room(down, across, kernel), border == "zero"),
         width,
@@ -78,13 +86,14 @@ def backward(
     key: Tensor,
     value: Tensor,
     bias: Tensor,
+    axial: Tensor | None,
     out: Tensor,
     rows: Tensor,
     kernel: int,
     dilation: int,
     border: str,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of query, key, value and bias; see `reference`."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of query, key, value, bias and axial; see `reference`."""
     batch, height, width, channels = query.shape
     heads, axis = len(bias), offsets_per_axis(kernel, border)
     mean = torch.empty(batch, heads, height, width)
@@ -93,12 +102,15 @@ def backward(
         mean[image] = product.unflatten(-1, (heads, -1)).sum(-1).permute(2, 0, 1)
     of_query, of_key, of_value = (torch.empty(query.shape) for _ in range(3))
     of_bias = torch.zeros(batch * height, *bias.shape)  # of every line of the maps, summed below
+    of_axial = torch.zeros(() if axial is None else axial.shape)
+    per_query = None if axial is None else flat(axial)
     down, across = _tables(height, width, kernel, dilation, border, transposed=False)
     run(
         _from_queries,
-        *map(flat, (query, grad, key, value, rows, mean, of_query, of_bias)),
+        *map(flat, (query, grad, key, value, rows, mean, of_query, of_bias, of_axial)),
         _bias_of_pairs(bias, kernel, border, across),
         flat(bias),
+        per_query,
         _absent(across, kernel, border),
         *down,
         *across,
@@ -114,17 +126,18 @@ def backward(
         _from_keys,
         *map(flat, (key, value, query, grad, rows, mean, of_key, of_value)),
         _bias_of_pairs(bias, kernel, border, across),
+        per_query,
         *down,
-        *across[:2],
+        *across,
         (heads, axis, _room(down, across, kernel)),
         width,
         *_vectors(channels // heads),
         FOUR,
         SIXTEEN,
     )
-    found = (x.to(query.dtype) for x in (of_query, of_key, of_value))
-    of_query, of_key, of_value = found
-    return of_query, of_key, of_value, of_bias.sum(0).to(bias.dtype)
+    of_query, of_key, of_value = (x.to(query.dtype) for x in (of_query, of_key, of_value))
+    of_axial = query.new_empty(0) if axial is None else of_axial.to(axial.dtype)
+    return of_query, of_key, of_value, of_bias.sum(0).to(bias.dtype), of_axial
 
 
 def _tables(
@@ -273,6 +286,108 @@ def _of_block(rows: Any, position: Any, apart: Any, scratch: Any, four: Any) -> 
 
 
 @njit(fastmath=FAST)
+def _of_queries(
+    pair_bias: Any,
+    table: Any,
+    axial: Any,
+    own: Any,
+    far: Any,
+    row_offset: Any,
+    row_begin: Any,
+    row_end: Any,
+    offset: Any,
+    begin: Any,
+    end: Any,
+    axis: Any,
+    of_row: Any,
+    out: Any,
+    four: Any,
+) -> None:
+    """What the four queries of a block add to their products: biases and axial terms, to `out`.
+
+    `own` is the place of the first query's terms, `far` has how far those of the others are from it;
+    the biases of the head begin at `table`, a row offset's take `of_row`.
+    """
+    scratch, columns = np.empty(4, np.float32), np.empty(4 * (end - begin), np.float32)
+    for entry in range(begin, end):
+        places = own + axis, own + far[0] + axis, own + far[1] + axis, own + far[2] + axis
+        for k in range(4):
+            columns[4 * (entry - begin) + k] = axial[places[k] + offset[4 * entry + k]]
+    number = 0
+    for each in range(row_begin, row_end):
+        row = _of_block(axial, own + row_offset[each], far, scratch, four)
+        here = table + row_offset[each] * of_row + begin * 4
+        for u in range(0, 4 * (end - begin), 4):
+            both = plus(row, load(columns, u, four))
+            store(out, number, plus(load(pair_bias, here + u, four), both))
+            number += 4
+
+
+@njit(fastmath=FAST)
+def _of_readers(
+    pair_bias: Any,
+    table: Any,
+    axial: Any,
+    line: Any,
+    apart: Any,
+    other: Any,
+    offset: Any,
+    begin: Any,
+    end: Any,
+    row: Any,
+    axis: Any,
+    out: Any,
+    number: Any,
+    four: Any,
+) -> None:
+    """The same for a block of keys: the terms of the queries in a row that read them, one `row` offset."""
+    scratch = np.empty(4, np.float32)
+    for entry in range(begin, end):
+        own = line + other[entry] * apart
+        for k in range(4):
+            scratch[k] = axial[own + row] + axial[own + axis + offset[4 * entry + k]]
+        store(out, number, plus(load(pair_bias, table, four), load(scratch, 0, four)))
+        number, table = number + 4, table + 4
+
+
+@njit(fastmath=FAST)
+def _pull_axial(
+    pulls: Any,
+    of_axial: Any,
+    own: Any,
+    apart: Any,
+    row_offset: Any,
+    row_begin: Any,
+    row_end: Any,
+    tap: Any,
+    offset: Any,
+    begin: Any,
+    end: Any,
+    axis: Any,
+    positions: Any,
+    four: Any,
+) -> None:
+    """Add what the pairs of a block pull to the axial terms of their queries."""
+    columns, total = np.zeros(4 * (end - begin), np.float32), np.empty(4, np.float32)
+    number = 0
+    for row in range(row_begin, row_end):
+        of_row = zeros(four)
+        for u in range(0, 4 * (end - begin), 4):
+            pull = load(pulls, number, four)
+            of_row = plus(of_row, pull)
+            store(columns, u, plus(load(columns, u, four), pull))
+            number += 4
+        store(total, 0, of_row)
+        for k in range(positions):
+            of_axial[own + k * apart + row_offset[row]] += total[k]
+    for entry in range(begin, end):
+        for k in range(positions):
+            if tap[4 * entry + k] >= 0:
+                at = own + k * apart + axis + offset[4 * entry + k]
+                of_axial[at] += columns[4 * (entry - begin) + k]
+
+
+@njit(fastmath=FAST)
 def _absent_logits(
     logits: Any,
     number: Any,
@@ -282,13 +397,20 @@ def _absent_logits(
     row_begin: Any,
     row_end: Any,
     kernel: Any,
+    axial: Any,
+    own: Any,
+    far: Any,
     four: Any,
 ) -> Any:
-    """Taps beyond the map that count: their logits are their biases, their values 0."""
+    """Taps beyond the map that count: their logits are biases and axial terms, their values 0."""
+    scratch = np.empty(4, np.float32)
     for row in range(kernel):
         here = row_tap[row_begin] <= row <= row_tap[row_end - 1]
         for k in range(kernel):
             logit = splat(bias[row * kernel + k], four)
+            if axial is not None:
+                logit = plus(logit, _of_block(axial, own + row, far, scratch, four))
+                logit = plus(logit, _of_block(axial, own + kernel + k, far, scratch, four))
             if here:
                 logit = plus(logit, load(absent, k * 4, four))
             store(logits, number, logit)
@@ -305,6 +427,7 @@ def _forward(
     rows: Any,
     pair_bias: Any,
     bias: Any,
+    axial: Any,
     absent: Any,
     row_first: Any,
     row_other: Any,
@@ -312,6 +435,9 @@ def _forward(
     row_offset: Any,
     first: Any,
     other: Any,
+    tap: Any,
+    offset: Any,
+    regular: Any,
     whole: Any,
     form: Any,
     width: Any,
@@ -331,16 +457,24 @@ def _forward(
         row_begin, row_end = row_first[row], row_first[row + 1]
         for block in range(len(first) - 1):
             begin, end, left = first[block], first[block + 1], width - 4 * block
-            apart = _apart(left, channels)
+            apart, far = _apart(left, channels), _apart(left, heads * 2 * axis)
             for head in range(heads):
                 position = (line * width + 4 * block) * channels + head * width_of_head
                 place = image * height * width * channels + head * width_of_head
+                own = ((line * width + 4 * block) * heads + head) * 2 * axis
+                if axial is not None:
+                    _of_queries(
+                        pair_bias, head * axis * entries * 4, axial, own, far, row_offset, row_begin, row_end,
+                        offset, begin, end, axis, entries * 4, logits, four,
+                    )  # fmt: skip
                 n = 0
                 for each in range(row_begin, row_end):
                     start = place + row_other[each] * width * channels
-                    table = ((head * axis + row_offset[each]) * entries + begin) * 4
+                    plus_these, table = pair_bias, ((head * axis + row_offset[each]) * entries + begin) * 4
+                    if axial is not None:
+                        plus_these, table = logits, n
                     _products(
-                        query, position, apart, key, start, other, begin, end, channels, pair_bias, table,
+                        query, position, apart, key, start, other, begin, end, channels, plus_these, table,
                         logits, n, parts, lanes, four,
                     )  # fmt: skip
                     n += 4 * (end - begin)
@@ -348,7 +482,7 @@ def _forward(
                 if counts and (not whole[block] or row_end - row_begin < kernel):
                     m = _absent_logits(
                         logits, n, bias[head * axis * axis :], absent[block * kernel * 4 :],
-                        row_tap, row_begin, row_end, kernel, four,
+                        row_tap, row_begin, row_end, kernel, axial, own, far, four,
                     )  # fmt: skip
                 while m % 16:
                     store(logits, m, splat(NEVER, four))
@@ -388,8 +522,10 @@ def _from_queries(
     mean: Any,
     of_query: Any,
     of_bias: Any,
+    of_axial: Any,
     pair_bias: Any,
     bias: Any,
+    axial: Any,
     absent: Any,
     row_first: Any,
     row_other: Any,
@@ -408,7 +544,7 @@ def _from_queries(
     four: Any,
     sixteen: Any,
 ) -> None:
-    """Gradients of the queries, and of the bias for each line of the maps."""
+    """Gradients of the queries and of their axial terms, and of the bias for each line of the maps."""
     heads, kernel, axis, room, counts = form
     width_of_head = len(parts) * len(lanes)
     channels, entries, offsets = heads * width_of_head, len(other), axis * axis
@@ -423,7 +559,7 @@ def _from_queries(
         for block in range(len(first) - 1):
             begin, end, left = first[block], first[block + 1], width - 4 * block
             apart = _apart(left, channels)
-            near = _apart(left, 1)
+            near, far = _apart(left, 1), _apart(left, heads * 2 * axis)
             for head in range(heads):
                 position = (line * width + 4 * block) * channels + head * width_of_head
                 place = image * height * width * channels + head * width_of_head
@@ -431,12 +567,20 @@ def _from_queries(
                 high = four_times(_of_block(rows, at, near, scratch, four))
                 middle = four_times(_of_block(mean, at, near, scratch, four))
                 own_bias = (line * heads + head) * offsets
+                own = ((line * width + 4 * block) * heads + head) * 2 * axis
+                if axial is not None:
+                    _of_queries(
+                        pair_bias, head * axis * entries * 4, axial, own, far, row_offset, row_begin, row_end,
+                        offset, begin, end, axis, entries * 4, weights, four,
+                    )  # fmt: skip
                 n = 0
                 for each in range(row_begin, row_end):
                     start = place + row_other[each] * width * channels
-                    table = ((head * axis + row_offset[each]) * entries + begin) * 4
+                    plus_these, table = pair_bias, ((head * axis + row_offset[each]) * entries + begin) * 4
+                    if axial is not None:
+                        plus_these, table = weights, n
                     _products(
-                        query, position, apart, key, start, other, begin, end, channels, pair_bias, table,
+                        query, position, apart, key, start, other, begin, end, channels, plus_these, table,
                         weights, n, parts, lanes, four,
                     )  # fmt: skip
                     _products(
@@ -451,6 +595,11 @@ def _from_queries(
                     pulls, key, place, channels, row_other, row_begin, row_end, width * channels,
                     other, begin, end, of_query, position, left, parts, lanes,
                 )  # fmt: skip
+                if axial is not None:
+                    _pull_axial(
+                        pulls, of_axial, own, heads * 2 * axis, row_offset, row_begin, row_end, tap, offset,
+                        begin, end, axis, min(left, 4), four,
+                    )  # fmt: skip
                 if regular[block]:
                     shared = begin
                     for u in range(0, n, 4):
@@ -466,13 +615,18 @@ def _from_queries(
                 if counts and (not whole[block] or row_end - row_begin < kernel):
                     m = _absent_logits(
                         weights, 0, bias[head * offsets :], absent[block * kernel * 4 :],
-                        row_tap, row_begin, row_end, kernel, four,
+                        row_tap, row_begin, row_end, kernel, axial, own, far, four,
                     )  # fmt: skip
                     high_of_block = _of_block(rows, at, near, scratch, four)
                     for u in range(0, m, 4):
                         store(weights, u, exponential(minus(load(weights, u, four), high_of_block)))
                         for k in range(min(left, 4)):
-                            of_bias[own_bias + u // 4] -= weights[u + k] * mean[at + k]
+                            pull = weights[u + k] * mean[at + k]
+                            of_bias[own_bias + u // 4] -= pull
+                            if axial is not None:
+                                terms = own + k * heads * 2 * axis
+                                of_axial[terms + u // 4 // kernel] -= pull
+                                of_axial[terms + axis + u // 4 % kernel] -= pull
         for head in range(heads):
             _pull_bias(
                 common[head * kernel * span * 4 :], of_bias, (line * heads + head) * offsets, row_offset,
@@ -517,12 +671,16 @@ def _from_keys(
     of_key: Any,
     of_value: Any,
     pair_bias: Any,
+    axial: Any,
     row_first: Any,
     row_other: Any,
     row_tap: Any,
     row_offset: Any,
     first: Any,
     other: Any,
+    tap: Any,
+    offset: Any,
+    regular: Any,
     form: Any,
     width: Any,
     parts: Any,
@@ -549,10 +707,17 @@ def _from_keys(
                 n = 0
                 for each in range(row_begin, row_end):
                     start = place + row_other[each] * width * channels
-                    table = ((head * axis + row_offset[each]) * entries + begin) * 4
+                    plus_these, table = pair_bias, ((head * axis + row_offset[each]) * entries + begin) * 4
                     at = ((image * heads + head) * height + row_other[each]) * width
+                    if axial is not None:
+                        of_line = ((image * height + row_other[each]) * width * heads + head) * 2 * axis
+                        _of_readers(
+                            pair_bias, table, axial, of_line, heads * 2 * axis, other, offset, begin, end,
+                            row_offset[each], axis, weights, n, four,
+                        )  # fmt: skip
+                        plus_these, table = weights, n
                     _products(
-                        key, position, apart, query, start, other, begin, end, channels, pair_bias, table,
+                        key, position, apart, query, start, other, begin, end, channels, plus_these, table,
                         weights, n, parts, lanes, four,
                     )  # fmt: skip
                     _products(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ablate.ops.kernels.geometry import neighborhoods
+from ablate.ops.kernels.geometry import axis_taps, neighborhoods
 from ablate.ops.kernels.sums import reference as sums
 
 
@@ -15,10 +15,17 @@ def row_type(dtype: torch.dtype) -> torch.dtype:
 
 
 def attention(
-    query: Tensor, key: Tensor, value: Tensor, bias: Tensor, kernel: int, dilation: int, border: str
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Tensor,
+    axial: Tensor | None,
+    kernel: int,
+    dilation: int,
+    border: str,
 ) -> tuple[Tensor, Tensor]:
     """Output (B, H, W, C), and the rows' logarithms (B, heads, H, W)."""
-    found = _logits(query, key, bias, kernel, dilation, border)
+    found = _logits(query, key, bias, axial, kernel, dilation, border)
     rows = found.logsumexp(-1)
     weights = (found - rows[..., None]).exp().to(value.dtype)
     y = sums.aggregate(value, weights, None, None, kernel, dilation, border, 1)
@@ -31,44 +38,93 @@ def backward(
     key: Tensor,
     value: Tensor,
     bias: Tensor,
+    axial: Tensor | None,
     out: Tensor,
     rows: Tensor,
     kernel: int,
     dilation: int,
     border: str,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of query, key, value and bias, from the weights computed again."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of query, key, value, bias and axial (empty without it), from weights computed again."""
     _, height, width, _ = query.shape
     heads, where = len(bias), (kernel, dilation, border, 1)
-    found = _logits(query, key, bias, kernel, dilation, border)
+    found = _logits(query, key, bias, axial, kernel, dilation, border)
     weights = (found - rows.permute(0, 2, 3, 1)[..., None]).exp()
-    of_weights = sums.scores(grad, value, None, heads, *where).to(weights.dtype)
+    of_weights = sums.scores(grad, value, None, None, None, heads, *where).to(weights.dtype)
     mean = (grad * out).unflatten(-1, (heads, -1)).sum(-1, dtype=weights.dtype)
     of_logits = weights * (of_weights - mean[..., None])
     thin, of_logits_thin = weights.to(value.dtype), of_logits.to(value.dtype)
+    of_axial = query.new_empty(0)
+    if axial is not None:
+        of_axial = _by_axis(of_logits, kernel, dilation, border).to(axial.dtype)
     return (
         sums.aggregate(key, of_logits_thin, None, None, *where),
         sums.spread(query, of_logits_thin, None, None, height, width, *where),
         sums.spread(grad, thin, None, None, height, width, *where),
         _by_offset(of_logits, bias, kernel, dilation, border),
+        of_axial,
     )
 
 
-def logits(scores: Tensor, bias: Tensor, kernel: int, dilation: int, border: str) -> Tensor:
-    """(B, H, W, heads, K²) scores → with their bias, in float32 or more; −∞ where a tap does not count."""
+def logits(
+    scores: Tensor, bias: Tensor, axial: Tensor | None, kernel: int, dilation: int, border: str
+) -> Tensor:
+    """(B, H, W, heads, K²) scores → with bias and axial terms, in float32 or more.
+
+    −∞ where a tap does not count.
+    """
     _, height, width, _, _ = scores.shape
     scores = scores.to(row_type(scores.dtype))
     found = neighborhoods(height, width, kernel, dilation, border, 1, scores.device)
     by_tap = bias.to(scores.dtype)[:, found.offset].unflatten(1, (height, width))  # (heads, H, W, K²)
     found_logits = scores + by_tap.permute(1, 2, 0, 3)
+    if axial is not None:
+        found_logits = found_logits + _at_taps(axial.to(scores.dtype), kernel, dilation, border)
     if border == "mask":
         return found_logits.masked_fill(~found.valid.view(height, width, 1, -1), float("-inf"))
     return found_logits
 
 
-def _logits(query: Tensor, key: Tensor, bias: Tensor, kernel: int, dilation: int, border: str) -> Tensor:
-    scores = sums.scores(query, key, None, len(bias), kernel, dilation, border, 1)
-    return logits(scores, bias, kernel, dilation, border)
+def _logits(
+    query: Tensor,
+    key: Tensor,
+    bias: Tensor,
+    axial: Tensor | None,
+    kernel: int,
+    dilation: int,
+    border: str,
+) -> Tensor:
+    scores = sums.scores(query, key, None, None, None, len(bias), kernel, dilation, border, 1)
+    return logits(scores, bias, axial, kernel, dilation, border)
+
+
+def _at_taps(axial: Tensor, kernel: int, dilation: int, border: str) -> Tensor:
+    """(B, H, W, heads, 2·offsets per axis) → a row's entry plus a column's (B, H, W, heads, K²)."""
+    of_rows, of_columns = axial.chunk(2, dim=-1)
+    if border == "inside":
+        rows, columns = (
+            axis_taps(length, kernel, dilation, border).offset.to(axial.device) for length in axial.shape[1:3]
+        )
+        of_rows = of_rows.gather(-1, rows[None, :, None, None].expand(*axial.shape[:-1], -1))
+        of_columns = of_columns.gather(-1, columns[None, None, :, None].expand(*axial.shape[:-1], -1))
+    return (of_rows[..., :, None] + of_columns[..., None, :]).flatten(-2)
+
+
+def _by_axis(of_logits: Tensor, kernel: int, dilation: int, border: str) -> Tensor:
+    """(B, H, W, heads, K²) → (B, H, W, heads, 2·offsets per axis), the transpose of `_at_taps`."""
+    by_tap = of_logits.unflatten(-1, (kernel, kernel))
+    sums_of_taps = by_tap.sum(-1), by_tap.sum(-2)
+    if border != "inside":
+        return torch.cat(sums_of_taps, dim=-1)
+    found = []
+    for axis, total in enumerate(sums_of_taps):
+        offsets = axis_taps(of_logits.shape[1 + axis], kernel, dilation, border).offset
+        tap = torch.arange(2 * kernel - 1) - offsets[:, :1]  # (length, offsets): the one tap that has it
+        tap = (tap[None, :, None, None] if axis == 0 else tap[None, None, :, None]).to(total.device)
+        tap = tap.expand(*total.shape[:-1], -1)
+        picked = total.gather(-1, tap.clamp(0, kernel - 1))
+        found.append(picked.where((tap >= 0) & (tap < kernel), 0))
+    return torch.cat(found, dim=-1)
 
 
 def _by_offset(of_logits: Tensor, bias: Tensor, kernel: int, dilation: int, border: str) -> Tensor:

@@ -107,38 +107,34 @@ def filter_at(typing: Any, filters: Any, at: Any, multiply: Any, add: Any, place
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         array = context.make_array(signature.args[0])(context, builder, arguments[0])
         found = _splat(builder, builder.load(builder.gep(array.data, [arguments[1]])), kind)
-        factors: list[Any] = []
-        for number in (2, 3):
-            if isinstance(signature.args[number], types.NoneType):
-                factors.append(None)
-                continue
-            array = context.make_array(signature.args[number])(context, builder, arguments[number])
-            address = builder.gep(array.data, [arguments[4]])
-            factors.append(builder.load(builder.bitcast(address, _llvm(kind).as_pointer()), align=4))
-        if None not in factors:
-            return _call("llvm.fma", kind, 3)(context, builder, None, (found, *factors))
-        if factors[0] is not None:
-            return builder.fmul(found, factors[0])
-        return found if factors[1] is None else builder.fadd(found, factors[1])
+        return _filtered(context, builder, signature, arguments, found, kind)
 
     return kind(*arrays), generate
 
 
 @intrinsic
-def load_times(typing: Any, array: Any, at: Any, multiply: Any, place: Any, lanes: Any) -> Any:
-    """The vector at `at`, times that of `multiply`, which may be None, at `place`."""
+def load_filtered(typing: Any, array: Any, at: Any, multiply: Any, add: Any, place: Any, lanes: Any) -> Any:
+    """The vector at `at`, with the two as in `filter_at`."""
     kind = Vector(lanes.count)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        found = []
-        for number in (0, 2):
-            if not isinstance(signature.args[number], types.NoneType):
-                array = context.make_array(signature.args[number])(context, builder, arguments[number])
-                address = builder.gep(array.data, [arguments[number + 1]])
-                found.append(builder.load(builder.bitcast(address, _llvm(kind).as_pointer()), align=4))
-        return found[0] if len(found) == 1 else builder.fmul(*found)
+        found = builder.load(_address(context, builder, signature, arguments, kind), align=4)
+        return _filtered(context, builder, signature, arguments, found, kind)
 
-    return kind(array, types.intp, multiply, types.intp, lanes), generate
+    return kind(array, types.intp, multiply, add, types.intp, lanes), generate
+
+
+@intrinsic
+def value_at(typing: Any, array: Any, position: Any) -> Any:
+    """One value of a flat array; 0 where there is None, which costs nothing."""
+    if isinstance(array, types.NoneType):
+        return types.float32(array, types.intp), lambda *_: ir.Constant(FLOAT, 0)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        values = context.make_array(signature.args[0])(context, builder, arguments[0])
+        return builder.load(builder.gep(values.data, [arguments[1]]))
+
+    return types.float32(array, types.intp), generate
 
 
 @intrinsic
@@ -271,6 +267,23 @@ def four_times(typing: Any, x: Any) -> Any:
         return _lanes(builder, arguments[0], [0, 1, 2, 3] * 4)
 
     return Vector(16)(x), generate
+
+
+def _filtered(context: Any, builder: Any, signature: Any, arguments: Any, found: Any, kind: Vector) -> Any:
+    """Found, times the vector of argument 2 and plus that of argument 3, at argument 4; each may be None."""
+    factors: list[Any] = []
+    for number in (2, 3):
+        if isinstance(signature.args[number], types.NoneType):
+            factors.append(None)
+            continue
+        array = context.make_array(signature.args[number])(context, builder, arguments[number])
+        address = builder.gep(array.data, [arguments[4]])
+        factors.append(builder.load(builder.bitcast(address, _llvm(kind).as_pointer()), align=4))
+    if None not in factors:
+        return _call("llvm.fma", kind, 3)(context, builder, None, (found, *factors))
+    if factors[0] is not None:
+        return builder.fmul(found, factors[0])
+    return found if factors[1] is None else builder.fadd(found, factors[1])
 
 
 def _splat(builder: Any, value: Any, kind: Vector) -> Any:

@@ -6,13 +6,14 @@ static factors m and a being left out (1 and 0) or the same at every position of
 
     aggregate   y[i, c]    = Σ_t  F' · v[n(i, t), c]
     spread      v[j, c]    = Σ_{i, t: n(i, t) = j}  F' · y[i, c]
-    scores      s[i, g, t] = Σ_{c in g}  m[c, o(i, t)] · q[i, c] · k[n(i, t), c]
+    scores      s[i, g, t] = Σ_{c in g}  ( q[i, c] · m[c, o(i, t)] + a[c, o(i, t)] ) · k[n(i, t), c]
+                             + b[g, o(i, t)]
     correlate   m[c, o]    = Σ_{i, t: o(i, t) = o}  F[i, g, t] · y[i, c] · v[n(i, t), c], and a without F
 
-Each is a derivative of another, so that the four are closed under differentiation, of any order. They
-are registered with fake implementations and FLOP formulas: tracing, the meta device and
-`torch.utils.flop_counter` see one operator whatever computes it. `reference` is the truth, `cpu` the
-loops for Numba, `cuda` the Triton kernels.
+The bias b may be left out too. Each is a derivative of another, so that the four are closed under
+differentiation, of any order. They are registered with fake implementations and FLOP formulas:
+tracing, the meta device and `torch.utils.flop_counter` see one operator whatever computes it.
+`reference` is the truth, `cpu` the loops for Numba, `cuda` the Triton kernels.
 """
 
 from __future__ import annotations
@@ -68,28 +69,40 @@ def scores(
     query: Tensor,
     key: Tensor,
     multiply: Tensor | None,
+    add: Tensor | None,
+    bias: Tensor | None,
     heads: int,
     kernel: int,
     dilation: int,
     border: str,
     stride: int,
 ) -> Tensor:
-    """(B, H', W', C), (B, H, W, C), a static factor (B or 1, C, offsets) → (B, H', W', G, K²)."""
-    return reference.scores(query, key, multiply, heads, kernel, dilation, border, stride)
+    """(B, H', W', C), (B, H, W, C), (B or 1, C, offsets), a bias (G, offsets) → (B, H', W', G, K²)."""
+    return reference.scores(query, key, multiply, add, bias, heads, kernel, dilation, border, stride)
 
 
 @torch.library.custom_op("ablate::correlate", mutates_args=())
 def correlate(
-    outputs: Tensor, values: Tensor, filters: Tensor, kernel: int, dilation: int, border: str, stride: int
+    outputs: Tensor,
+    values: Tensor,
+    filters: Tensor,
+    kernel: int,
+    dilation: int,
+    border: str,
+    stride: int,
+    shared: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """(B, H', W', C), (B, H, W, C), (B, H', W', G, K²) → of multiply and of add, (B, C, offsets) each."""
-    return reference.correlate(outputs, values, filters, kernel, dilation, border, stride)
+    """(B, H', W', C), (B, H, W, C), (B, H', W', G, K²) → of multiply and of add, (B, C, offsets) each.
+
+    `shared` by all images, they are summed over the batch: (1, C, offsets).
+    """
+    return reference.correlate(outputs, values, filters, kernel, dilation, border, stride, shared)
 
 
-aggregate.register_kernel("cpu")(lambda x, *others: implementation(x, "sums").aggregate(x, *others))
-spread.register_kernel("cpu")(lambda x, *others: implementation(x, "sums").spread(x, *others))
-scores.register_kernel("cpu")(lambda x, *others: implementation(x, "sums").scores(x, *others))
-correlate.register_kernel("cpu")(lambda x, *others: implementation(x, "sums").correlate(x, *others))
+aggregate.register_kernel(("cpu", "cuda"))(lambda x, *others: implementation(x, "sums").aggregate(x, *others))
+spread.register_kernel(("cpu", "cuda"))(lambda x, *others: implementation(x, "sums").spread(x, *others))
+scores.register_kernel(("cpu", "cuda"))(lambda x, *others: implementation(x, "sums").scores(x, *others))
+correlate.register_kernel(("cpu", "cuda"))(lambda x, *others: implementation(x, "sums").correlate(x, *others))
 
 
 @aggregate.register_fake
@@ -121,15 +134,31 @@ def _(
 
 
 @scores.register_fake
-def _(query: Tensor, key: Tensor, multiply: Tensor | None, heads: int, kernel: int, *_: Any) -> Tensor:
+def _(
+    query: Tensor,
+    key: Tensor,
+    multiply: Tensor | None,
+    add: Tensor | None,
+    bias: Tensor | None,
+    heads: int,
+    kernel: int,
+    *_: Any,
+) -> Tensor:
     return query.new_empty(*query.shape[:3], heads, kernel * kernel)
 
 
 @correlate.register_fake
 def _(
-    outputs: Tensor, values: Tensor, filters: Tensor, kernel: int, dilation: int, border: str, stride: int
+    outputs: Tensor,
+    values: Tensor,
+    filters: Tensor,
+    kernel: int,
+    dilation: int,
+    border: str,
+    stride: int,
+    shared: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    shape = len(outputs), outputs.shape[-1], offsets_per_axis(kernel, border) ** 2
+    shape = 1 if shared else len(outputs), outputs.shape[-1], offsets_per_axis(kernel, border) ** 2
     return outputs.new_empty(shape), outputs.new_empty(shape)
 
 
@@ -145,7 +174,7 @@ def _aggregate_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     if ctx.needs_input_grad[0]:
         of_values = spread(grad, filters, multiply, add, *values.shape[1:3], *ctx.neighborhood)
     if ctx.needs_input_grad[1]:
-        of_filters = scores(grad, values, multiply, filters.shape[3], *ctx.neighborhood)
+        of_filters = scores(grad, values, multiply, None, None, filters.shape[3], *ctx.neighborhood)
     of_static = _static_gradients(ctx, grad, values, filters, multiply, add)
     return (of_values, of_filters, *of_static, *[None] * 4)
 
@@ -162,7 +191,7 @@ def _spread_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     if ctx.needs_input_grad[0]:
         of_outputs = aggregate(grad, filters, multiply, add, *ctx.neighborhood)
     if ctx.needs_input_grad[1]:
-        of_filters = scores(outputs, grad, multiply, filters.shape[3], *ctx.neighborhood)
+        of_filters = scores(outputs, grad, multiply, None, None, filters.shape[3], *ctx.neighborhood)
     of_static = _static_gradients(ctx, outputs, grad, filters, multiply, add)
     return (of_outputs, of_filters, *of_static, *[None] * 6)
 
@@ -173,7 +202,8 @@ def _static_gradients(
     """Of inputs 2 and 3, where they are there and need one."""
     if not any(ctx.needs_input_grad[2:4]):
         return None, None
-    found = correlate(outputs, values, filters, *ctx.neighborhood)
+    shared = all(len(static) == 1 for static in (multiply, add) if static is not None)
+    found = correlate(outputs, values, filters, *ctx.neighborhood, shared)
     of_multiply, of_add = (
         None if static is None else gradient.sum_to_size(static.shape)
         for gradient, static in zip(found, (multiply, add), strict=True)
@@ -182,25 +212,47 @@ def _static_gradients(
 
 
 def _save_scores(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    query, key, multiply, _, *ctx.neighborhood = inputs
-    ctx.save_for_backward(query, key, multiply)
+    query, key, multiply, add, _, _, *ctx.neighborhood = inputs
+    ctx.save_for_backward(query, key, multiply, add)
 
 
 def _scores_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    query, key, multiply = ctx.saved_tensors
+    """A term with `add` is one of a query of ones with `multiply`."""
+    query, key, multiply, add = ctx.saved_tensors
     grad = grad.contiguous()
-    of_query = of_key = of_multiply = None
+    ones = None if add is None else torch.ones_like(query)
+    of_query = of_key = of_multiply = of_add = of_bias = None
     if ctx.needs_input_grad[0]:
         of_query = aggregate(key, grad, multiply, None, *ctx.neighborhood)
     if ctx.needs_input_grad[1]:
         of_key = spread(query, grad, multiply, None, *key.shape[1:3], *ctx.neighborhood)
+        if ones is not None:
+            of_key = of_key + spread(ones, grad, add, None, *key.shape[1:3], *ctx.neighborhood)
     if ctx.needs_input_grad[2]:
-        of_multiply = correlate(query, key, grad, *ctx.neighborhood)[0].sum_to_size(multiply.shape)
-    return (of_query, of_key, of_multiply, *[None] * 5)
+        of_multiply = correlate(query, key, grad, *ctx.neighborhood, len(multiply) == 1)[0]
+    if ones is not None and ctx.needs_input_grad[3]:
+        of_add = correlate(ones, key, grad, *ctx.neighborhood, len(add) == 1)[0]
+    if ctx.needs_input_grad[4]:
+        of_bias = _by_offset(grad, *key.shape[1:3], *ctx.neighborhood)
+    return (of_query, of_key, of_multiply, of_add, of_bias, *[None] * 5)
+
+
+def _by_offset(
+    grad: Tensor, height: int, width: int, kernel: int, dilation: int, border: str, stride: int
+) -> Tensor:
+    """(B, H', W', G, K²) → (G, offsets), sums over what has one offset."""
+    exact = torch.promote_types(grad.dtype, torch.float32)
+    if border != "inside":  # tap t has offset t everywhere
+        return grad.sum((0, 1, 2), dtype=exact).to(grad.dtype)
+    by_position, heads = grad.sum(0, keepdim=True, dtype=exact), grad.shape[3]
+    outputs = by_position.new_ones(*by_position.shape[:4])  # one channel a head
+    values = by_position.new_ones(1, height, width, heads)
+    found, _ = correlate(outputs, values, by_position, kernel, dilation, border, stride)
+    return found[0].to(grad.dtype)
 
 
 def _save_correlate(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    outputs, values, filters, *ctx.neighborhood = inputs
+    outputs, values, filters, *ctx.neighborhood, _ = inputs
     ctx.save_for_backward(outputs, values, filters)
 
 
@@ -214,8 +266,8 @@ def _correlate_backward(ctx: Any, of_multiply: Tensor, of_add: Tensor) -> tuple[
     if ctx.needs_input_grad[1]:
         of_values = spread(outputs, filters, of_multiply, of_add, *values.shape[1:3], *ctx.neighborhood)
     if ctx.needs_input_grad[2]:
-        of_filters = scores(outputs, values, of_multiply, filters.shape[3], *ctx.neighborhood)
-    return (of_outputs, of_values, of_filters, *[None] * 4)
+        of_filters = scores(outputs, values, of_multiply, None, None, filters.shape[3], *ctx.neighborhood)
+    return (of_outputs, of_values, of_filters, *[None] * 5)
 
 
 aggregate.register_autograd(_aggregate_backward, setup_context=_save_aggregate)
@@ -225,7 +277,8 @@ correlate.register_autograd(_correlate_backward, setup_context=_save_correlate)
 
 
 # Two FLOPs per channel and tap of every strided position, and two for a static filter that is added: it
-# counts as the depthwise convolution that it is. Multiplying filters, once for a tap, counts as nothing.
+# counts as the depthwise convolution that it is; so does one that is added to the queries of `scores`.
+# Multiplying, and a bias, once for a tap, count as nothing.
 
 
 @register_flop_formula(torch.ops.ablate.aggregate)
@@ -260,13 +313,15 @@ def _scores_flops(
     query: tuple[int, ...],
     key: tuple[int, ...],
     multiply: tuple[int, ...] | None,
+    add: tuple[int, ...] | None,
+    bias: tuple[int, ...] | None,
     heads: int,
     kernel: int,
     *args: Any,
     out_shape: Any = None,
     **kwargs: Any,
 ) -> int:
-    return 2 * math.prod(query) * kernel**2
+    return (2 if add is None else 4) * math.prod(query) * kernel**2
 
 
 @register_flop_formula(torch.ops.ablate.correlate)

@@ -28,18 +28,20 @@ from ablate.ops.kernels.loops.simd import (
     lane,
     lanes_for,
     load,
-    load_times,
+    load_filtered,
     number,
     plus,
     splat,
     store,
     times,
     totals,
+    value_at,
     zeros,
 )
 from ablate.ops.kernels.loops.walks import blocks, runs, walk
 
 WIDE = 16  # lanes from which loops are compiled for one kernel: a fifth faster, and compiled more often
+PIECES = 32  # of a sum over the batch, at least, to share among threads
 LANE_1, LANE_2, LANE_3 = (0,), (0,) * 2, (0,) * 3
 
 
@@ -83,28 +85,33 @@ def scores(
     query: Tensor,
     key: Tensor,
     multiply: Tensor | None,
+    add: Tensor | None,
+    bias: Tensor | None,
     heads: int,
     kernel: int,
     dilation: int,
     border: str,
     stride: int,
 ) -> Tensor:
-    """(B, H', W', C), (B, H, W, C), (B or 1, C, offsets) → (B, H', W', G, K²); see `reference`."""
+    """(B, H', W', C), (B, H, W, C), (B or 1, C, offsets), (G, offsets) → (B, H', W', G, K²)."""
     batch, height, width, channels = key.shape
     out = torch.empty(batch, strided(height, stride), strided(width, stride), heads, kernel**2)
     neighborhood = (kernel, dilation, border, stride)
     lanes = lanes_for(channels // heads)
+    multiply, add = _alike(multiply, add)
     run(
         _scores,
         *map(flat, (query, key, out)),
         _by_offset(multiply),
+        _by_offset(add),
+        None if bias is None else flat(bias),
         *walk(height, *neighborhood, False),
         *blocks(width, *neighborhood, False)[:4],
         out.shape[2],
         (height, width),
         heads,
         kernel,
-        (offsets_per_axis(kernel, border), _per_image(multiply)),
+        (offsets_per_axis(kernel, border), max(_per_image(multiply), _per_image(add))),
         channels // heads // len(lanes),
         lanes,
     )
@@ -112,14 +119,23 @@ def scores(
 
 
 def correlate(
-    outputs: Tensor, values: Tensor, filters: Tensor, kernel: int, dilation: int, border: str, stride: int
+    outputs: Tensor,
+    values: Tensor,
+    filters: Tensor,
+    kernel: int,
+    dilation: int,
+    border: str,
+    stride: int,
+    shared: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """(B, H', W', C), (B, H, W, C), (B, H', W', G, K²) → (B, C, offsets) twice; see `reference`."""
+    """(B, H', W', C), (B, H, W, C), (B, H', W', G, K²) → (B or 1, C, offsets) twice; see `reference`."""
     batch, height, width, channels = values.shape
     heads, neighborhood = filters.shape[3], (kernel, dilation, border, stride)
     lanes = lanes_for(channels // heads)
     offsets = offsets_per_axis(kernel, border)
-    found = [torch.empty(batch, offsets**2, channels) for _ in range(2)]
+    parts = channels // len(lanes)
+    groups = min(batch, -(-PIECES // parts)) if shared else batch
+    found = [torch.empty(groups, offsets**2, channels) for _ in range(2)]
     run(
         _correlate,
         *map(flat, (outputs, values, filters, *found)),
@@ -133,6 +149,8 @@ def correlate(
         channels // heads // len(lanes),
         lanes,
     )
+    if shared and groups > 1:
+        found = [x.sum(0, keepdim=True) for x in found]
     of_multiply, of_add = (x.transpose(1, 2).to(outputs.dtype).contiguous() for x in found)
     return of_multiply, of_add
 
@@ -150,9 +168,7 @@ def _sums(
 ) -> None:
     heads, width = filters.shape[3], out.shape[-1] // filters.shape[3]
     lanes, kernel = lanes_for(width), neighborhood[0]
-    if multiply is not None and add is not None:
-        images = max(len(multiply), len(add))
-        multiply, add = (x.expand(images, -1, -1) for x in (multiply, add))
+    multiply, add = _alike(multiply, add)
     run(
         _sum,
         *map(flat, (read, filters)),
@@ -170,6 +186,14 @@ def _sums(
         transposed,
         lanes,
     )
+
+
+def _alike(multiply: Tensor | None, add: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    """Static factors of as many images."""
+    if multiply is None or add is None:
+        return multiply, add
+    images = max(len(multiply), len(add))
+    return multiply.expand(images, -1, -1), add.expand(images, -1, -1)
 
 
 def _by_offset(static: Tensor | None) -> np.ndarray | None:
@@ -319,6 +343,8 @@ def _scores(
     key: Any,
     out: Any,
     multiply: Any,
+    add: Any,
+    bias: Any,
     row_first: Any,
     row_other: Any,
     row_tap: Any,
@@ -335,7 +361,7 @@ def _scores(
     chunks: Any,
     lanes: Any,
 ) -> None:
-    """out[i, g, t] = Σ_c m · query[i, c] · key[n(i, t), c]; 0 for taps that are in no walk."""
+    """out[i, g, t] = Σ_c (m · query[i, c] + a) · key[n(i, t), c] + b; b for taps that are in no walk."""
     height, width = size
     taps, vector = kernel * kernel, len(lanes)
     width_of_head = chunks * vector
@@ -344,8 +370,13 @@ def _scores(
     rows = len(row_first) - 1
     for line in prange(out.size // (columns * all_taps)):
         image, row = line // rows, line % rows
-        for part in range(line * columns * all_taps, (line + 1) * columns * all_taps):
-            out[part] = 0
+        if bias is None:
+            for part in range(line * columns * all_taps, (line + 1) * columns * all_taps):
+                out[part] = 0
+        else:  # taps are offsets under the borders where one may be in no walk
+            for position in range(line * columns, (line + 1) * columns):
+                for part in range(all_taps):
+                    out[position * all_taps + part] = bias[part]
         for head in range(heads):
             for block in range(len(first) - 1):
                 column = 4 * block
@@ -359,6 +390,7 @@ def _scores(
                     place = (image * height + row_other[entry]) * width
                     down = row_tap[entry] * kernel
                     table = image * apart + row_offset[entry] * axis * channels + head * width_of_head
+                    table_of_bias = (head * axis + row_offset[entry]) * axis
                     for e in range(first[block], first[block + 1]):
                         q = (place + other[e]) * channels + head * width_of_head
                         s, s1 = table + offset[4 * e] * channels, table + offset[4 * e + 1] * channels
@@ -367,23 +399,27 @@ def _scores(
                         for chunk in range(chunks):
                             ahead = chunk * vector
                             x = load(key, q + ahead, lanes)
-                            a = fma(load_times(query, p + ahead, multiply, s + ahead, lanes), x, a)
-                            b = fma(load_times(query, p1 + ahead, multiply, s1 + ahead, lanes), x, b)
-                            c = fma(load_times(query, p2 + ahead, multiply, s2 + ahead, lanes), x, c)
-                            d = fma(load_times(query, p3 + ahead, multiply, s3 + ahead, lanes), x, d)
+                            a = fma(load_filtered(query, p + ahead, multiply, add, s + ahead, lanes), x, a)
+                            b = fma(load_filtered(query, p1 + ahead, multiply, add, s1 + ahead, lanes), x, b)
+                            c = fma(load_filtered(query, p2 + ahead, multiply, add, s2 + ahead, lanes), x, c)
+                            d = fma(load_filtered(query, p3 + ahead, multiply, add, s3 + ahead, lanes), x, d)
                         sums = totals(a, b, c, d)
                         t = tap[4 * e]
                         if t >= 0:
-                            out[target + down + t] = lane(sums, ())
+                            known = value_at(bias, table_of_bias + offset[4 * e])
+                            out[target + down + t] = lane(sums, ()) + known
                         t = tap[4 * e + 1]
                         if t >= 0:
-                            out[target + all_taps + down + t] = lane(sums, LANE_1)
+                            known = value_at(bias, table_of_bias + offset[4 * e + 1])
+                            out[target + all_taps + down + t] = lane(sums, LANE_1) + known
                         t = tap[4 * e + 2]
                         if t >= 0:
-                            out[target + 2 * all_taps + down + t] = lane(sums, LANE_2)
+                            known = value_at(bias, table_of_bias + offset[4 * e + 2])
+                            out[target + 2 * all_taps + down + t] = lane(sums, LANE_2) + known
                         t = tap[4 * e + 3]
                         if t >= 0:
-                            out[target + 3 * all_taps + down + t] = lane(sums, LANE_3)
+                            known = value_at(bias, table_of_bias + offset[4 * e + 3])
+                            out[target + 3 * all_taps + down + t] = lane(sums, LANE_3) + known
 
 
 @compiled
@@ -411,18 +447,20 @@ def _correlate(
     chunks: Any,
     lanes: Any,
 ) -> None:
-    """One vector of channels of one image at a time; its two tables stay in the nearest cache."""
+    """One vector of channels of a group of images at a time; its two tables stay in the nearest cache."""
     rows, columns = written
     height, width = size
     taps, vector = kernel * kernel, len(lanes)
     parts = heads * chunks
     channels, all_taps, offsets = parts * vector, heads * taps, axis * axis
-    for piece in prange(of_add.size // (offsets * vector)):
-        image, channel, head = piece // parts, piece % parts * vector, piece % parts // chunks
+    groups, images = of_add.size // (offsets * channels), outputs.size // (rows * columns * channels)
+    for piece in prange(groups * parts):
+        group, channel, head = piece // parts, piece % parts * vector, piece % parts // chunks
         multiplied, added = np.zeros(offsets * vector, np.float32), np.zeros(offsets * vector, np.float32)
-        for row in range(rows):
+        for line in range(group * images // groups * rows, (group + 1) * images // groups * rows):
+            image, row = line // rows, line % rows
             for entry in range(row_first[row], row_first[row + 1]):
-                line, met = image * rows + row, (image * height + row_other[entry]) * width
+                met = (image * height + row_other[entry]) * width
                 for n in range(len(run_tap)):
                     p = (line * columns + run_begin[n]) * channels + channel
                     q = (met + run_other[n]) * channels + channel
@@ -445,6 +483,6 @@ def _correlate(
                     store(added, place, plus(a, b))
                     store(multiplied, place, plus(c, d))
         for n in range(offsets):
-            target = (image * offsets + n) * channels + channel
+            target = (group * offsets + n) * channels + channel
             store(of_add, target, load(added, n * vector, lanes))
             store(of_multiply, target, load(multiplied, n * vector, lanes))

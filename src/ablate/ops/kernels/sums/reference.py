@@ -12,6 +12,8 @@ K = 7, but quadratic in L. `small_map` chooses.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import wraps
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -36,6 +38,18 @@ def small_map(height: int, width: int, kernel: int, border: str) -> bool:
     return border != "reflect" and height * width <= max(MATRIX_LIMIT * kernel * kernel, 64)
 
 
+def _as_declared(compute: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Without autocast, which would give a matrix product another dtype than the operator declares."""
+
+    @wraps(compute)
+    def run(x: Tensor, *others: Any) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return compute(x, *others)
+
+    return run
+
+
+@_as_declared
 def aggregate(
     values: Tensor,
     filters: Tensor,
@@ -60,6 +74,7 @@ def aggregate(
     return out
 
 
+@_as_declared
 def spread(
     outputs: Tensor,
     filters: Tensor,
@@ -88,20 +103,46 @@ def spread(
     return flat[:, :-1].reshape(batch, height, width, channels).contiguous()
 
 
+@_as_declared
 def scores(
     query: Tensor,
     key: Tensor,
     multiply: Tensor | None,
+    add: Tensor | None,
+    bias: Tensor | None,
     heads: int,
     kernel: int,
     dilation: int,
     border: str,
     stride: int,
 ) -> Tensor:
-    """(B, H', W', C), (B, H, W, C), (B or 1, C, offsets) → (B, H', W', G, K²)."""
+    """(B, H', W', C), (B, H, W, C), (B or 1, C, offsets), (G, offsets) → (B, H', W', G, K²)."""
+    found = _products(query, key, multiply, add, heads, kernel, dilation, border, stride)
+    if bias is None:
+        return found
+    if border != "inside":  # tap t has offset t everywhere
+        return found.add_(bias)
+    _, height, width, _ = key.shape
+    offset = neighborhoods(height, width, kernel, dilation, border, stride, bias.device).offset
+    by_position = bias[:, offset].transpose(0, 1)  # (Q, G, K²)
+    return found.add_(by_position.reshape(found.shape[1:]))
+
+
+def _products(
+    query: Tensor,
+    key: Tensor,
+    multiply: Tensor | None,
+    add: Tensor | None,
+    heads: int,
+    kernel: int,
+    dilation: int,
+    border: str,
+    stride: int,
+) -> Tensor:
+    """The scores without a bias."""
     batch, height, width, _ = key.shape
     taps = kernel * kernel
-    if multiply is None and small_map(height, width, kernel, border):
+    if multiply is None and add is None and small_map(height, width, kernel, border):
         pairs, valid = pair_index(height, width, kernel, dilation, border, stride, query.device)
         by_head, transposed = split_heads(query, heads), split_heads(key, heads).transpose(-1, -2)
         out = query.new_empty(batch, heads, pairs.numel())
@@ -112,18 +153,29 @@ def scores(
             out *= valid
         return out.unflatten(-1, (*query.shape[1:3], taps)).permute(0, 2, 3, 1, 4).contiguous()
     out = query.new_empty(*query.shape[:3], heads, taps)
-    static = _at_taps(multiply, None, height, width, kernel, dilation, border, stride)
+    static = _at_taps(multiply, add, height, width, kernel, dilation, border, stride)
     for tap, neighbor in _neighbors(key, kernel, dilation, border, stride):
-        multiplied, _ = static(tap)
-        product = query * neighbor if multiplied is None else query * multiplied * neighbor
+        multiplied, added = static(tap)
+        factor = query if multiplied is None else query * multiplied
+        product = (factor if added is None else factor + added) * neighbor
         out[..., tap] = product.unflatten(-1, (heads, -1)).sum(-1)
     return out
 
 
 def correlate(
-    outputs: Tensor, values: Tensor, filters: Tensor, kernel: int, dilation: int, border: str, stride: int
+    outputs: Tensor,
+    values: Tensor,
+    filters: Tensor,
+    kernel: int,
+    dilation: int,
+    border: str,
+    stride: int,
+    shared: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """(B, H', W', C), (B, H, W, C), (B, H', W', G, K²) → of multiply and of add, (B, C, offsets) each."""
+    """(B, H', W', C), (B, H, W, C), (B, H', W', G, K²) → of multiply and of add, (B, C, offsets) each.
+
+    `shared` sums over the batch, (1, C, offsets).
+    """
     _, height, width, channels = values.shape
     offset = neighborhoods(height, width, kernel, dilation, border, stride, values.device).offset
     shape = len(outputs), offsets_per_axis(kernel, border) ** 2, channels
@@ -137,6 +189,8 @@ def correlate(
         else:
             of_add[:, tap] = product.sum((1, 2))
             of_multiply[:, tap] = filtered.sum((1, 2))
+    if shared:
+        of_multiply, of_add = of_multiply.sum(0, keepdim=True), of_add.sum(0, keepdim=True)
     return of_multiply.transpose(1, 2).contiguous(), of_add.transpose(1, 2).contiguous()
 
 

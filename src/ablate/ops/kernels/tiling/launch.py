@@ -23,10 +23,12 @@ class Launch:
     constants: dict[str, int | str | bool]  # the kernel's constexpr parameters
     warps: int
     stages: int = 3  # iterations of a loop whose operands are loaded ahead, counting the current one
+    registers: int | None = None  # of a thread, at most; None leaves it to the assembler
 
     def options(self) -> dict[str, int]:
         """What the compiler is told besides."""
-        return {"num_warps": self.warps, "num_stages": self.stages}
+        limit = {} if self.registers is None else {"maxnreg": self.registers}
+        return {"num_warps": self.warps, "num_stages": self.stages, **limit}
 
     def run(self) -> None:
         """Launch, on the device of the first tensor; an empty output needs no program."""

@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ablate.ops.kernels.attention.cuda.forward import LOG2_E, load_bias
+from ablate.ops.kernels.attention.cuda.forward import LOG2_E, axial_of, load_axial, load_bias
 from ablate.ops.kernels.geometry import offsets_per_axis, strided
 from ablate.ops.kernels.tiling.launch import Launch
 from ablate.ops.kernels.tiling.matrix import SMALLEST, precision
@@ -24,30 +24,31 @@ def launch_bias_gradient(
     key: Tensor,
     value: Tensor,
     bias: Tensor,
+    axial: Tensor | None,
     logsumexp: Tensor,
     product: Tensor,
-    heads: int,
     kernel: int,
     dilation: int,
     border: str,
-    scale: float,
 ) -> tuple[Launch, Tensor]:
     """The call, and what it fills: for each head, row offset and part (G, offsets, parts, QUERIES, SPAN)."""
     batch, height, width, channels = query.shape
-    head_width, offsets = channels // heads, offsets_per_axis(kernel, border)
+    heads, offsets = len(bias), offsets_per_axis(kernel, border)
+    head_width = channels // heads
     tiles = batch * dilation**2 * strided(height, dilation) * strided(strided(width, dilation), QUERIES)
-    parts = max(1, min(tiles, PROGRAMS // (heads * offsets)))
+    parts = min(tiles, max(1, PROGRAMS // (heads * offsets)))
     span = power_of_two(QUERIES + offsets - 1)
     partial = logsumexp.new_empty(heads, offsets, parts, QUERIES, span)
     launch = Launch(
         bias_gradient_kernel,
-        heads * offsets * parts if tiles else 0,
+        heads * offsets * parts,
         {
             "grad": grad,
             "query": query,
             "key": key,
             "value": value,
             "bias": bias,
+            "axial": axial,
             "logsumexp": logsumexp,
             "product": product,
             "partial": partial,
@@ -56,7 +57,6 @@ def launch_bias_gradient(
             "height": height,
             "width": width,
             "heads": heads,
-            "scale": scale,
         },
         {
             "K": kernel,
@@ -90,6 +90,7 @@ def bias_gradient_kernel(
     key: tl.tensor,
     value: tl.tensor,
     bias: tl.tensor,
+    axial: tl.tensor,
     logsumexp: tl.tensor,
     product: tl.tensor,
     partial: tl.tensor,
@@ -98,7 +99,6 @@ def bias_gradient_kernel(
     height: int,
     width: int,
     heads: int,
-    scale: float,
     K: tl.constexpr,
     DILATION: tl.constexpr,
     BORDER: tl.constexpr,
@@ -149,15 +149,21 @@ def bias_gradient_kernel(
             place = (residue_row + row * DILATION) * width + residue_column + column * DILATION
             met_at = (residue_row + met_row * DILATION) * width + residue_column + met * DILATION
             of_head = image * height * width * line + head * HEAD_WIDTH
-            of_map = image * height * width * heads + place * heads + head
+            of_map = (image * heads + head) * height * width + place
             q = load_channels(query + of_head, place * line, within, 0, HEAD_WIDTH, CHANNELS)
             g = load_channels(grad + of_head, place * line, within, 0, HEAD_WIDTH, CHANNELS)
             k = load_channels(key + of_head, met_at * line, met_real, 0, HEAD_WIDTH, CHANNELS)
             v = load_channels(value + of_head, met_at * line, met_real, 0, HEAD_WIDTH, CHANNELS)
             along = tl.load(product + of_map, mask=within, other=0.0)
             normal = tl.load(logsumexp + of_map, mask=within, other=0.0) * LOG2_E
-            score = tl.dot(q, tl.trans(k), input_precision=PRECISION) * (scale * LOG2_E)
             apart = met[None, :] - column[:, None]
+            added = None
+            if axial is not None:
+                of_image = axial_of(axial, image, height * width, head, heads, K, BORDER)
+                by_row = load_axial(of_image, place * heads, down, within, 0, K, BORDER)
+                by_column = load_axial(of_image, (place * heads)[:, None], apart, counts, 1, K, BORDER)
+                added = by_column + by_row[:, None]
+            score = tl.dot(q, tl.trans(k), added, input_precision=PRECISION) * LOG2_E
             score += LOG2_E * load_bias(bias, head, down, apart, counts, K, BORDER)
             weight = tl.where(counts, tl.exp2(score - normal[:, None]), 0.0)
             total += weight * (tl.dot(g, tl.trans(v), input_precision=PRECISION) - along[:, None])

@@ -1,16 +1,19 @@
-"""The three sums on CUDA tensors, by the form that takes fewer instructions.
+"""The four sums on CUDA tensors, by the form that takes fewer instructions.
 
 Arguments as in `reference`; operands are contiguous and of one dtype, float32 or 16 bits, and sums
-are taken in float32. All three gather: no two programs write one element, and the same operands
-give the same bits.
+are taken in float32. All gather: no two programs write one element, and the same operands give the
+same bits.
 """
 
 from __future__ import annotations
 
 from torch import Tensor
 
+from ablate.ops.kernels.proof import proven
+from ablate.ops.kernels.sums import reference
 from ablate.ops.kernels.sums.cuda.aggregate_matrix import launch_aggregate_matrix
 from ablate.ops.kernels.sums.cuda.aggregate_taps import launch_aggregate_taps
+from ablate.ops.kernels.sums.cuda.correlate import launch_correlate, summed
 from ablate.ops.kernels.sums.cuda.scores_matrix import launch_scores_matrix
 from ablate.ops.kernels.sums.cuda.scores_taps import launch_scores_taps
 from ablate.ops.kernels.sums.cuda.spread_matrix import launch_spread_matrix
@@ -19,27 +22,38 @@ from ablate.ops.kernels.tiling.launch import Launch
 from ablate.ops.kernels.tiling.matrix import pays
 
 
+@proven(
+    reference.aggregate,
+    lambda found: (found.values, found.filters, found.multiply, found.add, *found.neighborhood),
+)
 def aggregate(
-    values: Tensor, filters: Tensor, kernel: int, dilation: int, border: str, stride: int
+    values: Tensor,
+    filters: Tensor,
+    multiply: Tensor | None,
+    add: Tensor | None,
+    kernel: int,
+    dilation: int,
+    border: str,
+    stride: int,
 ) -> Tensor:
-    """(B, H, W, C), (B, H', W', G, K²) → (B, H', W', C)."""
-    launch, out = launch_aggregate(values, filters, kernel, dilation, border, stride)
+    """(B, H, W, C), (B, H', W', G, K²), static factors (B or 1, C, offsets) → (B, H', W', C)."""
+    launch, out = launch_aggregate(values, filters, multiply, add, kernel, dilation, border, stride)
     launch.run()
     return out
 
 
-def scores(
-    query: Tensor, key: Tensor, heads: int, kernel: int, dilation: int, border: str, stride: int
-) -> Tensor:
-    """(B, H', W', C), (B, H, W, C) → (B, H', W', G, K²)."""
-    launch, out = launch_scores(query, key, heads, kernel, dilation, border, stride)
-    launch.run()
-    return out
-
-
+@proven(
+    reference.spread,
+    lambda found: (
+        *(found.outputs, found.filters, found.multiply, found.add),
+        *(*found.values.shape[1:3], *found.neighborhood),
+    ),
+)
 def spread(
     outputs: Tensor,
     filters: Tensor,
+    multiply: Tensor | None,
+    add: Tensor | None,
     height: int,
     width: int,
     kernel: int,
@@ -47,33 +61,84 @@ def spread(
     border: str,
     stride: int,
 ) -> Tensor:
-    """(B, H', W', C), (B, H', W', G, K²) → (B, H, W, C): the transpose of `aggregate`."""
-    launch, out = launch_spread(outputs, filters, height, width, kernel, dilation, border, stride)
+    """(B, H', W', C), (B, H', W', G, K²), static factors (B or 1, C, offsets) → (B, H, W, C)."""
+    launch, out = launch_spread(
+        outputs, filters, multiply, add, height, width, kernel, dilation, border, stride
+    )
     launch.run()
     return out
 
 
+@proven(
+    reference.scores,
+    lambda found: (
+        *(found.outputs, found.values, found.multiply, found.add),
+        *(found.bias.to(found.values.dtype), len(found.bias), *found.neighborhood),
+    ),
+)
+def scores(
+    query: Tensor,
+    key: Tensor,
+    multiply: Tensor | None,
+    add: Tensor | None,
+    bias: Tensor | None,
+    heads: int,
+    kernel: int,
+    dilation: int,
+    border: str,
+    stride: int,
+) -> Tensor:
+    """(B, H', W', C), (B, H, W, C), (B or 1, C, offsets), (G, offsets) → (B, H', W', G, K²)."""
+    launch, out = launch_scores(query, key, multiply, add, bias, heads, kernel, dilation, border, stride)
+    launch.run()
+    return out
+
+
+@proven(
+    reference.correlate,
+    lambda found: (found.outputs, found.values, found.filters, *found.neighborhood),
+)
+def correlate(
+    outputs: Tensor,
+    values: Tensor,
+    filters: Tensor,
+    kernel: int,
+    dilation: int,
+    border: str,
+    stride: int,
+    shared: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """(B, H', W', C), (B, H, W, C), (B, H', W', G, K²) → (B or 1, C, offsets) twice; see `reference`."""
+    launch, partial = launch_correlate(outputs, values, filters, kernel, dilation, border, stride)
+    launch.run()
+    return summed(partial, outputs.dtype, shared)
+
+
+KERNELS = (aggregate, spread, scores, correlate)
+
+
 def launch_aggregate(
-    values: Tensor, filters: Tensor, kernel: int, dilation: int, border: str, stride: int
+    values: Tensor,
+    filters: Tensor,
+    multiply: Tensor | None,
+    add: Tensor | None,
+    kernel: int,
+    dilation: int,
+    border: str,
+    stride: int,
 ) -> tuple[Launch, Tensor]:
     """The call that `aggregate` makes, and the tensor that it fills."""
-    if pays(values, values.shape[-1] // filters.shape[3], kernel, dilation, border, stride):
+    head_width = values.shape[-1] // filters.shape[3]
+    if multiply is None and add is None and pays(values, head_width, kernel, dilation, border, stride):
         return launch_aggregate_matrix(values, filters, kernel, dilation, border)
-    return launch_aggregate_taps(values, filters, kernel, dilation, border, stride)
-
-
-def launch_scores(
-    query: Tensor, key: Tensor, heads: int, kernel: int, dilation: int, border: str, stride: int
-) -> tuple[Launch, Tensor]:
-    """The call that `scores` makes, and the tensor that it fills."""
-    if pays(key, key.shape[-1] // heads, kernel, dilation, border, stride):
-        return launch_scores_matrix(query, key, heads, kernel, dilation, border)
-    return launch_scores_taps(query, key, heads, kernel, dilation, border, stride)
+    return launch_aggregate_taps(values, filters, multiply, add, kernel, dilation, border, stride)
 
 
 def launch_spread(
     outputs: Tensor,
     filters: Tensor,
+    multiply: Tensor | None,
+    add: Tensor | None,
     height: int,
     width: int,
     kernel: int,
@@ -82,6 +147,28 @@ def launch_spread(
     stride: int,
 ) -> tuple[Launch, Tensor]:
     """The call that `spread` makes, and the tensor that it fills."""
-    if pays(outputs, outputs.shape[-1] // filters.shape[3], kernel, dilation, border, stride):
+    head_width = outputs.shape[-1] // filters.shape[3]
+    if multiply is None and add is None and pays(outputs, head_width, kernel, dilation, border, stride):
         return launch_spread_matrix(outputs, filters, kernel, dilation, border)
-    return launch_spread_taps(outputs, filters, height, width, kernel, dilation, border, stride)
+    return launch_spread_taps(
+        outputs, filters, multiply, add, height, width, kernel, dilation, border, stride
+    )
+
+
+def launch_scores(
+    query: Tensor,
+    key: Tensor,
+    multiply: Tensor | None,
+    add: Tensor | None,
+    bias: Tensor | None,
+    heads: int,
+    kernel: int,
+    dilation: int,
+    border: str,
+    stride: int,
+) -> tuple[Launch, Tensor]:
+    """The call that `scores` makes, and the tensor that it fills."""
+    head_width = key.shape[-1] // heads
+    if multiply is None and add is None and pays(key, head_width, kernel, dilation, border, stride):
+        return launch_scores_matrix(query, key, bias, heads, kernel, dilation, border)
+    return launch_scores_taps(query, key, multiply, add, bias, heads, kernel, dilation, border, stride)

@@ -1,4 +1,4 @@
-"""s[i, g, t] = Σ_c q[i, c] · k[n(i, t), c] on the tensor cores of a GPU: see `matrix`."""
+"""s[i, g, t] = Σ_c q[i, c] · k[n(i, t), c] + b[g, o(i, t)] on the tensor cores of a GPU: see `matrix`."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ablate.ops.kernels.tiling.factors import first_offset
 from ablate.ops.kernels.tiling.launch import Launch, border_rule
 from ablate.ops.kernels.tiling.matrix import WARPS, MatrixTile
 from ablate.ops.kernels.tiling.residues import first_step, load_channels, locate_class, steps_of
 
 
 def launch_scores_matrix(
-    query: Tensor, key: Tensor, heads: int, kernel: int, dilation: int, border: str
+    query: Tensor, key: Tensor, bias: Tensor | None, heads: int, kernel: int, dilation: int, border: str
 ) -> tuple[Launch, Tensor]:
     """The call that computes `scores` at stride 1, and the tensor that it fills."""
     batch, height, width, channels = query.shape
@@ -22,7 +23,15 @@ def launch_scores_matrix(
     launch = Launch(
         scores_matrix_kernel,
         tile.programs,
-        {"query": query, "key": key, "out": out, "height": height, "width": width, "heads": heads},
+        {
+            "query": query,
+            "key": key,
+            "bias": bias,
+            "out": out,
+            "height": height,
+            "width": width,
+            "heads": heads,
+        },
         {
             "K": kernel,
             "DILATION": dilation,
@@ -39,6 +48,7 @@ def launch_scores_matrix(
 def scores_matrix_kernel(
     query: tl.tensor,
     key: tl.tensor,
+    bias: tl.tensor,
     out: tl.tensor,
     height: int,
     width: int,
@@ -78,6 +88,9 @@ def scores_matrix_kernel(
     out_at = place[:, None] * heads * (K * K) - first_row[:, None] * K + tap
     out_real = within[:, None] & (tap >= 0) & (tap < K)
     met_real = (met >= 0) & (met < columns)
+    OFFSETS: tl.constexpr = 2 * K - 1 if BORDER == "inside" else K
+    offset_row = first_offset(row, first_row, K, 1, BORDER) - first_row  # of the map's row 0
+    offset = first_offset(column, first_column, K, 1, BORDER)[:, None] + tap
     top = first_step(tile_row, rows, K, BORDER)
     bottom = first_step(tl.minimum(tile_row + SIDE, rows) - 1, rows, K, BORDER) + K
     WHOLE: tl.constexpr = HEAD_WIDTH <= CHANNELS
@@ -93,8 +106,8 @@ def scores_matrix_kernel(
             k = load_channels(key, key_at * line, met_real & row_real, part, HEAD_WIDTH, CHANNELS)
             score = tl.dot(q, tl.trans(k), score)
         tap_real = (met_row >= first_row) & (met_row < first_row + K)
-        tl.store(
-            out + (out_at + met_row * K),
-            score.to(out.dtype.element_ty),
-            mask=out_real & tap_real[:, None],
-        )
+        real = out_real & tap_real[:, None]
+        if bias is not None:
+            bias_at = head * (OFFSETS * OFFSETS) + (offset_row + met_row)[:, None] * OFFSETS + offset
+            score += tl.load(bias + bias_at, mask=real, other=0.0).to(tl.float32)
+        tl.store(out + (out_at + met_row * K), score.to(out.dtype.element_ty), mask=real)
