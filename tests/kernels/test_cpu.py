@@ -12,18 +12,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils.flop_counter import FlopCounterMode
 
 from ablate.errors import UserError
 from ablate.ops import kernels
 from ablate.ops.axes import BORDERS
-from ablate.ops.kernels import choice, mixed, sums
+from ablate.ops.kernels import choice, sums
 from ablate.ops.kernels.attention import cpu as attention_cpu
 from ablate.ops.kernels.attention import reference as attention_reference
 from ablate.ops.kernels.geometry import offsets_per_axis
 from ablate.ops.kernels.loops import run, simd, walks
-from ablate.ops.kernels.mixed import cpu as mixed_cpu
-from ablate.ops.kernels.mixed import reference as mixed_reference
 from ablate.ops.kernels.sums import cpu, reference
 
 WIDTHS = (1, 3, 48)  # of a head: one lane, a width that is no power of two, several vectors
@@ -306,62 +303,3 @@ def test_attention_keeps_no_weights() -> None:
             kernels.attention(*inputs, bias, kernel=kernel)
         kept[kernel] = sum(saved) - kernel**2
     assert kept[3] == kept[7] == 4 * 14 * 14 * 32 + 14 * 14
-
-
-def mixed_operands(height: int, width: int, heads: int, head_width: int, kernel: int) -> list[torch.Tensor]:
-    generator = torch.Generator().manual_seed(height * 100 + width)
-    taps = kernel**2
-    maps = [(2, height, width, heads * head_width)] * 3
-    tables = [(head_width, taps, taps), (head_width, taps), (heads, taps)]
-    return [torch.randn(size, generator=generator) / 2 for size in (*maps, *tables)]
-
-
-@settings(max_examples=20, deadline=None)
-@given(
-    st.integers(1, 19),
-    st.integers(1, 7),
-    st.integers(1, 2),
-    st.sampled_from([8, 24]),
-    st.sampled_from([1, 3, 5]),
-)
-def test_mixed_attention(height: int, width: int, heads: int, head_width: int, kernel: int) -> None:
-    """Maps of one and of several strips, kernels larger than they are."""
-    operands = mixed_operands(height, width, heads, head_width, kernel)
-    grad, exact = torch.randn_like(operands[0]), [x.double() for x in operands]
-    found = (mixed_cpu.attention(*operands, kernel), *mixed_cpu.backward(grad, *operands, kernel))
-    truth = mixed_reference.attention(*exact, kernel)
-    gradients = mixed_reference.backward(grad.double(), *exact, kernel)
-    for got, expected in zip(found, (truth, *gradients), strict=True):
-        scale = max(expected.abs().max().item(), (2 * height * width) ** 0.5 / 4)
-        torch.testing.assert_close(got.double(), expected, rtol=0, atol=3e-6 * scale)
-
-
-def test_mixed_attention_is_registered_soundly_and_refuses_a_second_derivative() -> None:
-    operands = [x.requires_grad_() for x in mixed_operands(5, 4, 2, 8, 3)]
-    torch.library.opcheck(torch.ops.ablate.mixed_attention.default, (*operands, 3))
-    y = kernels.mixed_attention(*operands, kernel=3)
-    (slope,) = torch.autograd.grad(y.square().sum(), operands[0], create_graph=True)
-    with pytest.raises(RuntimeError, match="has no second derivative"):
-        slope.sum().backward()
-    again = torch.autograd.grad(kernels.mixed_attention(*operands, kernel=3).sum(), operands)
-    for one, other in zip(
-        again, torch.autograd.grad(kernels.mixed_attention(*operands, kernel=3).sum(), operands), strict=True
-    ):
-        assert torch.equal(one, other)
-
-
-def test_mixed_attention_counts_and_keeps_what_it_needs() -> None:
-    """As many FLOPs as the convolutions that gather; no map of a tap is saved."""
-    operands = [x.requires_grad_() for x in mixed_operands(6, 5, 2, 8, 3)]
-    counted, kept = {}, []
-    for choice_ in choice.CHOICES:
-        kernels.use(choice_)
-        with FlopCounterMode(display=False) as counter:
-            kernels.mixed_attention(*operands, kernel=3)
-        counted[choice_] = counter.get_total_flops()
-    assert counted["auto"] == counted["reference"]
-    kernels.use("auto")
-    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.numel()) or x, lambda x: x):
-        kernels.mixed_attention(*operands, kernel=3)
-    assert sum(kept) == sum(x.numel() for x in operands)
-    assert not mixed.fused(torch.empty(1, 2, 2, 12), 1)  # a head of 12 channels: the reference

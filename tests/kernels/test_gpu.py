@@ -219,6 +219,21 @@ def test_second_derivatives() -> None:
         assert apart(got, true) < 1e-4
 
 
+def test_mixed_attention(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In parts, which the device does not notice: values and gradients of the loops' reference."""
+    from ablate.ops.kernels.mixed import cuda
+
+    torch.manual_seed(0)
+    monkeypatch.setattr(cuda, "MOST", 2 * 9 * HEIGHT * WIDTH * 24)  # one image at a time
+    inputs = [torch.randn(3, HEIGHT, WIDTH, 24) for _ in range(3)]
+    inputs += [torch.randn(size) / 2 for size in ((12, 9, 9), (12, 9), (2, 9))]
+    weight = torch.randn(3, HEIGHT, WIDTH, 24)
+    truth = gradients(kernels.mixed_attention, [x.double() for x in inputs], weight.double(), kernel=3)
+    found = gradients(kernels.mixed_attention, [x.cuda() for x in inputs], weight.cuda(), kernel=3)
+    for got, true in zip(found, truth, strict=True):
+        assert apart(got, true) < 1e-3  # TF32 in the convolutions
+
+
 @pytest.mark.parametrize("name", ops.names())
 def test_every_operator(name: str) -> None:
     """What Triton computes is what PyTorch computes, forward and backward."""

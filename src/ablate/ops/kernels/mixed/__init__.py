@@ -4,8 +4,8 @@
     k_{i,t} = Σ_s w_{t,s} ⊙ k_{n(i,s)} + u_t,   v_{i,t} likewise
 
 (Slide-Transformer, Pan et al., 2023.) The loops of `cpu` keep none of the K² maps of keys and values,
-forward or backward; a second derivative is refused. Where there are none, for this device, precision or
-width of a head, `reference` computes, and differentiates any number of times.
+forward or backward; `cuda` has those of a few images at a time. Both refuse a second derivative. For
+another device, precision or width of a head `reference` computes, and differentiates any number of times.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from ablate.ops.kernels.choice import fast
+from ablate.ops.kernels.choice import fast, implementation
 from ablate.ops.kernels.mixed import reference
 
 __all__ = ["mixed_attention"]
 
-WIDTH = 8  # the loops take heads of a multiple of this many channels
+WIDTH = 8  # the loops of the CPU take heads of a multiple of this many channels
 
 
 def mixed_attention(
@@ -48,19 +48,15 @@ def mixed_attention(
 
 
 def fused(query: Tensor, heads: int) -> bool:
-    """Whether one pass computes attention with these queries."""
-    return query.device.type == "cpu" and fast(query) and query.shape[-1] // heads % WIDTH == 0
+    """Whether attention with these queries keeps no maps of taps."""
+    return fast(query) and (query.device.type == "cuda" or query.shape[-1] // heads % WIDTH == 0)
 
 
 @torch.library.custom_op("ablate::mixed_attention", mutates_args=())
 def _attention(
     query: Tensor, key: Tensor, value: Tensor, mix: Tensor, own: Tensor, table: Tensor, kernel: int
 ) -> Tensor:
-    if not fused(query, len(table)):  # in a fork of a process that traced it
-        return reference.attention(query, key, value, mix, own, table, kernel)
-    from ablate.ops.kernels.mixed import cpu
-
-    return cpu.attention(query, key, value, mix, own, table, kernel)
+    return implementation(query, "mixed").attention(query, key, value, mix, own, table, kernel)
 
 
 @torch.library.custom_op("ablate::mixed_attention_backward", mutates_args=())
@@ -75,14 +71,7 @@ def _backward(
     kernel: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of the six operands."""
-    if not fused(query, len(table)):
-        of_query, of_key, of_value, of_mix, of_own, of_table = reference.backward(
-            grad, query, key, value, mix, own, table, kernel
-        )
-        return of_query, of_key, of_value, of_mix, of_own, of_table
-    from ablate.ops.kernels.mixed import cpu
-
-    return cpu.backward(grad, query, key, value, mix, own, table, kernel)
+    return implementation(query, "mixed").backward(grad, query, key, value, mix, own, table, kernel)
 
 
 @_attention.register_fake

@@ -33,12 +33,14 @@ def backward(
     own: Tensor,
     table: Tensor,
     kernel: int,
-) -> tuple[Tensor, ...]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of the six operands."""
     with torch.enable_grad():
         given = [x.detach().requires_grad_() for x in (query, key, value, mix, own, table)]
         query, key, value, mix, own, table = given
-        return torch.autograd.grad(attention(query, key, value, mix, own, table, kernel), given, grad)
+        y = attention(query, key, value, mix, own, table, kernel)
+        of_query, of_key, of_value, of_mix, of_own, of_table = torch.autograd.grad(y, given, grad)
+    return of_query, of_key, of_value, of_mix, of_own, of_table
 
 
 def _by_head(x: Tensor, heads: int) -> Tensor:

@@ -1,0 +1,93 @@
+"""Attention over mixed neighbours: the compiled loops, and the parts of a batch, against the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
+
+from ablate.ops import kernels
+from ablate.ops.kernels import choice, mixed
+from ablate.ops.kernels.mixed import cpu, cuda, reference
+
+
+@pytest.fixture(autouse=True)
+def chosen() -> Iterator[None]:
+    yield
+    kernels.use("auto")
+
+
+def operands_of(height: int, width: int, heads: int, head_width: int, kernel: int) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(height * 100 + width)
+    taps = kernel**2
+    maps = [(2, height, width, heads * head_width)] * 3
+    tables = [(head_width, taps, taps), (head_width, taps), (heads, taps)]
+    return [torch.randn(size, generator=generator) / 2 for size in (*maps, *tables)]
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.integers(1, 19),
+    st.integers(1, 7),
+    st.integers(1, 2),
+    st.sampled_from([8, 24]),
+    st.sampled_from([1, 3, 5]),
+)
+def test_the_loops(height: int, width: int, heads: int, head_width: int, kernel: int) -> None:
+    """Maps of one and of several strips, kernels larger than they are."""
+    operands = operands_of(height, width, heads, head_width, kernel)
+    grad, exact = torch.randn_like(operands[0]), [x.double() for x in operands]
+    found = (cpu.attention(*operands, kernel), *cpu.backward(grad, *operands, kernel))
+    truth = reference.attention(*exact, kernel)
+    gradients = reference.backward(grad.double(), *exact, kernel)
+    for got, expected in zip(found, (truth, *gradients), strict=True):
+        scale = max(expected.abs().max().item(), (2 * height * width) ** 0.5 / 4)
+        torch.testing.assert_close(got.double(), expected, rtol=0, atol=3e-6 * scale)
+
+
+def test_it_is_registered_soundly_and_refuses_a_second_derivative() -> None:
+    operands = [x.requires_grad_() for x in operands_of(5, 4, 2, 8, 3)]
+    torch.library.opcheck(torch.ops.ablate.mixed_attention.default, (*operands, 3))
+    y = kernels.mixed_attention(*operands, kernel=3)
+    (slope,) = torch.autograd.grad(y.square().sum(), operands[0], create_graph=True)
+    with pytest.raises(RuntimeError, match="has no second derivative"):
+        slope.sum().backward()
+    again = torch.autograd.grad(kernels.mixed_attention(*operands, kernel=3).sum(), operands)
+    for one, other in zip(
+        again, torch.autograd.grad(kernels.mixed_attention(*operands, kernel=3).sum(), operands), strict=True
+    ):
+        assert torch.equal(one, other)
+
+
+def test_it_counts_and_keeps_what_it_needs() -> None:
+    """As many FLOPs as the convolutions that gather; no map of a tap is saved."""
+    operands = [x.requires_grad_() for x in operands_of(6, 5, 2, 8, 3)]
+    counted, kept = {}, []
+    for choice_ in choice.CHOICES:
+        kernels.use(choice_)
+        with FlopCounterMode(display=False) as counter:
+            kernels.mixed_attention(*operands, kernel=3)
+        counted[choice_] = counter.get_total_flops()
+    assert counted["auto"] == counted["reference"]
+    kernels.use("auto")
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.numel()) or x, lambda x: x):
+        kernels.mixed_attention(*operands, kernel=3)
+    assert sum(kept) == sum(x.numel() for x in operands)
+    assert not mixed.fused(torch.empty(1, 2, 2, 12), 1)  # a head of 12 channels: the reference
+
+
+@pytest.mark.parametrize("images", [1, 2, 5])
+def test_parts_of_a_batch(images: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What computes on CUDA, in plain PyTorch: the same whether one, two or all images are a part."""
+    query, key, value, *tables = (x.double() for x in operands_of(4, 5, 2, 3, 3))
+    maps = [torch.cat([x, x.roll(1, 1), x[:1]]) for x in (query, key, value)]  # five images
+    grad = torch.randn_like(maps[0])
+    monkeypatch.setattr(cuda, "MOST", images * 2 * 9 * maps[0][:1].numel())
+    found = (cuda.attention(*maps, *tables, 3), *cuda.backward(grad, *maps, *tables, 3))
+    expected = (reference.attention(*maps, *tables, 3), *reference.backward(grad, *maps, *tables, 3))
+    for got, truth in zip(found, expected, strict=True):
+        torch.testing.assert_close(got, truth)
