@@ -38,8 +38,10 @@ def run(loop: Any, *arguments: Any) -> None:
 
 
 def _name(loop: Callable[..., None]) -> str:
-    """'attention forward' for `ablate.ops.kernels.attention.cpu._forward`."""
-    return " ".join([loop.__module__.split(".")[-2], *loop.__name__.split("_")]).replace("  ", " ")
+    """'attention forward' for the loop `forward` of a module in `ablate.ops.kernels.attention`."""
+    modules = loop.__module__.split(".")
+    kernel = modules[modules.index("kernels") + 1]
+    return " ".join([kernel, *loop.__name__.strip("_").split("_")])
 
 
 def compiled(loop: Callable[..., None]) -> Any:
