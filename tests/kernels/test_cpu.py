@@ -303,3 +303,13 @@ def test_attention_keeps_no_weights() -> None:
             kernels.attention(*inputs, bias, kernel=kernel)
         kept[kernel] = sum(saved) - kernel**2
     assert kept[3] == kept[7] == 4 * 14 * 14 * 32 + 14 * 14
+
+
+def test_an_empty_batch_has_gradients_of_zeros() -> None:
+    maps, table = torch.randn(0, 5, 4, 32, requires_grad=True), torch.randn(1, 32, 9, requires_grad=True)
+    filters = torch.randn(0, 5, 4, 2, 9)
+    y = kernels.aggregate(maps, filters, kernel=3, multiply=table, add=table)
+    bias = torch.randn(2, 9, requires_grad=True)
+    y = y + kernels.attention(maps, maps, maps, bias, kernel=3)
+    for got, like in zip(torch.autograd.grad(y.sum(), [maps, table, bias]), (maps, table, bias), strict=True):
+        assert torch.equal(got, torch.zeros_like(like))

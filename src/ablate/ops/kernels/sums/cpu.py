@@ -152,7 +152,7 @@ def correlate(
         channels // heads // len(lanes),
         lanes,
     )
-    if shared and groups > 1:
+    if shared and groups != 1:  # an empty batch gives zeros
         found = [x.sum(0, keepdim=True) for x in found]
     of_multiply, of_add = (x.transpose(1, 2).to(outputs.dtype).contiguous() for x in found)
     return of_multiply, of_add
