@@ -119,6 +119,11 @@ def launches(shape: Shape, dtype: torch.dtype) -> Iterator[Any]:
     yield sums.launch_aggregate(values, filters, multiply, add, *neighborhood)[0]
     yield sums.launch_scores(outputs, values, multiply, None, None, shape.heads, *neighborhood)[0]
     yield sums.launch_spread(outputs, filters, multiply, add, shape.size, shape.size, *neighborhood)[0]
+    if shape.attention and not shape.axial:  # attention that is not plain softmax: other norms, ghost head
+        bias = empty(shape.heads, offsets_per_axis(shape.kernel, shape.border) ** 2)
+        for key_position in (None, table[:1]):
+            given = values, values, None, key_position, bias
+            yield sums.launch_scores(*given, shape.heads, *neighborhood)[0]
     if shape.factors:
         yield sums.launch_correlate(outputs, values, filters, *neighborhood)[0]
     if shape.attention and shape.channels // shape.heads <= WIDEST[dtype]:
@@ -169,7 +174,8 @@ def name_of(launch: Any, dtype: torch.dtype, capability: int) -> str:
     """What distinguishes one compiled kernel from another, in words."""
     kernel = launch.kernel.__name__.removesuffix("_kernel")
     constants = " ".join(f"{name.lower()}={value}" for name, value in launch.constants.items())
-    optional = "".join(f" {name}" for name in OPTIONAL if launch.arguments.get(name) is not None)
+    can_lack = (*OPTIONAL, "bias") if kernel.startswith("scores") else OPTIONAL
+    optional = "".join(f" {name}" for name in can_lack if launch.arguments.get(name) is not None)
     return f"{kernel}{optional} {str(dtype).removeprefix('torch.')} sm_{capability} {constants}"
 
 
