@@ -19,19 +19,24 @@ def disagreements(
     The yardstick of a gradient is never less than a thousandth of the largest gradient.
     """
     differing = [f"only one has a {name}" for name in sorted(set(found) ^ set(expected))]
+    for name, share in errors(found, expected).items():
+        allowed = TOLERANCES[expected[name].dtype] if tolerance is None else tolerance
+        if not share <= allowed:  # also where one of them is NaN
+            differing.append(f"{name} differs by {share:.1e} of its largest value, {allowed:.0e} is allowed")
+    return differing
+
+
+def errors(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, float]:
+    """The largest error of what both have, as a share of the largest value; the yardstick as above."""
     largest = {name: _largest(expected[name]) for name in expected}
     gradients = [value for name, value in largest.items() if name.startswith("gradient")]
-    for name in expected:
-        if name not in found:
-            continue
-        allowed = TOLERANCES[expected[name].dtype] if tolerance is None else tolerance
+    shares = {}
+    for name in [name for name in expected if name in found]:
         least = NEGLIGIBLE * max(gradients) if name.startswith("gradient") else 0.0
         scale = max(largest[name], least)
         error = _largest(found[name].double() - expected[name].double())
-        if not error <= allowed * scale:  # also where one of them is NaN
-            share = error / scale if scale else float("inf")
-            differing.append(f"{name} differs by {share:.1e} of its largest value, {allowed:.0e} is allowed")
-    return differing
+        shares[name] = error / scale if scale else error and float("inf")
+    return shares
 
 
 def _largest(x: Tensor) -> float:
