@@ -105,24 +105,41 @@ def erase(images: Tensor, probability: float, generator: torch.Generator) -> Ten
         probability: of erasing, for each image.
         generator: on the CPU.
     """
-    if probability == 0:
+    drawn = Erasing.draw(len(images), probability, generator)
+    if drawn is None:
         return images
     _, C, H, W = images.shape
-    chosen = (torch.rand(len(images), generator=generator) < probability).nonzero()[:, 0]
-    area, log_aspect, top, left = torch.rand(4, len(chosen), generator=generator)
+    area, log_aspect, top, left = drawn.rectangle
     area = H * W * _between(*ERASED_AREA, area)
     aspect = _between(math.log(ERASED_ASPECT[0]), math.log(ERASED_ASPECT[1]), log_aspect).exp()
     inside_rows = _interval((area * aspect).sqrt(), top, H)
     inside_columns = _interval((area / aspect).sqrt(), left, W)
     inside = (inside_rows[:, :, None] & inside_columns[:, None, :])[:, None]  # (chosen, 1, H, W)
 
-    seed = int(torch.randint(2**62, (), generator=generator))
     device = images.device
-    noise_generator = torch.Generator(device).manual_seed(seed)  # much noise: drawn where it is needed
-    noise = torch.randn(len(chosen), C, H, W, generator=noise_generator, device=device)
-    chosen, inside = chosen.to(device), inside.to(device)
+    noise_generator = torch.Generator(device).manual_seed(drawn.seed)  # much noise: drawn where it is needed
+    noise = torch.randn(len(drawn.chosen), C, H, W, generator=noise_generator, device=device)
+    chosen, inside = drawn.chosen.to(device), inside.to(device)
     images[chosen] = torch.where(inside, noise, images[chosen])
     return images
+
+
+@dataclass(frozen=True)
+class Erasing:
+    """What `erase` draws for a batch: which images, four numbers in [0, 1) for each, and the noise's seed."""
+
+    chosen: Tensor
+    rectangle: Tensor  # (4, chosen): area, aspect, top, left
+    seed: int
+
+    @classmethod
+    def draw(cls, images: int, probability: float, generator: torch.Generator) -> Erasing | None:
+        """For so many images; None, and nothing drawn, where none is ever erased."""
+        if probability == 0:
+            return None
+        chosen = (torch.rand(images, generator=generator) < probability).nonzero()[:, 0]
+        rectangle = torch.rand(4, len(chosen), generator=generator)
+        return cls(chosen, rectangle, int(torch.randint(2**62, (), generator=generator)))
 
 
 def _between(low: float, high: float, position: Tensor) -> Tensor:

@@ -30,10 +30,11 @@ class Loader(Protocol):
         """Images that one epoch yields."""
         ...
 
-    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images (B, C, H, W) float32, normalised, and labels (B,) int64 of one epoch.
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images (B, C, H, W) float32, normalised, and labels (B,) int64 of one epoch, from batch `first` on.
 
-        Order and augmentation are a function of the seed and `epoch` alone.
+        Order and augmentation are a function of the seed and `epoch` alone; an epoch that goes on in the
+        middle draws what it would have drawn.
         """
         ...
 

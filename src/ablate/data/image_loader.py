@@ -18,7 +18,7 @@ from timm.data.loader import PrefetchLoader, fast_collate
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ablate.data.augmentation import FolderAugmentation, erase
+from ablate.data.augmentation import Erasing, FolderAugmentation, erase
 from ablate.data.contract import Batching, Splits
 from ablate.data.folders import FolderSet, Samples, SampleSplits
 from ablate.data.seeding import epoch_generator, global_generators_seeded
@@ -57,6 +57,7 @@ class EpochSampler(Sampler[list[SeededPosition]]):
         self._batch_size = batch_size
         self._batches = batches
         self.generator: torch.Generator | None = None
+        self.first = 0  # batch that an epoch begins with, where it goes on in the middle
 
     def __len__(self) -> int:
         return self._batches
@@ -66,7 +67,7 @@ class EpochSampler(Sampler[list[SeededPosition]]):
         if self.generator is not None:
             order = torch.randperm(self._images, generator=self.generator).tolist()
             seeds = torch.randint(2**32, (self._images,), generator=self.generator).tolist()
-        for start in range(0, self._batches * self._batch_size, self._batch_size):
+        for start in range(self.first * self._batch_size, self._batches * self._batch_size, self._batch_size):
             batch = slice(start, start + self._batch_size)
             yield list(zip(order[batch], seeds[batch], strict=True))
 
@@ -101,8 +102,9 @@ class ImageLoader:
     def __len__(self) -> int:
         return len(self._sampler)
 
-    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Every image once, in the order of their paths; see `Loader.epoch`."""
+        self._sampler.first = first
         yield from self._batches
 
 
@@ -120,11 +122,14 @@ class TrainingImageLoader(ImageLoader):
         self._seed = batching.seed
         self._random_erasing = random_erasing
 
-    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """A random choice of whole batches; see `Loader.epoch`."""
         generator = epoch_generator(self._seed, epoch)
-        self._sampler.generator = generator
-        for images, labels in self._batches:
+        self._sampler.generator, self._sampler.first = generator, first
+        for number, (images, labels) in enumerate(self._batches):
+            if number == 0:  # the sampler has drawn the order; now what the batches before drew
+                for _ in range(first):
+                    Erasing.draw(len(images), self._random_erasing, generator)
             yield erase(images, self._random_erasing, generator), labels
 
 

@@ -36,9 +36,9 @@ class TensorLoader:
     def __len__(self) -> int:
         return math.ceil(self.samples / self.batch_size)
 
-    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Every image once, in the order of the data set; see `Loader.epoch`."""
-        for start in range(0, self.samples, self.batch_size):
+        for start in range(first * self.batch_size, self.samples, self.batch_size):
             batch = slice(start, start + self.batch_size)
             yield self._normalised(self._images[batch]), self._labels[batch]
 
@@ -63,14 +63,15 @@ class TrainingTensorLoader(TensorLoader):
         self._seed = batching.seed
         self._augmentation = augmentation
 
-    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """A random choice of whole batches; see `Loader.epoch`."""
         generator = epoch_generator(self._seed, epoch)
         order = torch.randperm(len(self._labels), generator=generator)[: self.samples]
-        for batch in order.to(self._labels.device).split(self.batch_size):
+        for number, batch in enumerate(order.to(self._labels.device).split(self.batch_size)):
             images = crop_and_flip(self._images[batch], self._augmentation, generator)
             images = erase(self._normalised(images), self._augmentation.random_erasing, generator)
-            yield images, self._labels[batch]
+            if number >= first:  # those before are made too, for what they draw: it takes little time
+                yield images, self._labels[batch]
 
 
 def tensor_splits(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 import socket
@@ -13,10 +12,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ablate.store.files import read_json, write_json
+from ablate.store.files import locked, read_json, write_json
 
-HEARTBEAT_SECONDS = 20.0
-STALE_SECONDS = 300.0  # a claim of another machine without a heartbeat for so long is given up
+CLAIM = "claim.json"
+LAUNCHER = "ABLATE_LAUNCHER"  # environment variable: the process that a worker works for
+HEARTBEAT_SECONDS = 10.0
+STALE_SECONDS = 60.0  # a claim of another machine whose last heartbeat is older than this is taken for dead
+OBSERVED_SECONDS = 45.0  # and taken over if no heartbeat is seen for so long, whatever the clocks say
 
 
 class ClaimedError(RuntimeError):
@@ -30,9 +32,11 @@ class Claim:
         self.path, self.token = path, secrets.token_hex(8)
         self.released = threading.Event()
         self.lost = False
-        self.beaten = time.time()
+        self.beaten = _uptime()
         born = _born(os.getpid())
-        write_json(path, {**_place(), "pid": os.getpid(), "born": born, "token": self.token})
+        launcher = int(os.environ.get(LAUNCHER, os.getpid()))
+        mine = {"pid": os.getpid(), "born": born, "launcher": launcher, "token": self.token}
+        write_json(path, {**_place(), **mine})
         threading.Thread(target=self._beat, daemon=True).start()
 
     def check(self) -> None:
@@ -42,7 +46,9 @@ class Claim:
             ClaimedError: another process took the claim, because this one's heartbeat had stopped
                 (a machine that slept, say). Nothing may be written any more.
         """
-        if time.time() - self.beaten > STALE_SECONDS / 2:  # it stood still: the claim may be another's by now
+        if (
+            _uptime() - self.beaten > OBSERVED_SECONDS / 2
+        ):  # it stood still: the claim may be another's by now
             self.lost = not self._ours()
         if self.lost:
             raise ClaimedError("another process took the run over while this one stood still")
@@ -61,7 +67,7 @@ class Claim:
                     self.lost = True
                     return
                 os.utime(self.path)
-                self.beaten = time.time()
+                self.beaten = _uptime()
             except OSError:  # a network folder that stutters; the next beat tries again
                 continue
 
@@ -75,15 +81,16 @@ def claim(folder: Path) -> Iterator[Claim]:
     """Claim a run folder until the block ends.
 
     A claim whose process is gone is taken over: on this machine if its process no longer exists,
-    on another one if its heartbeat has stopped.
+    on another one if no heartbeat is seen for OBSERVED_SECONDS. Clocks do not matter.
 
     Raises:
         ClaimedError: a living process holds the claim; says which.
     """
-    with _locked(folder / ".claim.lock"):
-        if (holder := living_holder(folder)) is not None:
+    with locked(folder / ".claim.lock"):
+        holder = _holder(folder)
+        if holder is not None and (_alive_here(holder) if is_here(holder) else _beats(folder)):
             raise ClaimedError(f"claimed by process {holder['pid']} on {holder['host']}")
-        claimed = Claim(folder / "claim.json")
+        claimed = Claim(folder / CLAIM)
     try:
         yield claimed
     finally:
@@ -91,18 +98,51 @@ def claim(folder: Path) -> Iterator[Claim]:
 
 
 def living_holder(folder: Path) -> dict[str, Any] | None:
-    """The process that holds the folder's claim, or None if there is none alive."""
-    path = folder / "claim.json"
-    holder = read_json(path)
-    if not isinstance(holder, dict):
-        return None
-    if {key: holder.get(key) for key in _place()} == _place():
-        return holder if _born(int(holder["pid"])) == holder.get("born") else None
+    """The process that holds the folder's claim, or None if there is none alive, as far as one look tells."""
+    holder = _holder(folder)
+    if holder is None or is_here(holder):
+        return holder if holder is not None and _alive_here(holder) else None
     try:
-        age = time.time() - path.stat().st_mtime
+        age = time.time() - (folder / CLAIM).stat().st_mtime
     except FileNotFoundError:
         return None
-    return holder if age < STALE_SECONDS else None
+    return holder if abs(age) < STALE_SECONDS else None  # one from the future has a clock that was moved
+
+
+def _holder(folder: Path) -> dict[str, Any] | None:
+    holder = read_json(folder / CLAIM)
+    return holder if isinstance(holder, dict) else None
+
+
+def is_here(holder: dict[str, Any]) -> bool:
+    """Whether the process that holds a claim is one of this machine's."""
+    return {key: holder.get(key) for key in _place()} == _place()
+
+
+def _alive_here(holder: dict[str, Any]) -> bool:
+    return _born(int(holder["pid"])) == holder.get("born")
+
+
+def _beats(folder: Path) -> bool:
+    """Whether another machine's heart is seen to beat, or its claim to go, by this machine's own patience."""
+
+    def seen() -> int | None:
+        try:
+            return (folder / CLAIM).stat().st_mtime_ns
+        except FileNotFoundError:
+            return None
+
+    first, begun = seen(), _uptime()
+    while _uptime() - begun < OBSERVED_SECONDS:
+        time.sleep(min(1.0, OBSERVED_SECONDS / 10))
+        if (now := seen()) != first:
+            return now is not None
+    return False
+
+
+def _uptime() -> float:
+    """Seconds that no one can set, and that go on while the machine sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 def _place() -> dict[str, str]:
@@ -128,11 +168,3 @@ def _born(pid: int) -> str | None:
     except PermissionError:
         return "alive"
     return "alive"
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as stream:
-        with suppress(OSError):  # some network folders have no locks; the claim file alone has to do
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        yield

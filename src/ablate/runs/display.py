@@ -12,13 +12,13 @@ from ablate.runs.execute import Outcome
 
 if TYPE_CHECKING:
     from ablate.runs.local import Event, WorkerPool
+    from ablate.runs.submit import Submission
 
 
-def show_pool(pool: WorkerPool, console: Console) -> dict[str, Outcome]:
+def show_pool(pool: WorkerPool, submission: Submission, console: Console) -> dict[str, Outcome]:
     """Run a pool and show it; returns the outcomes."""
-    count = len(pool.submission.ready)
     console.print(f"{pool.workers} workers, {pool.threads} thread{'s' * (pool.threads != 1)} each")
-    view = _Bars(pool, console, count) if console.is_terminal else _Lines(pool, console, count)
+    view = (_Bars if console.is_terminal else _Lines)(submission, console, len(pool.signatures))
     with view:
         return pool.run(view.event, view.idle)
 
@@ -26,8 +26,8 @@ def show_pool(pool: WorkerPool, console: Console) -> dict[str, Outcome]:
 class _Lines:
     """A line when a run ends."""
 
-    def __init__(self, pool: WorkerPool, console: Console, count: int) -> None:
-        self.submission, self.console, self.count = pool.submission, console, count
+    def __init__(self, submission: Submission, console: Console, count: int) -> None:
+        self.submission, self.console, self.count = submission, console, count
         self.started: dict[str, float] = {}
         self.ended = 0
 
@@ -55,11 +55,11 @@ class _Lines:
 class _Bars(_Lines):
     """A bar for the study and one for each run at work, in epochs."""
 
-    def __init__(self, pool: WorkerPool, console: Console, count: int) -> None:
-        super().__init__(pool, console, count)
+    def __init__(self, submission: Submission, console: Console, count: int) -> None:
+        super().__init__(submission, console, count)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         self.progress = Progress(*columns, console=console)
-        self.whole = self.progress.add_task(f"[bold]{pool.submission.manifest.name}[/] runs", total=count)
+        self.whole = self.progress.add_task(f"[bold]{submission.manifest.name}[/] runs", total=count)
         self.tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> _Bars:

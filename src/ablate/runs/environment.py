@@ -11,14 +11,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from ablate.store.files import read_json
+
 PACKAGES = ("ablate", "torch", "torchvision", "timm", "triton", "numpy", "hydra-core")
+COPIED = "repository.json"  # beside a copy of the code: what `repository` said where it was taken
 DIFF_LIMIT = 1_000_000  # characters
 
 
 def describe(device: str, threads: int) -> dict[str, Any]:
     """What environment.json holds."""
     return {
-        **_repository(),
+        **repository(),
         "versions": {"python": platform.python_version(), **_versions()},
         "hardware": {
             "cpu": _cpu(),
@@ -30,9 +33,11 @@ def describe(device: str, threads: int) -> dict[str, Any]:
     }
 
 
-def _repository() -> dict[str, Any]:
-    """Commit and uncommitted changes of the checkout that the package runs from, if it is one."""
+def repository() -> dict[str, Any]:
+    """Commit and uncommitted changes of the checkout that the package runs from, or was copied from."""
     root = Path(__file__).resolve().parents[3]
+    if isinstance(copied := read_json(root / COPIED), dict):
+        return copied
     if not (root / ".git").exists():
         return {"commit": None, "dirty": None, "diff": None}
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablate.errors import UserError
 from ablate.runs.claim import ClaimedError, claim, living_holder
-from ablate.runs.interruption import INTERRUPTION, termination_as_interrupt
+from ablate.runs.interruption import INTERRUPTION, Stop, stoppable
 from ablate.store.files import write_json, write_text
 from ablate.store.folder import FAILED, FINISHED, INTERRUPTED, RUNNING, RunFolder
 
@@ -37,7 +37,8 @@ def execute(path: Path, config: Mapping[str, Any], reporter: Reporter | None = N
     """Train the run of a folder, or go on with it, and record what happened.
 
     A finished run is not run again. An exception ends in state `failed` with its traceback in
-    error.txt; Ctrl-C and SIGTERM end in `interrupted` and are raised again.
+    error.txt. Ctrl-C, and SIGTERM and SIGUSR2 once the step has ended and a checkpoint is written,
+    end in `interrupted` and are raised as KeyboardInterrupt.
 
     Args:
         path: the run folder.
@@ -48,16 +49,20 @@ def execute(path: Path, config: Mapping[str, Any], reporter: Reporter | None = N
     if folder.finished():
         return Outcome(SKIPPED)
     try:
-        with claim(path) as claimed, termination_as_interrupt():
+        with claim(path) as claimed, stoppable() as stop:
             if folder.finished():  # by the process that held the claim until now
                 return Outcome(SKIPPED)
-            return _run(folder, config, reporter, claimed.check)
+            return _run(folder, config, reporter, claimed.check, stop)
     except ClaimedError as error:
         return Outcome(CLAIMED, str(error))
 
 
 def _run(
-    folder: RunFolder, config: Mapping[str, Any], reporter: Reporter | None, check_claim: Callable[[], None]
+    folder: RunFolder,
+    config: Mapping[str, Any],
+    reporter: Reporter | None,
+    check_claim: Callable[[], None],
+    stop: Stop,
 ) -> Outcome:
     status = _Status(folder)
     exit_code = FAILURE
@@ -70,7 +75,7 @@ def _run(
 
         reporter = reporter or suitable_reporter()
         tracker = Tracker(config, folder, reporter.note)
-        result = _train(folder, config, reporter, status, tracker, check_claim)
+        result = _train(folder, config, reporter, status, tracker, check_claim, stop)
         exit_code = 0
         return Outcome(FINISHED, f"test top-1 {result['test_top1']:.2f} %")
     except ClaimedError:  # not ours any more: nothing is written
@@ -97,11 +102,12 @@ def _train(
     status: _Status,
     tracker: Tracker,
     check_claim: Callable[[], None],
+    stop: Stop,
 ) -> dict[str, Any]:
     import torch
 
     from ablate.runs import environment
-    from ablate.training.loop import Training, resolve_device
+    from ablate.training.loop import Hooks, Training, resolve_device
 
     def on_epoch(metrics: dict[str, Any]) -> None:
         status.update(epoch=metrics["epoch"])
@@ -111,7 +117,7 @@ def _train(
     threads = config["infra"]["threads"] or torch.get_num_threads()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     write_json(folder.environment_path, environment.describe(name, threads))
-    result = Training(config, folder, reporter, on_epoch, check_claim).run()
+    result = Training(config, folder, reporter, Hooks(on_epoch, check_claim, stop)).run()
     check_claim()
     write_json(folder.result_path, result)
     folder.error_path.unlink(missing_ok=True)
@@ -145,6 +151,7 @@ class _Status:
             pid=os.getpid(),
             error=None,
             epochs=config["recipe"].get("epochs"),
+            first_epoch=self.record.get("epoch") or 0,
         )
 
     def update(self, **changes: Any) -> None:

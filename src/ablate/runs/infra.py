@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -26,14 +27,46 @@ class Infra:
     tracking: str
     wandb_project: str
     retry_failed: bool
+    checkpoint_minutes: float
     launcher: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Launcher:
-    """Settings of the launchers."""
+    """Settings of the launchers; all but `workers` are of `slurm`.
+
+    Attributes:
+        workers: processes of hydra/launcher=local.
+        wait: show how the study goes until all its runs have ended.
+        time: minutes of a job.
+        cpus: cores of a job; gpus: of each of its nodes; memory: of each of its nodes, e.g. 16G.
+        parallelism: jobs of an array at a time.
+        runs_per_job: packed into one job, so that PyTorch is imported once for all of them.
+        side_by_side: of those, at a time.
+        signal_seconds: before its end in which a job writes checkpoints and goes back into the queue.
+        setup: shell lines at the start of a job.
+        sbatch: further options, e.g. {mail-type: END}.
+        snapshot: run from a copy of the code as it is at submission.
+    """
 
     workers: int | None
+    wait: bool
+    partition: str | None
+    account: str | None
+    qos: str | None
+    constraint: str | None
+    time: int
+    nodes: int
+    cpus: int | None
+    gpus: int | None
+    memory: str | None
+    parallelism: int
+    runs_per_job: int
+    side_by_side: int
+    signal_seconds: int
+    setup: tuple[str, ...]
+    sbatch: Mapping[str, Any]
+    snapshot: bool
 
 
 def read(config: Mapping[str, Any]) -> Infra:
@@ -43,16 +76,40 @@ def read(config: Mapping[str, Any]) -> Infra:
         UserError: an unknown or missing setting, or a value that cannot be.
     """
     infra = settings.read(Infra, "infra", config)
-    launcher = settings.read(Launcher, "infra.launcher", infra.launcher)
+    read_launcher(infra.launcher)
     if infra.tracking not in MODES:
         raise unknown("infra.tracking", infra.tracking, MODES)
     if infra.kernels not in CHOICES:
         raise unknown("infra.kernels", infra.kernels, CHOICES)
+    if not infra.checkpoint_minutes > 0:
+        raise UserError(
+            f"infra.checkpoint_minutes={infra.checkpoint_minutes}",
+            "use a positive number of minutes; every epoch ends with a checkpoint anyway",
+        )
     for name, value, least in (
         ("threads", infra.threads, 1),
-        ("launcher.workers", launcher.workers, 1),
         ("workers", infra.workers, 0),
     ):
-        if value is not None and value < least:
-            raise UserError(f"infra.{name}={value}", f"use {least} or more, or leave it at its default")
+        _at_least(name, value, least)
     return infra
+
+
+def read_launcher(config: Mapping[str, Any]) -> Launcher:
+    """Read and check `infra.launcher`.
+
+    Raises:
+        UserError: an unknown or missing setting, or a value that cannot be.
+    """
+    launcher = settings.read(Launcher, "infra.launcher", config)
+    for name in ("workers", "time", "nodes", "cpus", "parallelism", "runs_per_job", "side_by_side"):
+        _at_least(f"launcher.{name}", getattr(launcher, name), 1)
+    for name in ("gpus", "signal_seconds"):
+        _at_least(f"launcher.{name}", getattr(launcher, name), 0)
+    if launcher.memory is not None and not re.fullmatch(r"\d+[KMGT]?", launcher.memory):
+        raise UserError(f"infra.launcher.memory={launcher.memory}", "write it as SLURM does: 16G, 900M")
+    return launcher
+
+
+def _at_least(name: str, value: int | None, least: int) -> None:
+    if value is not None and value < least:
+        raise UserError(f"infra.{name}={value}", f"use {least} or more, or leave it at its default")

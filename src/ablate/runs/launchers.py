@@ -19,11 +19,14 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from ablate.store import manifest
+
 if TYPE_CHECKING:
     from rich.console import Console
 
     from ablate.runs.execute import Outcome
     from ablate.runs.submit import Request, Submission
+    from ablate.store.folder import RunFolder
 
 
 class StudyLauncher(Launcher):
@@ -70,7 +73,38 @@ def run_in_workers(submission: Submission, console: Console) -> dict[str, Outcom
 
     infra = next(iter(submission.configs.values()))["infra"]
     workers = infra["launcher"]["workers"] or default_workers(len(submission.ready), infra["device"])
-    return show_pool(WorkerPool(submission, min(workers, len(submission.ready)), infra), console)
+    pool = WorkerPool(submission.runs_dir, submission.ready, min(workers, len(submission.ready)), infra)
+    return show_pool(pool, submission, console)
+
+
+def hand_in(submission: Submission, console: Console) -> dict[str, Outcome]:
+    """As jobs of a SLURM cluster; with `infra.launcher.wait`, until they have ended."""
+    from ablate.runs.slurm import launch
+    from ablate.runs.verbs import status
+
+    infra = next(iter(submission.configs.values()))["infra"]
+    planned, runs_dir = submission.manifest, submission.runs_dir
+    if manifest.find(runs_dir, planned.name) is None:
+        planned.save(runs_dir)
+    if submission.ready:
+        jobs = launch.hand_in(runs_dir, planned.name, submission.ready, infra)
+        if jobs is None:
+            console.print("all of them are in jobs already: another launcher was faster")
+        else:
+            numbers = ", ".join(f"{array.job} ({array.count})" for array in jobs.arrays)
+            console.print(f"submitted as job arrays {numbers}: {_shown(jobs.path(runs_dir))}", markup=False)
+    if infra["launcher"]["wait"]:
+        try:
+            status.watch(runs_dir, planned.name)
+        except KeyboardInterrupt:
+            console.print(f"the jobs go on without this display; ablate cancel {planned.name} ends them")
+    return {signature: _outcome(submission.folder(signature)) for signature in submission.ready}
+
+
+def _outcome(folder: RunFolder) -> Outcome:
+    from ablate.runs.execute import Outcome
+
+    return Outcome(folder.state(), str(folder.status().get("error") or ""))
 
 
 def request(config: DictConfig, overrides: Sequence[str]) -> Request:
@@ -92,12 +126,23 @@ def run_study(requests: Sequence[Request], run: Any) -> Submission:
     """
     from rich.console import Console
 
-    from ablate.runs.execute import CLAIMED, FAILURE, FINISHED, SKIPPED
-    from ablate.runs.interruption import INTERRUPTION, termination_as_interrupt
     from ablate.runs.submit import submit
 
     console = Console(stderr=True, highlight=False)
     submission = submit(requests, command=f"ablate train {shlex.join(sys.argv[1:])}", note=console.print)
+    carry_out(submission, run)
+    return submission
+
+
+def carry_out(submission: Submission, run: Any) -> None:
+    """Run what is ready, sum up. Ends the program unless every run is finished, at work or in a job."""
+    from rich.console import Console
+
+    from ablate.runs.execute import CLAIMED, FAILURE, FINISHED, SKIPPED
+    from ablate.runs.interruption import INTERRUPTION, termination_as_interrupt
+    from ablate.store.folder import PENDING
+
+    console = Console(stderr=True, highlight=False)
     _announce(submission, console)
     try:
         with termination_as_interrupt():
@@ -106,12 +151,10 @@ def run_study(requests: Sequence[Request], run: Any) -> Submission:
         console.print("interrupted; the same command goes on where it stopped")
         sys.exit(INTERRUPTION)
     _sum_up(submission, outcomes, console)
-    done = {
-        signature for signature, outcome in outcomes.items() if outcome.state in (FINISHED, SKIPPED, CLAIMED)
-    }
+    well = (FINISHED, SKIPPED, CLAIMED, PENDING)  # pending: in the queue of a cluster
+    done = {signature for signature, outcome in outcomes.items() if outcome.state in well}
     if submission.failed or not done.issuperset(submission.ready):
         sys.exit(FAILURE)
-    return submission
 
 
 def run_inline(submission: Submission, console: Console) -> dict[str, Outcome]:
@@ -134,6 +177,7 @@ def _announce(submission: Submission, console: Console) -> None:
     for word, signatures in (
         ("finished before", submission.finished),
         ("at work elsewhere", submission.running),
+        ("in jobs of the cluster", submission.queued),
         ("failed before", submission.failed),
         ("to run", submission.ready),
     ):
@@ -160,8 +204,10 @@ def _sum_up(submission: Submission, outcomes: dict[str, Outcome], console: Conso
     if counts:
         console.print(f"{name}: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
     where = "" if runs_dir == Path("runs").resolve() else f" --runs-dir {_shown(runs_dir)}"
-    if len(submission.configs) > 1:
-        console.print(f"next: ablate report {name}{where}", markup=False)
+    waiting = submission.queued or any(outcome.state == "pending" for outcome in outcomes.values())
+    if len(submission.configs) > 1 or waiting:
+        verb = "status" if waiting else "report"
+        console.print(f"next: ablate {verb} {name}{where}", markup=False)
     else:
         (signature,) = submission.configs
         result = submission.folder(signature).result()

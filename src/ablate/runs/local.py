@@ -9,16 +9,18 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
+from ablate.runs.claim import LAUNCHER
 from ablate.runs.execute import Outcome, record_death
 from ablate.runs.interruption import INTERRUPTION
-from ablate.runs.submit import Submission
 from ablate.store.folder import FAILED, INTERRUPTED
 
-GRACE_SECONDS = 20.0  # for workers to record an interruption
+GRACE_SECONDS = 60.0  # for workers to end their step and write a checkpoint
+SAFE_PATH = ["-P"] if sys.flags.safe_path else []  # as this process: no code from the folder one is in
 
 Event = tuple[str, str, Outcome | None]  # "started" or "ended", signature, outcome
 
@@ -36,19 +38,21 @@ def default_workers(runs: int, device: str) -> int:
 class WorkerPool:
     """Worker processes that take runs from a common queue, each with its share of the cores."""
 
-    def __init__(self, submission: Submission, workers: int, infra: dict[str, Any]) -> None:
-        self.submission, self.workers = submission, workers
+    def __init__(
+        self, runs_dir: Path, signatures: Sequence[str], workers: int, infra: dict[str, Any]
+    ) -> None:
+        self.runs_dir, self.signatures, self.workers = runs_dir, list(signatures), workers
         self.threads = infra["threads"] or max(1, _cores() // workers)
         self.any_gpu = infra["device"] in ("auto", "cuda")
         self.waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
-        for signature in submission.ready:
+        for signature in self.signatures:
             self.waiting.put(signature)
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self.processes: dict[int, subprocess.Popen[str]] = {}
         self.stopping = threading.Event()
 
     def run(self, on_event: Callable[[Event], None], on_idle: Callable[[], None]) -> dict[str, Outcome]:
-        """Serve the queue; returns every outcome. Events and idle calls come from this thread.
+        """Serve the queue; returns every outcome. Events and idle calls come from this thread, and may raise.
 
         Raises:
             KeyboardInterrupt: after the workers have recorded their interruption.
@@ -69,6 +73,7 @@ class WorkerPool:
                 if event[2] is not None:
                     outcomes[event[1]] = event[2]
                 on_event(event)
+                on_idle()
         except BaseException:
             self._stop()
             raise
@@ -93,7 +98,7 @@ class WorkerPool:
                 process.stdin.close()
 
     def _ask(self, slot: int, signature: str) -> Outcome:
-        path = self.submission.folder(signature).path
+        path = self.runs_dir / signature
         process = self.processes.get(slot)
         if process is None or process.poll() is not None:
             process = self.processes[slot] = self._start(slot)
@@ -109,7 +114,8 @@ class WorkerPool:
         if self.stopping.is_set() or code == INTERRUPTION:  # recorded by the worker itself
             return Outcome(INTERRUPTED)
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        reason = f"the worker process died without a word ({how}); see output.log"
+        memory = "; out of memory, perhaps" if code == -signal.SIGKILL else ""
+        reason = f"the worker process died without a word ({how}{memory}); see output.log"
         with suppress(OSError):
             record_death(path, reason)
         return Outcome(FAILED, reason)
@@ -121,6 +127,7 @@ class WorkerPool:
             "OMP_NUM_THREADS": share,
             "MKL_NUM_THREADS": share,
             "NUMBA_NUM_THREADS": share,
+            LAUNCHER: str(os.getpid()),
         }
         devices = [d for d in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if d]
         if self.any_gpu and _gpus() > 1:  # a worker a card
@@ -128,7 +135,7 @@ class WorkerPool:
                 devices[slot % len(devices)] if devices else str(slot % _gpus())
             )
         return subprocess.Popen(
-            [sys.executable, "-m", "ablate.runs.worker", str(os.getpid())],
+            [sys.executable, *SAFE_PATH, "-m", "ablate.runs.worker", str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

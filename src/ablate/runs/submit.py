@@ -16,6 +16,7 @@ from ablate.errors import UserError
 from ablate.runs import identity
 from ablate.runs.claim import living_holder
 from ablate.runs.infra import read as read_infra
+from ablate.runs.slurm import queue
 from ablate.runs.study import read as read_study
 from ablate.store import manifest
 from ablate.store.files import write_json, write_text
@@ -41,6 +42,7 @@ class Submission:
     ready: list[str] = field(default_factory=list)  # signatures to be run now
     finished: list[str] = field(default_factory=list)
     running: list[str] = field(default_factory=list)
+    queued: list[str] = field(default_factory=list)  # in jobs of the cluster
     failed: list[str] = field(default_factory=list)  # before; retried only when asked
 
     def folder(self, signature: str) -> RunFolder:
@@ -70,14 +72,52 @@ def submit(requests: Sequence[Request], command: str, note: Callable[[str], obje
     wanted = {identity.signature(request.config): request.config for request in requests}
     submission = Submission(runs_dir, planned, wanted)
     runs_dir.mkdir(parents=True, exist_ok=True)
+    in_jobs = queue.of_study(runs_dir, planned.name).live
     for signature, config in wanted.items():
-        _file(submission, signature, config)
+        retry = config["infra"]["retry_failed"]
+        _file(submission, signature, config, queued=signature in in_jobs, retry=retry)
     if len(wanted) > 1 or first["study"]["name"]:
         _save(planned, runs_dir, note)
     return submission
 
 
-def _file(submission: Submission, signature: str, config: dict[str, Any]) -> None:
+def resubmit(runs_dir: Path, study: str, signatures: Sequence[str], changes: Mapping[str, Any]) -> Submission:
+    """Runs of a study once more, as they are frozen; `changes` are made to their `infra`.
+
+    Raises:
+        UserError: no such study, or a setting that cannot be.
+    """
+    planned = manifest.load(runs_dir, study)
+    configs = {signature: RunFolder(runs_dir / signature).config() for signature in signatures}
+    for signature, config in configs.items():
+        if not config:
+            raise UserError(
+                f"run {signature} has no frozen configuration",
+                f"submit the study again: {planned.command.splitlines()[-1]}",
+            )
+        for key, value in changes.items():
+            _set(config, key, value)
+    read_infra(next(iter(configs.values()))["infra"])
+    submission = Submission(runs_dir, planned, configs)
+    in_jobs = queue.of_study(runs_dir, study).live
+    for signature, config in configs.items():
+        _file(submission, signature, config, queued=signature in in_jobs, retry=True)
+    return submission
+
+
+def _set(config: dict[str, Any], key: str, value: Any) -> None:
+    *path, last = key.split(".")
+    node: Any = config
+    for part in path:
+        node = node.get(part) if isinstance(node, dict) else None
+    if path[:1] != ["infra"] or not isinstance(node, dict) or last not in node:
+        raise UserError(f"{key} is not a setting of infra", "a retry changes where runs are computed only")
+    node[last] = value
+
+
+def _file(
+    submission: Submission, signature: str, config: dict[str, Any], *, queued: bool, retry: bool
+) -> None:
     """Freeze one run unless it is finished or at work, and note where it stands."""
     folder = submission.folder(signature)
     if folder.finished():
@@ -86,7 +126,10 @@ def _file(submission: Submission, signature: str, config: dict[str, Any]) -> Non
     if folder.path.exists() and living_holder(folder.path) is not None:
         submission.running.append(signature)
         return
-    if folder.state() == FAILED and not config["infra"]["retry_failed"]:
+    if queued:
+        submission.queued.append(signature)
+        return
+    if folder.state() == FAILED and not retry:
         submission.failed.append(signature)
         return
     folder.path.mkdir(exist_ok=True)
@@ -94,6 +137,10 @@ def _file(submission: Submission, signature: str, config: dict[str, Any]) -> Non
     if not folder.status_path.exists():
         record = {"state": PENDING, "attempt": 0, "created": _now(), "updated": _now(), "error": None}
         write_json(folder.status_path, {**record, "epoch": 0, "epochs": config["recipe"].get("epochs")})
+    elif folder.state() == FAILED:  # asked for again: jobs leave alone what failed in them
+        write_json(
+            folder.status_path, {**folder.status(), "state": PENDING, "updated": _now(), "error": None}
+        )
     submission.ready.append(signature)
 
 

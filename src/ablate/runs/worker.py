@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ablate.runs.execute import execute
-from ablate.runs.interruption import INTERRUPTION
+from ablate.runs.interruption import INTERRUPTION, stoppable
 from ablate.store.folder import RunFolder
 
 
@@ -24,19 +24,22 @@ def main() -> None:
     """Serve until standard input ends, or the launcher dies: then the run at work is interrupted."""
     threading.Thread(target=_end_with, args=(int(sys.argv[1]),), daemon=True).start()
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
-    for line in sys.stdin:
-        folder = RunFolder(Path(line.strip()))
-        log = os.open(folder.path / "output.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        os.close(log)
-        from ablate.training.progress import PlainReporter
+    with stoppable() as stop:
+        for line in sys.stdin:
+            if stop():
+                sys.exit(INTERRUPTION)
+            folder = RunFolder(Path(line.strip()))
+            log = os.open(folder.path / "output.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            os.close(log)
+            from ablate.training.progress import PlainReporter
 
-        try:
-            outcome = execute(folder.path, folder.config(), PlainReporter())
-        except KeyboardInterrupt:
-            sys.exit(INTERRUPTION)
-        answers.write(json.dumps(asdict(outcome)) + "\n")
+            try:
+                outcome = execute(folder.path, folder.config(), PlainReporter())
+            except KeyboardInterrupt:
+                sys.exit(INTERRUPTION)
+            answers.write(json.dumps(asdict(outcome)) + "\n")
 
 
 def _end_with(launcher: int) -> None:

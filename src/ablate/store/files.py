@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -78,6 +80,15 @@ def read_json_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
             return records, len(lines) - number
         records.append(record)
     return records, 0
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Alone among the processes that lock `path`, until the block ends."""
+    with path.open("w") as stream:
+        with suppress(OSError):  # some network folders have no locks
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
 
 
 def _umask() -> int:

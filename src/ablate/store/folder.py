@@ -3,6 +3,7 @@
 <runs_dir>/<signature>/config.yaml       frozen at submission
                        status.json       state, times, host, process, attempt
                        metrics.jsonl     a line an epoch, flushed: the truth about training
+                       speed.jsonl       likewise, the seconds of an epoch: no two attempts agree on them
                        result.json       final figures; its presence with state `finished` ends a run
                        error.txt         traceback of the last failure
                        environment.json  commit and diff, versions, hardware
@@ -50,6 +51,11 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     @property
+    def speed_path(self) -> Path:
+        """Seconds and images per second, one JSON line an epoch."""
+        return self.path / "speed.jsonl"
+
+    @property
     def result_path(self) -> Path:
         """The final figures."""
         return self.path / "result.json"
@@ -87,6 +93,10 @@ class RunFolder:
     def metrics(self) -> list[dict[str, Any]]:
         """The whole records of metrics.jsonl."""
         return read_json_lines(self.metrics_path)[0]
+
+    def speed(self) -> list[dict[str, Any]]:
+        """The whole records of speed.jsonl; an epoch that was trained again has several."""
+        return read_json_lines(self.speed_path)[0]
 
     def result(self) -> dict[str, Any] | None:
         """The final figures, or None before the run has finished."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import struct
 import zipfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,13 @@ DAMAGE = (
 
 @dataclass
 class Checkpoint:
-    """The state after a whole epoch. `history` repeats metrics.jsonl, so that a damaged one can be mended."""
+    """The state after an optimiser step; `history` repeats metrics.jsonl, to mend a damaged one.
+
+    `epoch` counts whole epochs; within the next one, `under_way` has what it takes to go on.
+    """
 
     epoch: int
-    step: int
+    step: int  # optimiser steps since the beginning
     model: dict[str, Any]
     optimizer: dict[str, Any]
     ema: dict[str, Any] | None
@@ -39,15 +42,16 @@ class Checkpoint:
     best_epoch: int
     train_seconds: float
     history: list[dict[str, Any]] = field(default_factory=list)
+    under_way: dict[str, Any] | None = None  # see `loop.UnderWay`; None between epochs
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint, whole or not at all; the one before stays beside it."""
-    following = path.with_suffix(".next")
-    write_atomically(following, lambda stream: torch.save(asdict(checkpoint), stream))
+    state = {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}
+    write_atomically(following(path), lambda stream: torch.save(state, stream))
     if path.exists():
         path.replace(previous(path))
-    following.replace(path)
+    following(path).replace(path)
 
 
 def load(path: Path) -> tuple[Checkpoint | None, list[str]]:
@@ -59,7 +63,7 @@ def load(path: Path) -> tuple[Checkpoint | None, list[str]]:
         OSError: a file is there but cannot be read: that it would be damaged is not known.
     """
     notes: list[str] = []
-    for candidate in (path, previous(path)):
+    for candidate in (following(path), path, previous(path)):
         if not candidate.exists():
             continue
         try:
@@ -71,6 +75,11 @@ def load(path: Path) -> tuple[Checkpoint | None, list[str]]:
             notes.append(f"{candidate.name} cannot be used ({str(error).splitlines()[0]})")
             candidate.replace(candidate.with_name(f"{candidate.name}.damaged"))
     return None, notes
+
+
+def following(path: Path) -> Path:
+    """Where the next checkpoint is whole, until it takes its place: a process may be killed in between."""
+    return path.with_suffix(".next")
 
 
 def previous(path: Path) -> Path:

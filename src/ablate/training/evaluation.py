@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from timm.utils import AverageMeter, accuracy
@@ -11,8 +13,16 @@ from ablate.data import Loader
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, loader: Loader, precision: torch.autocast) -> dict[str, float]:
-    """`loss` (cross-entropy, nats), `top1` and `top5` (percent) over the whole split."""
+def evaluate(
+    model: nn.Module,
+    loader: Loader,
+    precision: torch.autocast,
+    on_batch: Callable[[], None] | None = None,
+) -> dict[str, float]:
+    """`loss` (cross-entropy, nats), `top1` and `top5` (percent) over the whole split.
+
+    `on_batch` is called after each batch, and may end the run.
+    """
     model.eval()
     loss, top1, top5 = AverageMeter(), AverageMeter(), AverageMeter()
     for inputs, labels in loader.epoch(0):
@@ -21,5 +31,7 @@ def evaluate(model: nn.Module, loader: Loader, precision: torch.autocast) -> dic
         first, fifth = accuracy(logits, labels, topk=(1, min(5, logits.shape[-1])))
         for meter, value in ((loss, F.cross_entropy(logits, labels)), (top1, first), (top5, fifth)):
             meter.update(value.item(), len(labels))
+        if on_batch is not None:
+            on_batch()
     # timm counts in float32; five decimals are finer than one image in a million
     return {"loss": loss.avg, "top1": round(top1.avg, 5), "top5": round(top5.avg, 5)}

@@ -7,6 +7,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,13 @@ from ablate.training.evaluation import evaluate
 from ablate.training.progress import Reporter
 from ablate.training.recipe import Recipe
 from ablate.training.recipe import read as read_recipe
-from ablate.training.seeding import derive, deterministic_algorithms, seed_everything
+from ablate.training.seeding import (
+    derive,
+    deterministic_algorithms,
+    generators,
+    restore_generators,
+    seed_everything,
+)
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -57,6 +64,31 @@ def host_arguments(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     return name, {"num_classes": info.num_classes, "in_chans": channels, "img_size": size, **settings}
 
 
+@dataclass
+class UnderWay:
+    """Where a run stands within an epoch."""
+
+    updates: int = 0  # optimiser steps done
+    loss_sum: float = 0.0
+    images: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What the loop calls, and what it asks, from outside.
+
+    Attributes:
+        epoch: with the figures of a whole epoch, once they are on disk.
+        step: after each optimiser step; may end the run.
+        stop: whether the run is to end here, after a checkpoint.
+    """
+
+    epoch: Callable[[dict[str, Any]], None] = lambda metrics: None
+    step: Callable[[], None] = lambda: None
+    stop: Callable[[], bool] = lambda: False
+
+
 class Training:
     """The state of one run while it trains."""
 
@@ -65,11 +97,10 @@ class Training:
         config: Mapping[str, Any],
         folder: RunFolder,
         reporter: Reporter,
-        on_epoch: Callable[[dict[str, Any]], None],
-        on_step: Callable[[], None],
+        hooks: Hooks | None = None,
     ) -> None:
         self.config, self.folder, self.reporter = config, folder, reporter
-        self.on_epoch, self.on_step = on_epoch, on_step
+        self.hooks = hooks or Hooks()
         self.recipe: Recipe = read_recipe(config["recipe"])
         infra = config["infra"]
         self.device = resolve_device(infra["device"])
@@ -107,6 +138,9 @@ class Training:
         self.train_seconds = 0.0
         self.best: dict[str, Any] = {}
         self.history: list[dict[str, Any]] = []
+        self.under_way = UnderWay()
+        self.period = 60 * infra["checkpoint_minutes"]
+        self.saved = time.monotonic()
 
     def run(self) -> dict[str, Any]:
         """Train from where the folder's checkpoint stands, then test; returns the final figures."""
@@ -115,52 +149,57 @@ class Training:
         self.reporter.started(title, self.epochs * self.updates, self.step)
         try:
             while self.epoch < self.epochs:
-                metrics = self._train_epoch()
-                self._end_epoch(metrics)
-                self.reporter.epoch_ended(metrics, self.epochs)
-                self.on_epoch(metrics)
+                self._train_epoch()
+                self._end_epoch()
+            return self._test()
         finally:
             self.reporter.finished()
-        return self._test()
 
-    def _train_epoch(self) -> dict[str, Any]:
-        seed_everything(self.config["seed"], "epoch", self.epoch)
+    def _train_epoch(self) -> None:
+        """All that is left of the epoch under way."""
+        now = self.under_way
+        if not now.updates:
+            seed_everything(self.config["seed"], "epoch", self.epoch)
         self.model.train()
-        loss_sum, images, start = 0.0, 0, time.perf_counter()
-        batches = self.splits.train.epoch(self.epoch)
-        for _ in range(self.updates):
+        self._pause()
+        begun, before = time.perf_counter(), now.seconds
+        batches = self.splits.train.epoch(self.epoch, first=now.updates * self.recipe.accumulate)
+        while now.updates < self.updates:
             self.schedule.step_update(self.step)
             self.optimizer.zero_grad()
             step_loss = 0.0
             for _ in range(self.recipe.accumulate):
                 inputs, labels = next(batches)
                 step_loss += self._backward(inputs, labels)
-                images += len(inputs)
+                now.images += len(inputs)
             self.step += 1
             if not math.isfinite(step_loss):
                 raise NonFiniteLossError(self._non_finite("loss", step_loss))
             self._update()
-            loss_sum += step_loss
+            now.updates += 1
+            now.loss_sum += step_loss
+            now.seconds = before + time.perf_counter() - begun
             self.reporter.stepped(step_loss)
-            self.on_step()
+            self.hooks.step()
+            self._pause()
         self._synchronize()
-        seconds = time.perf_counter() - start
-        self.train_seconds += seconds
-        self.epoch += 1
-        found = evaluate(
-            self.ema.module if self.ema else self.model, self.splits.validation, self._autocast()
-        )
-        if not math.isfinite(found["loss"]):
-            raise NonFiniteLossError(self._non_finite("validation loss", found["loss"]))
-        return {
-            "epoch": self.epoch,
-            "step": self.step,
-            "learning_rate": self.optimizer.param_groups[0]["lr"],
-            "train_loss": loss_sum / self.updates,
-            **{f"validation_{name}": value for name, value in found.items()},
-            "seconds": round(seconds, 3),
-            "images_per_second": round(images / seconds, 1),
-        }
+        now.seconds = before + time.perf_counter() - begun
+
+    def _pause(self) -> None:
+        """A checkpoint where one is due; the end of the run where that is asked for.
+
+        Raises:
+            KeyboardInterrupt: asked to stop; the checkpoint is written.
+        """
+        if self.hooks.stop():
+            self._save()
+            raise KeyboardInterrupt
+        if time.monotonic() - self.saved >= self.period:
+            try:
+                self._save()
+            except OSError as error:  # the disk may have room again before it is needed
+                self.reporter.note(f"no checkpoint at step {self.step}: {error}; training goes on")
+                self.saved = time.monotonic()
 
     def _backward(self, inputs: Tensor, labels: Tensor) -> float:
         target: Tensor = labels
@@ -180,15 +219,44 @@ class Training:
         if self.ema is not None:
             self.ema.update(self.model, step=self.step)
 
-    def _end_epoch(self, metrics: dict[str, Any]) -> None:
+    def _leave(self) -> None:
+        """The end of the run where that is asked for, with the checkpoint that there is."""
+        if self.hooks.stop():
+            raise KeyboardInterrupt
+
+    def _end_epoch(self) -> None:
         """Metrics first, then the checkpoint: a crash between the two repeats the epoch and its line."""
-        self.on_step()
+        done, averaged = self.under_way, self.ema.module if self.ema else self.model
+        found = evaluate(averaged, self.splits.validation, self._autocast(), on_batch=self._pause)
+        if not math.isfinite(found["loss"]):
+            raise NonFiniteLossError(self._non_finite("validation loss", found["loss"]))
+        self.hooks.step()
+        self.epoch += 1
+        self.train_seconds += done.seconds
+        metrics = {
+            "epoch": self.epoch,
+            "step": self.step,
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "train_loss": done.loss_sum / self.updates,
+            **{f"validation_{name}": value for name, value in found.items()},
+        }
+        speed = {
+            "seconds": round(done.seconds, 3),
+            "images_per_second": round(done.images / done.seconds, 1),
+        }
         best = max((line["validation_top1"] for line in self.history), default=-1.0)
         if metrics["validation_top1"] > best:
-            weights = (self.ema.module if self.ema else self.model).state_dict()
-            self.best, self.best_epoch = copy.deepcopy(weights), self.epoch
+            self.best, self.best_epoch = copy.deepcopy(averaged.state_dict()), self.epoch
         self.history.append(metrics)
+        self.under_way = UnderWay()
+        append_json_line(self.folder.speed_path, {"epoch": self.epoch, **speed})
         append_json_line(self.folder.metrics_path, metrics)
+        self._save()
+        self.reporter.epoch_ended({**metrics, **speed}, self.epochs)
+        self.hooks.epoch({**metrics, **speed})
+
+    def _save(self) -> None:
+        within = self.under_way.updates > 0
         checkpoints.save(
             self.folder.checkpoint_path,
             Checkpoint(
@@ -202,10 +270,16 @@ class Training:
                 best_epoch=self.best_epoch,
                 train_seconds=self.train_seconds,
                 history=self.history,
+                under_way={**asdict(self.under_way), "generators": generators(self.device)}
+                if within
+                else None,
             ),
         )
+        self.saved = time.monotonic()
 
     def _resume(self) -> None:
+        for part in self.folder.path.glob(".*.part"):  # of a process that was killed while it wrote
+            part.unlink(missing_ok=True)
         found, notes = checkpoints.load(self.folder.checkpoint_path)
         lines, broken = read_json_lines(self.folder.metrics_path)
         if broken:
@@ -213,7 +287,7 @@ class Training:
                 f"metrics.jsonl is broken after line {len(lines)}: going on from what is whole"
             )
         for note in notes:
-            where = f"going on from epoch {found.epoch}" if found else "training starts again"
+            where = f"going on from step {found.step}" if found else "training starts again"
             self.reporter.note(f"{note}: {where}")
         if found is not None:
             self.model.load_state_dict(found.model)
@@ -224,6 +298,10 @@ class Training:
                 self.scaler.load_state_dict(found.scaler)
             self.epoch, self.step, self.best_epoch = found.epoch, found.step, found.best_epoch
             self.best, self.train_seconds, self.history = found.best, found.train_seconds, found.history
+            if found.under_way is not None:
+                under_way = dict(found.under_way)
+                restore_generators(under_way.pop("generators"), self.device)
+                self.under_way = UnderWay(**under_way)
         if lines != self.history or broken:
             write_text(self.folder.metrics_path, "".join(_line(metrics) for metrics in self.history))
 
@@ -231,7 +309,7 @@ class Training:
         """Figures on the test split, looked at once, with the weights that were best on validation."""
         model = self.ema.module if self.ema else self.model
         model.load_state_dict(self.best)
-        found = evaluate(model, self.splits.test, self._autocast())
+        found = evaluate(model, self.splits.test, self._autocast(), on_batch=self._leave)
         if not math.isfinite(found["loss"]):
             raise NonFiniteLossError(self._non_finite("test loss", found["loss"]))
         validation = self.history[self.best_epoch - 1]

@@ -109,10 +109,10 @@ class _Tracked:
     def __len__(self) -> int:
         return len(self.loader)
 
-    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The loader's batches."""
         yield from track(
-            self.loader.epoch(epoch),
+            self.loader.epoch(epoch, first),
             "evaluating",
             total=len(self.loader),
             console=Console(stderr=True),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,13 +21,36 @@ def derive(seed: int, purpose: str, epoch: int = 0) -> int:
 def seed_everything(seed: int, purpose: str, epoch: int = 0) -> None:
     """Seed the generators of Python, NumPy (timm's mixup) and PyTorch (drop-path, initial weights).
 
-    Done at the start of every epoch, so that an epoch does not depend on what ran before it: a
-    resumed run draws what an uninterrupted one would.
+    Done at the start of every epoch, so that an epoch does not depend on what ran before it. A run
+    that goes on within an epoch takes `generators` from its checkpoint.
     """
     derived = derive(seed, purpose, epoch)
     random.seed(derived)
     np.random.seed(derived % 2**32)  # timm's Mixup draws from NumPy's global generator
     torch.manual_seed(derived)
+
+
+def generators(device: torch.device) -> dict[str, Any]:
+    """Where the generators stand, in types that `torch.load(weights_only=True)` reads."""
+    kind, keys, position, has_normal, normal = np.random.get_state()
+    version, internal, gauss = random.getstate()
+    return {
+        "python": [version, list(internal), gauss],
+        "numpy": [kind, torch.from_numpy(np.asarray(keys, np.int64)), position, has_normal, normal],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+    }
+
+
+def restore_generators(state: Mapping[str, Any], device: torch.device) -> None:
+    """Put the generators where `generators` found them."""
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    kind, keys, position, has_normal, normal = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_normal, normal))
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] is not None and device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], device)
 
 
 def deterministic_algorithms() -> None:

@@ -31,6 +31,15 @@ class LocalLauncher(launchers.StudyLauncher):
         return launchers.run_in_workers(submission, console)
 
 
-for _name, _launcher in (("inline", InlineLauncher), ("local", LocalLauncher)):
+class SlurmLauncher(launchers.StudyLauncher):
+    """`hydra/launcher=slurm`: job arrays; their settings are infra.launcher's."""
+
+    def run(self, submission: Submission, console: Console) -> dict[str, Outcome]:
+        """Hand in what is ready."""
+        return launchers.hand_in(submission, console)
+
+
+LAUNCHERS = {"inline": InlineLauncher, "local": LocalLauncher, "slurm": SlurmLauncher}
+for _name, _launcher in LAUNCHERS.items():
     _node = {"_target_": f"{__name__}.{_launcher.__name__}"}
     ConfigStore.instance().store(group="hydra/launcher", name=_name, node=_node, provider="ablate")

@@ -1,0 +1,151 @@
+"""Verbs of a study: where it stands, going on with it, its results."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from ablate.cli.parsing import add_verb, positive
+
+
+def add(verbs: argparse._SubParsersAction) -> None:
+    """All of them."""
+    sub = _add(
+        verbs,
+        status,
+        "states of a study's runs, from their folders and the cluster's queue; without STUDY, the studies",
+        "ablate status quick --watch",
+        optional=True,
+    )
+    sub.add_argument("-w", "--watch", action="store_true", help="until no run is at work or in a job")
+    sub.add_argument("--all", action="store_true", help="every run, also of a study of more than a hundred")
+    sub = _add(
+        verbs,
+        retry,
+        "run again what failed, was lost or interrupted (default: all of these)",
+        "ablate retry quick --failed infra.launcher.memory=32G",
+    )
+    for state in ("failed", "lost", "interrupted"):
+        sub.add_argument(f"--{state}", action="store_true", help=f"those that are {state}")
+    sub.add_argument("--run", action="append", default=[], metavar="RUN", help="this one; may be repeated")
+    sub.add_argument(
+        "--launcher",
+        choices=("inline", "local", "slurm"),
+        help="default: slurm if it was used before, else local",
+    )
+    sub.add_argument(
+        "overrides", nargs="*", metavar="infra.KEY=VALUE", help="where runs are computed from now on"
+    )
+    _add(verbs, cancel, "end a study's jobs and processes; what is done stays", "ablate cancel quick")
+    sub = add_verb(
+        verbs, logs, "what a run printed, and its traceback if it failed", "ablate logs 3f2a --follow"
+    )
+    sub.add_argument("run", metavar="RUN", help="the beginning of a run's signature")
+    _add_runs_dir(sub)
+    sub.add_argument("-f", "--follow", action="store_true", help="go on until the run has ended")
+    sub.add_argument("-n", "--lines", type=positive, help="the last ones only")
+    sub = add_verb(
+        verbs,
+        clean,
+        "show what a folder of runs can do without, and delete it when told",
+        "ablate clean --yes",
+    )
+    _add_runs_dir(sub)
+    sub.add_argument("--checkpoints", action="store_true", help="also the weights of finished runs")
+    sub.add_argument("--orphans", action="store_true", help="also the folders of runs that no study lists")
+    sub.add_argument("--yes", action="store_true", help="delete; else only show")
+    for verb, help_text, example in (
+        (collect, "one CSV of a study's runs, failed ones too", "ablate collect quick -o quick.csv"),
+        (report, "page, figures and tables of a study", "ablate report quick -o quick_report"),
+    ):
+        sub = _add(verbs, verb, help_text, example)
+        sub.add_argument("-o", "--output", type=Path, help="where to write (default: in the study's folder)")
+
+
+def _add(
+    verbs: argparse._SubParsersAction, verb: Callable, help_text: str, example: str, optional: bool = False
+) -> argparse.ArgumentParser:
+    sub = add_verb(verbs, verb, help_text, example)
+    sub.add_argument(
+        "study", metavar="STUDY", nargs="?" if optional else None, help="name of the study, e.g. quick"
+    )
+    _add_runs_dir(sub)
+    return sub
+
+
+def _add_runs_dir(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--runs-dir", type=Path, default=Path("runs"), help="where the runs lie (default: runs)")
+
+
+def status(arguments: argparse.Namespace) -> None:
+    """States of a study's runs, or the studies there are."""
+    from ablate.runs.verbs import status
+
+    if arguments.study is None:
+        status.list_studies(arguments.runs_dir)
+    elif arguments.watch:
+        status.watch(arguments.runs_dir, arguments.study)
+    else:
+        status.show(arguments.runs_dir, arguments.study, everything=arguments.all)
+
+
+def retry(arguments: argparse.Namespace) -> None:
+    """Run again what did not end well."""
+    from ablate.runs.verbs.retry import retry
+
+    which = [state for state in ("failed", "lost", "interrupted") if getattr(arguments, state)]
+    retry(
+        arguments.runs_dir,
+        arguments.study,
+        which,
+        arguments.run,
+        arguments.launcher,
+        arguments.overrides,
+    )
+
+
+def cancel(arguments: argparse.Namespace) -> None:
+    """End a study's jobs and processes."""
+    from ablate.runs.verbs.cancel import cancel
+
+    cancel(arguments.runs_dir, arguments.study)
+
+
+def logs(arguments: argparse.Namespace) -> None:
+    """What a run printed."""
+    from ablate.runs.verbs import logs
+
+    logs.show(arguments.runs_dir, arguments.run, follow=arguments.follow, lines=arguments.lines)
+
+
+def clean(arguments: argparse.Namespace) -> None:
+    """What a folder of runs can do without."""
+    from ablate.runs.verbs.clean import clean
+
+    clean(arguments.runs_dir, arguments.checkpoints, arguments.orphans, delete=arguments.yes)
+
+
+def collect(arguments: argparse.Namespace) -> None:
+    """One CSV of a study's runs."""
+    from ablate.results.collect import collect, write_csv
+    from ablate.store.manifest import study_dir
+
+    frame = collect(arguments.runs_dir, arguments.study)
+    path = arguments.output or study_dir(arguments.runs_dir, arguments.study) / "results.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_csv(frame, path)
+    states = ", ".join(f"{count} {state}" for state, count in frame["state"].value_counts().items())
+    print(f"{len(frame)} runs ({states})")
+    print(path)
+
+
+def report(arguments: argparse.Namespace) -> None:
+    """Page, figures and tables of a study."""
+    from ablate.results.report import report
+
+    paths = report(arguments.runs_dir, arguments.study, arguments.output)
+    table = next(path for path in paths if path.name == "table.md")
+    print(table.read_text(encoding="utf-8"))
+    for path in paths:
+        print(path)

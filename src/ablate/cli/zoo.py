@@ -1,0 +1,41 @@
+"""`ablate ops` and `ablate doctor`: what there is, and what is available here."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ablate.cli.parsing import add_verb
+
+
+def add(verbs: argparse._SubParsersAction) -> None:
+    """Both verbs."""
+    sub = add_verb(
+        verbs,
+        ops,
+        "the operator zoo: paper, axes, parameters, multiply-accumulates; with NAME, one operator's page",
+        "ablate ops elsa",
+    )
+    sub.add_argument("name", metavar="NAME", nargs="?", help="an operator: equation, settings, quirks")
+    sub.add_argument("--markdown", action="store_true", help="the table as Markdown")
+    sub = add_verb(verbs, doctor, "what is available here and, if not, why", "ablate doctor")
+    sub.add_argument("--data-root", type=Path, help="folder of data sets (infra.data_root)")
+
+
+def ops(arguments: argparse.Namespace) -> None:
+    """The zoo table, or one operator's page."""
+    from ablate.ops import page, table
+
+    if arguments.name is not None:
+        print(page.page(arguments.name))
+    elif arguments.markdown:
+        print(table.markdown())
+    else:
+        table.show()
+
+
+def doctor(arguments: argparse.Namespace) -> None:
+    """What is available here."""
+    from ablate.doctor import show
+
+    show(arguments.data_root)

@@ -1,0 +1,95 @@
+"""What a job executes: the runs of its pack, each in a worker process, until all are done or time is up.
+
+    python -m ablate.runs.slurm.job RECORD FIRST
+
+SIGUSR2, which comes before the time limit and from clusters that announce preemption, ends the step under
+way, writes a checkpoint and puts the job back into the queue. SIGTERM does the same without the queue:
+`scancel` sends it, and where a preempted job gets it SLURM itself requeues. A job that starts again goes
+through its pack again: what is finished, or failed in this job, is not run again.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from ablate.runs import environment
+from ablate.runs.execute import Outcome
+from ablate.runs.interruption import INTERRUPTION, Stop, stoppable
+from ablate.runs.local import Event, WorkerPool
+from ablate.runs.slurm import client, snapshot
+from ablate.runs.slurm.client import SlurmError
+from ablate.store import jobs as records
+from ablate.store.folder import FAILED, RunFolder
+
+PATIENCE = 600.0  # seconds that a job waits for SLURM to end it
+REQUEUES = 1000  # a job that is put back more often than this makes no progress
+
+
+def main() -> None:
+    """Exit code 0 when every run of the pack has ended, well or not: how is in their folders."""
+    path, first = Path(sys.argv[1]), int(sys.argv[2])
+    jobs = records.read(path)
+    if jobs is None:
+        sys.exit(f"error: {path} is not the record of a submission")
+    runs_dir = path.parents[len(Path(jobs.study).parts) + 2]
+    pack = jobs.packs[first + int(os.environ["SLURM_ARRAY_TASK_ID"])]
+    if snapshot.state(environment.repository()) != {
+        key: jobs.code[key] for key in ("commit", "dirty", "changes")
+    }:
+        _say("the code has changed since submission; infra.launcher.snapshot=true runs from a copy of it")
+    folders = [RunFolder(runs_dir / signature) for signature in pack]
+    ready = [folder.signature for folder in folders if not folder.finished() and folder.state() != FAILED]
+    _say(f"{len(pack)} runs, {len(ready)} of them to be done")
+    with stoppable() as stop:
+        pool = WorkerPool(runs_dir, ready, max(1, min(jobs.side_by_side, len(ready))), jobs.infra)
+        try:
+            pool.run(_report, lambda: _leave(stop))
+        except KeyboardInterrupt:
+            _end(stop)
+
+
+def _leave(stop: Stop) -> None:
+    if stop():
+        raise KeyboardInterrupt
+
+
+def _report(event: Event) -> None:
+    _, signature, outcome = event
+    _say(f"{signature} {_told(outcome) if outcome else 'started'}")
+
+
+def _told(outcome: Outcome) -> str:
+    return f"{outcome.state}  {outcome.detail}".rstrip()
+
+
+def _end(stop: Stop) -> None:
+    """The workers have written their checkpoints: back into the queue, or wait for what SLURM does."""
+    _say(f"asked to stop by {stop.asked_by.name if stop.asked_by else 'Ctrl-C'}; checkpoints are written")
+    if stop.asked_by == signal.SIGUSR2 and int(os.environ.get("SLURM_RESTART_COUNT", "0")) < REQUEUES:
+        _requeue()
+    time.sleep(PATIENCE if stop.asked_by else 0)  # a job that ended by itself would not be requeued
+    sys.exit(INTERRUPTION)
+
+
+def _requeue() -> None:
+    job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    for _ in range(30):
+        try:
+            client.requeue(job)
+            _say("back in the queue")
+            return
+        except SlurmError as error:  # the controller may be away for a while
+            _say(str(error))
+            time.sleep(5)
+
+
+def _say(text: str) -> None:
+    print(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

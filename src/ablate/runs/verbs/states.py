@@ -1,0 +1,122 @@
+"""Where every run of a study stands: by its folder, then by the queue of the cluster, then by its accounts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from ablate.runs.claim import living_holder
+from ablate.runs.slurm import client, queue
+from ablate.runs.slurm.queue import Queue
+from ablate.store import manifest
+from ablate.store.folder import FAILED, FINISHED, INTERRUPTED, PENDING, RUNNING, RunFolder
+from ablate.store.manifest import Manifest, PlannedRun
+
+LOST = "lost"  # was at work, or in a job, and is no more
+MISSING = "missing"  # planned, without a folder
+AGAIN = (FAILED, LOST, INTERRUPTED, MISSING)  # what `ablate retry` runs again
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A run, its state, and what there is to say about it."""
+
+    run: PlannedRun
+    state: str
+    record: dict[str, Any]  # status.json
+    note: str = ""
+    job: str | None = None
+
+    @property
+    def ends(self) -> datetime | None:
+        """When a run at work is expected to have trained, by the epochs of this attempt."""
+        done, whole = self.record.get("epoch") or 0, self.record.get("epochs") or 0
+        before = self.record.get("first_epoch") or 0
+        if self.state != RUNNING or done <= before:
+            return None
+        begun, latest = (datetime.fromisoformat(self.record[key]) for key in ("started", "updated"))
+        return latest + (latest - begun) * (whole - done) / (done - before)
+
+
+@dataclass(frozen=True)
+class Overview:
+    """A study and all of its runs."""
+
+    manifest: Manifest
+    runs: list[Standing]
+    queue: Queue
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Runs by state."""
+        return Counter(standing.state for standing in self.runs)
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is at work, or in a job that will be."""
+        return any(s.state == RUNNING or s.run.signature in self.queue.live for s in self.runs)
+
+    def select(self, states: Iterable[str]) -> list[Standing]:
+        """The runs in one of these states."""
+        wanted = set(states)
+        return [standing for standing in self.runs if standing.state in wanted]
+
+
+def of_study(runs_dir: Path, study: str) -> Overview:
+    """All runs of a study.
+
+    Raises:
+        UserError: no such study.
+    """
+    planned = manifest.load(runs_dir, study)
+    jobs = queue.of_study(runs_dir, study)
+    runs = [_standing(RunFolder(runs_dir / run.signature), run, jobs) for run in planned.runs]
+    ends = client.ends(s.job for s in runs if s.state in (LOST, INTERRUPTED) and s.job)
+    runs = [_explained(standing, ends) for standing in runs]
+    return Overview(planned, runs, jobs)
+
+
+def state_of(folder: RunFolder) -> str:
+    """The recorded state; `lost` where a run says `running` and no living process holds its claim."""
+    state = folder.state()
+    return LOST if state == RUNNING and living_holder(folder.path) is None else state
+
+
+def _standing(folder: RunFolder, run: PlannedRun, jobs: Queue) -> Standing:
+    record = folder.status()
+    state, job = str(record.get("state", PENDING)), jobs.last.get(run.signature)
+    if state in (FINISHED, FAILED):
+        return Standing(run, state, record, str(record.get("error") or ""), job)
+    if state == RUNNING and living_holder(folder.path) is not None:
+        return Standing(run, state, record, f"on {record.get('host')}", job)
+    live = jobs.live.get(run.signature)
+    if live is not None:
+        goes_on = f"goes on from epoch {record['epoch']}; " if record.get("epoch") else ""
+        return Standing(
+            run, PENDING, record, f"{goes_on}job {live.id} {live.state.lower()} {live.reason}", live.id
+        )
+    if state == RUNNING:
+        return Standing(run, LOST, record, f"its process on {record.get('host')} is gone", job)
+    if state == PENDING and job is not None and jobs.silent is None:
+        return Standing(run, LOST, record, f"job {job} is gone", job)
+    if state == PENDING and not record.get("created"):
+        return Standing(run, MISSING, record, "", job)
+    return Standing(run, state, record, "", job)
+
+
+def _explained(standing: Standing, ends: dict[str, str]) -> Standing:
+    """With how its job ended, where that is known."""
+    if standing.state not in (LOST, INTERRUPTED) or standing.job not in ends:
+        return standing
+    note = "; ".join(part for part in (standing.note, f"job {standing.job} {ends[standing.job]}") if part)
+    return replace(standing, note=note)
+
+
+def until(end: datetime) -> str:
+    """A moment as the time that is left: 1:05:30."""
+    left = max(timedelta(0), end - datetime.now(UTC))
+    return str(timedelta(seconds=round(left.total_seconds())))

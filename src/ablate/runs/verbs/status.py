@@ -1,0 +1,125 @@
+"""`ablate status`: where every run of a study stands."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from pathlib import Path
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from ablate.runs.verbs import states
+from ablate.runs.verbs.states import AGAIN, LOST, MISSING, Overview, Standing
+from ablate.store import manifest
+from ablate.store.folder import FAILED, FINISHED, INTERRUPTED, PENDING, RUNNING, RunFolder
+
+STYLES = {FINISHED: "green", RUNNING: "cyan", FAILED: "red", INTERRUPTED: "yellow", LOST: "red"}
+ORDER = (FINISHED, RUNNING, PENDING, INTERRUPTED, FAILED, LOST, MISSING)
+MOST = 100  # rows of a table; of a larger study, those at work and those that went wrong
+SECONDS = 3.0  # between two looks
+
+
+def show(runs_dir: Path, study: str, everything: bool = False) -> None:
+    """Print a table of the study's runs and the command that goes on.
+
+    Raises:
+        UserError: no such study.
+    """
+    overview = states.of_study(runs_dir, study)
+    console = Console(highlight=False)
+    console.print(_view(runs_dir, overview, len(overview.runs) if everything else MOST))
+    if again := overview.select(AGAIN):
+        where = "" if runs_dir == Path("runs") else f" --runs-dir {runs_dir}"
+        count = f"{len(again)} run{'s' * (len(again) != 1)}"
+        console.print(f"to run {count} again: ablate retry {study}{where}", soft_wrap=True, markup=False)
+    if waiting := [s for s in overview.select([PENDING]) if s.run.signature not in overview.queue.live]:
+        command = overview.manifest.command.splitlines()[-1]
+        console.print(
+            f"to start {len(waiting)} that wait for no job: {command}", soft_wrap=True, markup=False
+        )
+
+
+def watch(runs_dir: Path, study: str) -> None:
+    """Show the study until nothing is at work or in a job any more; Ctrl-C ends the display only.
+
+    Raises:
+        UserError: no such study.
+    """
+    overview, console, said = states.of_study(runs_dir, study), Console(highlight=False), ""
+    if not console.is_terminal:
+        while True:
+            if (now := _summary(overview)) != said:
+                console.print(now, markup=False)
+                said = now
+            if not overview.active:
+                return
+            time.sleep(SECONDS)
+            overview = states.of_study(runs_dir, study)
+    rows = max(5, console.height - 6)
+    with Live(_view(runs_dir, overview, rows), console=console, auto_refresh=False) as live:
+        while overview.active:
+            time.sleep(SECONDS)
+            overview = states.of_study(runs_dir, study)
+            live.update(_view(runs_dir, overview, rows), refresh=True)
+
+
+def list_studies(runs_dir: Path) -> None:
+    """Print the studies under a folder of runs, with their counts of states."""
+    console = Console(highlight=False)
+    names = manifest.names(runs_dir)
+    if not names:
+        console.print(
+            f"no study under {runs_dir} yet; start one: ablate train study=quick hydra/launcher=local"
+        )
+    for name in names:
+        planned = manifest.load(runs_dir, name)
+        counts = Counter(states.state_of(RunFolder(runs_dir / run.signature)) for run in planned.runs)
+        console.print(f"{name}: {_counted(counts)}")
+
+
+def _view(runs_dir: Path, overview: Overview, most: int) -> Group:
+    shown = overview.runs
+    if len(shown) > most:
+        shown = [s for s in shown if s.state not in (FINISHED, PENDING)][:most]
+    parts: list[Table | Text] = [_table(runs_dir, overview, shown)] if shown else []
+    if len(shown) < len(overview.runs):
+        parts.append(Text(f"{len(overview.runs) - len(shown)} more; --all shows every run"))
+    if overview.queue.silent:
+        parts.append(Text(f"SLURM does not answer, so only the run folders speak: {overview.queue.silent}"))
+    return Group(*parts, Text(_summary(overview)))
+
+
+def _table(runs_dir: Path, overview: Overview, shown: list[Standing]) -> Table:
+    factors = overview.manifest.factors
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in (*factors, "seed", "state", "epoch", "left", "best top-1", "run", "note"):
+        table.add_column(title, overflow="fold")
+    for standing in shown:
+        run, record = standing.run, standing.record
+        lines = RunFolder(runs_dir / run.signature).metrics()
+        accuracies = [line["validation_top1"] for line in lines if "validation_top1" in line]
+        table.add_row(
+            *(escape(run.factors.get(factor, "")) for factor in factors),
+            str(run.seed),
+            f"[{STYLES.get(standing.state, 'default')}]{standing.state}[/]",
+            f"{record.get('epoch') or 0}/{record.get('epochs') or '?'}",
+            states.until(standing.ends) if standing.ends else "",
+            f"{max(accuracies):.2f}" if accuracies else "",
+            run.signature,
+            escape(standing.note),
+        )
+    return table
+
+
+def _summary(overview: Overview) -> str:
+    ends = [standing.ends for standing in overview.runs if standing.ends is not None]
+    latest = f"; those at work end in about {states.until(max(ends))}" if ends else ""
+    return f"{overview.manifest.name}: {_counted(overview.counts)}{latest}"
+
+
+def _counted(counts: Counter[str]) -> str:
+    return ", ".join(f"{counts[state]} {state}" for state in ORDER if counts[state])
