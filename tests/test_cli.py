@@ -113,7 +113,7 @@ def test_one_failure_does_not_stop_the_rest_and_is_retried_when_asked(
         assert "error.txt" in done.err
         status = ablate("status", "risky", "--runs-dir", launcher)
         assert "NonFiniteLossError" in status.out
-        assert "infra.retry_failed=true" in status.out
+        assert "ablate retry risky" in status.out
         assert len(pd.read_csv(ablate("collect", "risky", "--runs-dir", launcher).out.split()[-1])) == 2
     again = ablate(*sweep, "infra.runs_dir=inline", "study.name=risky")
     assert again.code == 1

@@ -26,6 +26,9 @@ from ablate.ops.kernels.attention import cuda as attention
 from ablate.ops.kernels.attention import reference as attention_reference
 from ablate.ops.kernels.attention.cuda import bias as attention_bias
 from ablate.ops.kernels.geometry import offsets_per_axis, strided
+from ablate.ops.kernels.mixed import cuda as mixed
+from ablate.ops.kernels.mixed import reference as mixed_reference
+from ablate.ops.kernels.mixed.cuda import filters as mixed_filters
 from ablate.ops.kernels.proof import Proven
 from ablate.ops.kernels.sums import cuda as sums
 from ablate.ops.kernels.sums import reference
@@ -225,6 +228,43 @@ def attention_errors() -> Iterator[tuple[str, str, Case, float]]:
             yield what, case.taps, case, relative(*pair)
 
 
+MIXED = [
+    Case(3, 7, 9, 2, 8, 3),  # tiles that span images, of which some are differentiated after the others
+    Case(1, 5, 13, 1, 20, 3, taps="float16"),
+    Case(2, 3, 1, 1, 32, 5),  # larger than the map
+    Case(3, 9, 5, 3, 32, 3, taps="float16"),
+    Case(1, 11, 6, 2, 8, 5, taps="float16"),
+    Case(3, 5, 7, 1, 20, 1),
+    Case(1, 3, 30, 1, 32, 3),
+]
+
+
+def mixed_errors() -> Iterator[tuple[str, str, Case, float]]:
+    """Of attention over mixed neighbours and of its gradients."""
+    mixed_filters.PROGRAMS = 1  # each then adds up several tiles
+    mixed.MOST = 2 * 7 * 9 * 2 * 2 * 16  # two images of the first case
+    for case in MIXED:
+        torch.manual_seed(0)
+        dtype, width, taps = getattr(torch, case.taps), case.head_width, case.kernel**2
+        size = (case.batch, case.height, case.width, case.heads * width)
+        query, key, value, grad = (guarded(torch.randn(size) * 0.5, dtype) for _ in range(4))
+        shapes, precise = ((width, taps, taps), (width, taps), (case.heads, taps)), case.batch > 1
+        static = (torch.randn(shape) / case.kernel for shape in shapes)
+        given = [query, key, value, *(guarded(x, torch.float32 if precise else dtype) for x in static)]
+        exact = [x.double() for x in given]
+        found = mixed.attention.kernel(*given, case.kernel), *mixed.backward.kernel(grad, *given, case.kernel)
+        truth = mixed_reference.attention(*exact, case.kernel)
+        truths = truth, *mixed_reference.backward(grad.double(), *exact, case.kernel)
+        names = "out", *(f"gradient of {name}" for name in ("query", "key", "value", "mix", "own", "table"))
+        for what, got, true in zip(names, found, truths, strict=True):
+            vanishes = case.kernel == 1 and what in (
+                "gradient of query",
+                "gradient of key",
+                "gradient of table",
+            )
+            yield what, case.taps, case, float(got.abs().max()) if vanishes else relative(got, true)
+
+
 def check_proof() -> None:
     """Every kernel is proved; one with an error, or one that fails, leaves its work to the reference."""
     cpu, single, half = torch.device("cpu"), torch.float32, torch.float16
@@ -235,6 +275,9 @@ def check_proof() -> None:
     attention_bias.PROGRAMS = 32
     proof.NEIGHBORHOODS, all_of_them = proof.NEIGHBORHOODS[:1], proof.NEIGHBORHOODS
     assert attention.backward.failure(cpu, single) is None
+    assert mixed.attention.failure(cpu, half) is None
+    proof.NEIGHBORHOODS = all_of_them[1:2]
+    assert mixed.backward.failure(cpu, single) is None
     proof.NEIGHBORHOODS = all_of_them
 
     def wrong(*given: Any) -> Tensor:
@@ -267,7 +310,7 @@ def main(names: list[str]) -> None:
     torch.use_deterministic_algorithms(True)  # fills what is empty with NaN
     torch.set_num_threads(1)
     interpreter_builder.options = InterpreterOptions(sanitize_overflow=False)  # it takes half of the time
-    own = {"correlate": correlate_errors, "attention": attention_errors}
+    own = {"correlate": correlate_errors, "attention": attention_errors, "mixed": mixed_errors}
     found = []
     for name in names:
         if name == "proof":

@@ -1,4 +1,4 @@
-"""Attention over mixed neighbours: the compiled loops, and the parts of a batch, against the reference."""
+"""Attention over mixed neighbours: the compiled loops, and parts of a batch, against the reference."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from ablate.ops import kernels
 from ablate.ops.kernels import choice, mixed
-from ablate.ops.kernels.mixed import cpu, cuda, reference
+from ablate.ops.kernels.mixed import cpu, parts, reference
 
 
 @pytest.fixture(autouse=True)
@@ -82,12 +83,35 @@ def test_it_counts_and_keeps_what_it_needs() -> None:
 
 @pytest.mark.parametrize("images", [1, 2, 5])
 def test_parts_of_a_batch(images: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What computes on CUDA, in plain PyTorch: the same whether one, two or all images are a part."""
+    """What computes on CUDA where the kernels do not: the same whether one, two or all images are a part."""
     query, key, value, *tables = (x.double() for x in operands_of(4, 5, 2, 3, 3))
     maps = [torch.cat([x, x.roll(1, 1), x[:1]]) for x in (query, key, value)]  # five images
     grad = torch.randn_like(maps[0])
-    monkeypatch.setattr(cuda, "MOST", images * 2 * 9 * maps[0][:1].numel())
-    found = (cuda.attention(*maps, *tables, 3), *cuda.backward(grad, *maps, *tables, 3))
+    monkeypatch.setattr(parts, "MOST", images * 2 * 9 * maps[0][:1].numel())
+    found = (parts.attention(*maps, *tables, 3), *parts.backward(grad, *maps, *tables, 3))
     expected = (reference.attention(*maps, *tables, 3), *reference.backward(grad, *maps, *tables, 3))
     for got, truth in zip(found, expected, strict=True):
         torch.testing.assert_close(got, truth)
+
+
+@pytest.mark.parametrize(
+    ("width", "kernel", "dtype", "who"),
+    [
+        (32, 3, torch.float32, "cuda"),
+        (20, 5, torch.float32, "cuda"),
+        (64, 5, torch.bfloat16, "cuda"),
+        (33, 3, torch.float32, "parts"),
+        (72, 3, torch.float16, "parts"),
+        (8, 7, torch.float16, "parts"),
+    ],
+)
+def test_who_computes_on_a_gpu(
+    width: int, kernel: int, dtype: torch.dtype, who: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Large neighbourhoods and wide heads take more registers than there are."""
+    pytest.importorskip("triton")
+    monkeypatch.setattr(choice, "_without_card", lambda: None)
+    with FakeTensorMode():
+        x = torch.empty(1, 7, 8, 2 * width, device="cuda", dtype=dtype)
+        assert mixed.fused(x, 2)
+        assert mixed.computing(x, 2, kernel).__name__ == f"ablate.ops.kernels.mixed.{who}"

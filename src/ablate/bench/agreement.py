@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
 TOLERANCES = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+ROUNDINGS = 2  # times the reference's own distance from float64, where a ReLU turns
 NEGLIGIBLE = 1e-3  # of the largest gradient: one that vanishes in theory is all rounding
+
+
+def judged(
+    fast: Mapping[str, Tensor],
+    reference: Mapping[str, Tensor],
+    exact: Callable[[], Mapping[str, Tensor]],
+    tolerance: float,
+) -> list[str]:
+    """What differs, in words: from the reference, and from float64 by more than the reference does.
+
+    A ReLU that rounding turns changes gradients by more than rounding would.
+    """
+    if not disagreements(fast, reference, tolerance):
+        return []
+    truth = exact()
+    return disagreements(fast, truth, max(tolerance, ROUNDINGS * max(errors(reference, truth).values())))
 
 
 def disagreements(

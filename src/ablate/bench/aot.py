@@ -52,6 +52,7 @@ class Shape:
     attention: bool = False  # also fused, where one kernel does it
     factors: tuple[str, ...] = ()  # which static factors, of FACTORS
     axial: bool = False  # whether attention adds a row's and a column's term
+    mixed: bool = False  # attention over mixed neighbours, and nothing else
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Resources:
 
 
 def shapes() -> list[Shape]:
-    """The operators of Swin's hosts (T and S, B), ELSA among them, I-D-DWNet, and RedNet, DDF and SASA."""
+    """The operators of Swin's hosts (T and S, B), ELSA and slide among them, I-D-DWNet, RedNet, DDF, SASA."""
     found = []
     for model, dim in (("Swin-T", 96), ("Swin-B", 128)):
         for stage in range(4):
@@ -84,6 +85,7 @@ def shapes() -> list[Shape]:
             elsa = f"ELSA-{name}"
             found += [Shape(f"{elsa} K={k}", size, channels, heads, k, factors=FACTORS) for k in (5, 7)]
             found.append(Shape(f"{elsa} inside", size, channels, heads, 7, "inside", factors=FACTORS))
+            found += [Shape(f"Slide-{name} K={k}", size, channels, heads, k, mixed=True) for k in (3, 5)]
     for stage in range(4):
         size, channels = 56 >> stage, 64 << stage
         found.append(Shape(f"RedNet stage {stage + 1}", size, channels, channels // 16, 7))
@@ -102,7 +104,7 @@ def shapes() -> list[Shape]:
 
 
 def launches(shape: Shape, dtype: torch.dtype) -> Iterator[Any]:
-    """The calls of the sums and of attention at one shape, on tensors without memory."""
+    """The calls of the sums and of the attentions at one shape, on tensors without memory."""
     from ablate.ops.kernels.attention import WIDEST
     from ablate.ops.kernels.sums import cuda as sums
 
@@ -111,6 +113,9 @@ def launches(shape: Shape, dtype: torch.dtype) -> Iterator[Any]:
 
     out = strided(shape.size, shape.stride)
     values = empty(BATCH, shape.size, shape.size, shape.channels)
+    if shape.mixed:
+        yield from _mixed_launches(values, shape)
+        return
     outputs = empty(BATCH, out, out, shape.channels)
     filters = empty(BATCH, out, out, shape.heads, shape.kernel**2)
     table = empty(BATCH, shape.channels, offsets_per_axis(shape.kernel, shape.border) ** 2)
@@ -143,6 +148,19 @@ def _attention_launches(maps: Tensor, shape: Shape) -> Iterator[Any]:
     yield queries
     for launch in (attention.launch_key_gradients, attention.launch_bias_gradient):
         yield launch(maps, *given, rows, product, *sliding)[0]
+
+
+def _mixed_launches(maps: Tensor, shape: Shape) -> Iterator[Any]:
+    from ablate.ops.kernels.mixed.cuda import filters, forward, keys, positions, queries
+
+    width, taps = shape.channels // shape.heads, shape.kernel**2
+    static = maps.new_empty(width, taps, taps), maps.new_empty(width, taps), maps.new_empty(shape.heads, taps)
+    mixture = positions.Mixture.of(*static, shape.kernel, maps.dtype)
+    yield forward.launch_attention(maps, maps, maps, mixture)[0]
+    of_queries, numbers, _ = queries.launch_query_gradient(maps, maps, maps, maps, mixture, maps)
+    yield of_queries
+    yield keys.launch_key_gradients(maps, maps, mixture, numbers, maps, maps)
+    yield filters.launch_filter_gradient(maps, maps, maps, maps, mixture, numbers)[0]
 
 
 def resources(

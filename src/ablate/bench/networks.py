@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import ablate.models
 from ablate import costs, hosts, ops
 from ablate.bench import report
-from ablate.bench.agreement import disagreements, errors
+from ablate.bench.agreement import judged
 from ablate.bench.computation import Computation
 from ablate.bench.ops import parameters
 from ablate.bench.profiling import shares
@@ -32,7 +32,6 @@ PIXELS = 224
 MOST_MACS = 1.5  # times those of the baseline, for what nobody named
 IMAGES = 2  # on which values are compared
 TOLERANCE = 1e-2  # of gradients through a whole network in float32
-ROUNDINGS = 2  # else, times the reference's own distance from float64
 REASONS = 3  # operations that are named where a target is missed
 COLUMNS = (
     *("network", "step\n(s)", "timm's Swin-T\n(s)", "ratio", "MACs\n÷ Swin-T's", "target"),
@@ -140,12 +139,12 @@ def _line(name: str, build: Callable[[], nn.Module], baseline: nn.Module, settin
     model = _drawn(build, settings)
     few = min(IMAGES, settings.batch)
     fast, reference = (_step(model, few, settings, how).values() for how in ("auto", "reference"))
-    differing = disagreements(fast, reference, TOLERANCE)
-    if differing:  # a ReLU that flips changes a gradient by more: is it worse than PyTorch in float32?
-        exact = _step(copy.deepcopy(model).double(), few, replace(settings, dtype=torch.float64)).values()
-        own = max(errors(reference, exact).values())
-        differing = disagreements(fast, exact, max(TOLERANCE, ROUNDINGS * own))
-        del exact
+
+    def exact() -> dict[str, Tensor]:
+        doubled = copy.deepcopy(model).double()
+        return _step(doubled, few, replace(settings, dtype=torch.float64)).values()
+
+    differing = judged(fast, reference, exact, TOLERANCE)
     del fast, reference
     steps = {key: _step(x, settings.batch, settings) for key, x in (("step", model), ("baseline", baseline))}
     calls = {key: step.training for key, step in steps.items()}

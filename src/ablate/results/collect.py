@@ -50,9 +50,6 @@ ENVIRONMENT = {  # column: its place in environment.json
 }
 INTEGERS = ("epoch", "epochs", "attempt", "best_epoch", "parameters", "macs", "peak_memory_bytes")
 
-# The C parser is some ten times faster; PyYAML lacks it where libyaml was missing at its build.
-_YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
 
 def collect(runs_dir: Path, study: str) -> pd.DataFrame:
     """All runs that a study planned, one row each, in the order of its manifest.
@@ -135,7 +132,7 @@ def _columns(manifest: Manifest, rows: list[dict[str, Any]]) -> list[str]:
 
 def _config(folder: RunFolder) -> dict[str, Any]:
     try:
-        config = yaml.load(folder.config_path.read_text(encoding="utf-8"), Loader=_YAML_LOADER)
+        config = folder.config()
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return {}
     return config if isinstance(config, dict) else {}

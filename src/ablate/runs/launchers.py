@@ -32,9 +32,15 @@ if TYPE_CHECKING:
 class StudyLauncher(Launcher):
     """A sweep becomes a submission, which `run` executes."""
 
+    composer: Any
+
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Called by Hydra before `launch`."""
-        self.config, self.hydra_context = config, hydra_context
+        """Called by Hydra before `launch`. Sweepers use the same composer."""
+        from ablate.runs.planning import Composer
+
+        self.config = config
+        self.composer = Composer(hydra_context.config_loader)
+        hydra_context.config_loader = self.composer
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Check, freeze and run a sweep. Ends the program with 1 if a run failed, 130 on Ctrl-C."""
@@ -51,8 +57,7 @@ class StudyLauncher(Launcher):
         """Run what is ready."""
 
     def _request(self, overrides: Sequence[str]) -> Request:
-        config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
-        return request(config, overrides)
+        return _asked(self.composer.plain(self.config, list(overrides)), overrides)
 
     def _returned(self, overrides: Sequence[str], request: Request, submission: Submission) -> JobReturn:
         """The best validation accuracy, for sweepers that optimise."""
@@ -108,11 +113,15 @@ def _outcome(folder: RunFolder) -> Outcome:
 
 
 def request(config: DictConfig, overrides: Sequence[str]) -> Request:
-    """A composed configuration as plain containers, with the overrides that belong to the study."""
-    from ablate.runs.submit import Request
-
+    """The configuration of a single run as plain containers, with the overrides that belong to the study."""
     plain: Any = OmegaConf.to_container(config, resolve=True)
     plain.pop("hydra", None)
+    return _asked(plain, overrides)
+
+
+def _asked(plain: dict[str, Any], overrides: Sequence[str]) -> Request:
+    from ablate.runs.submit import Request
+
     named = (override.lstrip("+").partition("=") for override in overrides if not override.startswith("~"))
     levels = {key: value for key, _, value in named if not key.startswith(("hydra", "infra", "study"))}
     return Request(plain, levels)

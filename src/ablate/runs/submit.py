@@ -10,8 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ablate.errors import UserError
 from ablate.runs import identity
 from ablate.runs.claim import living_holder
@@ -20,7 +18,7 @@ from ablate.runs.slurm import queue
 from ablate.runs.study import read as read_study
 from ablate.store import manifest
 from ablate.store.files import write_json, write_text
-from ablate.store.folder import FAILED, PENDING, RunFolder
+from ablate.store.folder import FAILED, PENDING, RunFolder, dump
 from ablate.store.manifest import Manifest, PlannedRun
 
 
@@ -133,7 +131,7 @@ def _file(
         submission.failed.append(signature)
         return
     folder.path.mkdir(exist_ok=True)
-    write_text(folder.config_path, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+    write_text(folder.config_path, dump(config))
     if not folder.status_path.exists():
         record = {"state": PENDING, "attempt": 0, "created": _now(), "updated": _now(), "error": None}
         write_json(folder.status_path, {**record, "epoch": 0, "epochs": config["recipe"].get("epochs")})

@@ -14,12 +14,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from ablate.store.files import read_json, read_json_lines
+
+# libyaml's are some ten times as fast; PyYAML lacks them where it was built without
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 PENDING, RUNNING, FINISHED, FAILED, INTERRUPTED = "pending", "running", "finished", "failed", "interrupted"
 
@@ -79,7 +84,7 @@ class RunFolder:
         """The frozen configuration as plain containers; empty if there is none."""
         if not self.config_path.exists():
             return {}
-        return yaml.safe_load(self.config_path.read_text(encoding="utf-8")) or {}
+        return load(self.config_path.read_text(encoding="utf-8")) or {}
 
     def status(self) -> dict[str, Any]:
         """The status record; a run that has none is pending."""
@@ -110,3 +115,31 @@ class RunFolder:
     def finished(self) -> bool:
         """True once the run has its final figures and says so."""
         return self.state() == FINISHED and self.result() is not None
+
+
+def dump(config: dict[str, Any]) -> str:
+    """A configuration as it is frozen: YAML in the order of its keys."""
+    return str(yaml.dump(config, Dumper=_DUMPER, sort_keys=False, allow_unicode=True))
+
+
+def load(text: str) -> Any:
+    """What `dump` wrote, by the safe loader.
+
+    A group of settings is parsed once for all the runs that share it, word for word: its lines are the key
+    of a cache. Do not change what is returned.
+    """
+    blocks: list[list[str]] = []
+    for line in text.splitlines(keepends=True):
+        if line[:1] in (" ", "-", "\n", "#") and blocks:
+            blocks[-1].append(line)
+        else:
+            blocks.append([line])
+    parts = [_parsed("".join(block)) for block in blocks]
+    if not all(isinstance(part, dict) for part in parts):
+        return yaml.load(text, Loader=_LOADER)
+    return {key: value for part in parts for key, value in part.items()}
+
+
+@lru_cache(maxsize=4096)
+def _parsed(block: str) -> Any:
+    return yaml.load(block, Loader=_LOADER)

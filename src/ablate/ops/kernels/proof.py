@@ -32,6 +32,7 @@ class Operands(NamedTuple):
     add: Tensor | None  # (1, C, offsets)
     bias: Tensor  # (G, offsets)
     axial: Tensor | None  # (B, H', W', G, 2 · offsets per axis)
+    mix: Tensor  # (C/G, K², K²)
     neighborhood: tuple[int, int, str, int]  # kernel, dilation, border, stride
 
 
@@ -98,11 +99,12 @@ def proven(
 def failures(device: torch.device) -> list[str]:
     """What is wrong with any kernel on a device, in any precision; `ablate doctor` asks."""
     from ablate.ops.kernels.attention import cuda as attention
+    from ablate.ops.kernels.mixed import cuda as mixed
     from ablate.ops.kernels.sums import cuda as sums
 
     return [
         f"{kernel.name} with {dtype} {reason}"
-        for kernel in (*sums.KERNELS, *attention.KERNELS)
+        for kernel in (*sums.KERNELS, *attention.KERNELS, *mixed.KERNELS)
         for dtype in TOLERANCE
         if (reason := kernel.failure(device, dtype)) is not None
     ]
@@ -127,6 +129,7 @@ def operands(dtype: torch.dtype) -> Iterator[Operands]:
             draw(1, channels, offsets) if border == "inside" else None,
             draw(HEADS, offsets),
             draw(2, *outputs, HEADS, 2 * kernel) if kernel == 5 else None,
+            draw(HEAD_WIDTH, kernel**2, kernel**2) / kernel,
             neighborhood,
         )
 

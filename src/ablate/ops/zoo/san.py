@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ablate.errors import UserError
 from ablate.ops import kernels
 from ablate.ops.checks import odd_kernel, positive
+from ablate.ops.kernels import relations
+from ablate.ops.kernels.choice import fast
 from ablate.ops.kernels.layout import average_pool
 from ablate.ops.registry import RESNET, register
+
+Moments = tuple[Tensor, Tensor]  # mean and variance, biased
 
 CHANNELS = "a filter for every 8 channels, interleaved; value projection"
 QUIRKS = (
@@ -25,7 +29,14 @@ QUIRKS = (
 
 
 class SharedAggregation(nn.Module, ABC):
-    """What both forms have in common: three projections, reflection, and interleaved filters."""
+    """What both forms have in common: three projections, reflection, and interleaved filters.
+
+    Each makes its filters in two ways. The plain one holds what the network reads for every pair of a
+    neighbourhood. The other one (`kernels.relations`) holds none of it, in training neither: batch norms
+    are given their statistics, and become a scale and a shift of the layers around them.
+    """
+
+    weights: nn.Sequential  # norm, relu, linear, norm, relu, linear
 
     def __init__(
         self,
@@ -76,6 +87,16 @@ class SharedAggregation(nn.Module, ABC):
                 f"{height}×{width}",
                 f"use a kernel up to {2 * min(height, width) - 1}, or fill earlier stages (host.stages)",
             )
+
+    def in_parts(self, x: Tensor) -> bool:
+        """Whether filters are made without keeping what they are made of; another norm is left to itself."""
+        usual = all(type(norm) is nn.BatchNorm1d for norm in self.layers()[::2])
+        return usual and fast(x) and x[..., 0].numel() > 1
+
+    def layers(self) -> tuple[nn.BatchNorm1d, nn.Linear, nn.BatchNorm1d, nn.Linear]:
+        """Those of the network that learn."""
+        first, _, reduce, second, _, expand = self.weights
+        return cast(Any, (first, reduce, second, expand))
 
     def neighbors(self, x: Tensor) -> Tensor:
         """(B, H, W, R) → (B, H, W, R, K²): the reflected map at every tap."""
@@ -138,9 +159,28 @@ class PairwiseSelfAttention(SharedAggregation):
         place = self.position(coordinates(height, width, x)).expand(batch, -1, -1, -1)
         features = torch.cat([self.neighbor(x), place], dim=-1)
         own = torch.cat([self.centre(x), place], dim=-1)
+        if self.in_parts(x):
+            padded = reflect(features, self.kernel // 2)
+            return self._filters_in_parts(channels_first(own), channels_first(padded))
         differences = (own[..., None] - self.neighbors(features)).transpose(-1, -2)  # (B, H, W, K², R + 2)
         weights = self.weights(differences.flatten(0, 3)).unflatten(0, differences.shape[:4])
         return weights.transpose(-1, -2).softmax(-1)
+
+    def _filters_in_parts(self, own: Tensor, neighbor: Tensor) -> Tensor:
+        """The same from (B, R + 2, H, W) and its padded neighbours."""
+        first, reduce, second, expand = self.layers()
+        dtype, count = own.dtype, own[:, 0].numel() * self.kernel**2
+        moments = relations.of_differences(own, neighbor, self.kernel) if first.training else None
+        scale, shift = (x[:, None, None] for x in normalization(first, moments, count))
+        own, neighbor = (own * scale + shift).to(dtype), (neighbor * scale).to(dtype)
+        moments = None
+        if second.training:
+            mean, covariance = relations.pair_moments(own, neighbor, self.kernel)
+            weight = reduce.weight.double()
+            moments = weight @ mean, ((weight @ covariance) * weight).sum(1)
+        scale, shift = normalization(second, moments, count)
+        weights = reduce.weight * scale[:, None], shift, expand.weight, expand.bias
+        return relations.pair_filters(own, neighbor, *weights, self.kernel)
 
 
 @register(
@@ -194,13 +234,46 @@ class PatchwiseSelfAttention(SharedAggregation):
 
     def filters_of(self, x: Tensor) -> Tensor:
         """(B, H, W, C) → (B, H, W, C/share, K²)."""
+        if self.in_parts(x):
+            return self._filters_in_parts(x)
         patch = torch.cat([self.centre(x), self.neighbors(self.neighbor(x)).flatten(-2)], dim=-1)
         return self.weights(patch.flatten(0, 2)).unflatten(0, x.shape[:3]).unflatten(-1, (self.filters, -1))
+
+    def _filters_in_parts(self, x: Tensor) -> Tensor:
+        """The same; the centre is a patch of one tap."""
+        first, reduce, second, expand = self.layers()
+        own = channels_first(self.centre(x))
+        neighbor = channels_first(reflect(self.neighbor(x), self.kernel // 2))
+        moments = None
+        if first.training:
+            both = zip(relations.of_taps(own, 1), relations.of_taps(neighbor, self.kernel), strict=True)
+            mean, variance = (torch.cat([one.flatten(), other.flatten()]) for one, other in both)
+            moments = mean, variance
+        scale, shift = normalization(first, moments, x[..., 0].numel())
+
+        def features(taken: Tensor, kernel: int, columns: slice) -> Tensor:
+            weights = (
+                w[..., columns].unflatten(-1, (-1, kernel, kernel)) for w in (scale, shift, reduce.weight)
+            )
+            return relations.patch_features(taken, *weights, kernel)
+
+        centre, others = slice(None, self.relation), slice(self.relation, None)
+        narrow = features(own, 1, centre) + features(neighbor, self.kernel, others)  # (B, C/share, H, W)
+        filters = expand(second(narrow.permute(0, 2, 3, 1).flatten(0, 2)).relu())
+        return filters.unflatten(0, x.shape[:3]).unflatten(-1, (self.filters, -1))
+
+
+def channels_first(x: Tensor) -> Tensor:
+    """(B, H, W, C) → (B, C, H, W)."""
+    return x.permute(0, 3, 1, 2).contiguous()
 
 
 def reflect(x: Tensor, radius: int) -> Tensor:
     """(B, H, W, C) → (B, H + 2·radius, W + 2·radius, C), mirrored at the outermost positions."""
-    return F.pad(x.permute(0, 3, 1, 2), (radius,) * 4, mode="reflect").permute(0, 2, 3, 1)
+    for axis in (1, 2):
+        first, last = x.narrow(axis, 1, radius), x.narrow(axis, x.shape[axis] - 1 - radius, radius)
+        x = torch.cat([first.flip(axis), x, last.flip(axis)], axis)
+    return x
 
 
 def coordinates(height: int, width: int, like: Tensor) -> Tensor:
@@ -208,3 +281,21 @@ def coordinates(height: int, width: int, like: Tensor) -> Tensor:
     rows, columns = (torch.linspace(-1, 1, n, dtype=like.dtype, device=like.device) for n in (height, width))
     grid = torch.stack([columns.expand(height, width), rows[:, None].expand(height, width)], dim=-1)
     return grid[None]
+
+
+def normalization(norm: nn.BatchNorm1d, moments: Moments | None, count: int) -> tuple[Tensor, Tensor]:
+    """Scale and shift of a batch norm, in float32 at least; its running statistics are kept up.
+
+    Args:
+        moments: in training, mean and variance of `count` values of each channel.
+    """
+    running = cast(tuple[Tensor, Tensor], (norm.running_mean, norm.running_var))
+    mean, variance = running if moments is None else moments
+    if moments is not None:
+        with torch.no_grad():
+            cast(Tensor, norm.num_batches_tracked).add_(1)
+            for average, value in zip(running, (mean, variance * (count / (count - 1))), strict=True):
+                average.lerp_(value.to(average), cast(float, norm.momentum))
+    scale = norm.weight * (variance.double() + norm.eps).rsqrt()
+    precise = torch.promote_types(norm.weight.dtype, torch.float32)
+    return scale.to(precise), (norm.bias - mean * scale).to(precise)

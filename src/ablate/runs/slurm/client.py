@@ -59,7 +59,8 @@ def call(command: Sequence[str], given: str | None = None) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise SlurmError(f"{command[0]}: {error}") from error
     if done.returncode:
-        raise SlurmError(f"{command[0]}: {(done.stderr or done.stdout).strip() or done.returncode}")
+        told = (done.stderr or done.stdout).strip() or f"exit code {done.returncode}"
+        raise SlurmError(f"{command[0]}: {told.splitlines()[-1].removeprefix(f'{command[0]}: ')}")
     return done.stdout
 
 

@@ -1,4 +1,4 @@
-"""Where every run of a study stands: by its folder, then by the queue of the cluster, then by its accounts."""
+"""Where every run of a study stands: by its folder, by the queue, by the accounts of the cluster."""
 
 from __future__ import annotations
 

@@ -36,7 +36,8 @@ def show(runs_dir: Path, study: str, everything: bool = False) -> None:
         where = "" if runs_dir == Path("runs") else f" --runs-dir {runs_dir}"
         count = f"{len(again)} run{'s' * (len(again) != 1)}"
         console.print(f"to run {count} again: ablate retry {study}{where}", soft_wrap=True, markup=False)
-    if waiting := [s for s in overview.select([PENDING]) if s.run.signature not in overview.queue.live]:
+    waiting = [s for s in overview.select([PENDING]) if s.run.signature not in overview.queue.live]
+    if waiting and overview.queue.silent is None:
         command = overview.manifest.command.splitlines()[-1]
         console.print(
             f"to start {len(waiting)} that wait for no job: {command}", soft_wrap=True, markup=False

@@ -3,9 +3,10 @@
     y_i = Σ_t softmax_t( q_i·(k_{i,t} + b_t) ) v_{i,t}
     k_{i,t} = Σ_s w_{t,s} ⊙ k_{n(i,s)} + u_t,   v_{i,t} likewise
 
-(Slide-Transformer, Pan et al., 2023.) The loops of `cpu` keep none of the K² maps of keys and values,
-forward or backward; `cuda` has those of a few images at a time. Both refuse a second derivative. For
-another device, precision or width of a head `reference` computes, and differentiates any number of times.
+(Slide-Transformer, Pan et al., 2023.) Neither the loops of `cpu` nor the kernels of `cuda` keep any of the
+K² maps of keys and values, forward or backward. On CUDA `parts` gathers those of a few images at a time
+where K or the heads are too large for the kernels. All refuse a second derivative. For another device,
+precision or width of a head `reference` computes, and differentiates any number of times.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from ablate.ops.kernels.choice import fast, implementation
-from ablate.ops.kernels.mixed import reference
+from ablate.ops.kernels.mixed import parts, reference
 
 __all__ = ["mixed_attention"]
 
 WIDTH = 8  # the loops of the CPU take heads of a multiple of this many channels
+WIDEST = {torch.float32: 32, torch.bfloat16: 64, torch.float16: 64}  # channels of a head: a GPU's registers
+LARGEST = 5  # K: likewise
 
 
 def mixed_attention(
@@ -48,15 +51,23 @@ def mixed_attention(
 
 
 def fused(query: Tensor, heads: int) -> bool:
-    """Whether attention with these queries keeps no maps of taps."""
+    """Whether attention with these queries is one operator, which keeps nothing but its operands."""
     return fast(query) and (query.device.type == "cuda" or query.shape[-1] // heads % WIDTH == 0)
+
+
+def computing(query: Tensor, heads: int, kernel: int) -> Any:
+    """The module that computes the operator: `cpu`, `cuda`, `parts` or `reference`."""
+    width = query.shape[-1] // heads
+    if query.device.type == "cuda" and (kernel > LARGEST or width > WIDEST.get(query.dtype, 0)):
+        return parts
+    return implementation(query, "mixed")
 
 
 @torch.library.custom_op("ablate::mixed_attention", mutates_args=())
 def _attention(
     query: Tensor, key: Tensor, value: Tensor, mix: Tensor, own: Tensor, table: Tensor, kernel: int
 ) -> Tensor:
-    return implementation(query, "mixed").attention(query, key, value, mix, own, table, kernel)
+    return computing(query, len(table), kernel).attention(query, key, value, mix, own, table, kernel)
 
 
 @torch.library.custom_op("ablate::mixed_attention_backward", mutates_args=())
@@ -71,7 +82,8 @@ def _backward(
     kernel: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of the six operands."""
-    return implementation(query, "mixed").backward(grad, query, key, value, mix, own, table, kernel)
+    module = computing(query, len(table), kernel)
+    return module.backward(grad, query, key, value, mix, own, table, kernel)
 
 
 @_attention.register_fake

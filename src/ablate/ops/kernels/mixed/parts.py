@@ -1,4 +1,4 @@
-"""Attention over mixed neighbours on CUDA tensors: cuDNN's convolutions, of a few images at a time.
+"""Attention over mixed neighbours in plain PyTorch, a few images at a time, in the place of `cuda`.
 
 What the K² maps of keys and values take is bounded by a constant, whatever K and the batch are; the
 backward pass gathers them again. Images are differentiated one part after another, in the same order
@@ -49,8 +49,13 @@ def backward(
     return of_query, of_key, of_value, of_mix, of_own, of_table
 
 
-def _parts(query: Tensor, kernel: int) -> Iterator[slice]:
-    """Images whose K² maps exist together."""
-    images = max(1, MOST // max(1, 2 * kernel**2 * query[:1].numel()))
-    for first in range(0, len(query), images):
+def images_of(maps: Tensor, most: int, entries: int) -> Iterator[slice]:
+    """Images that are taken together: at most `most` entries, so many of a position; one image at least."""
+    _, height, width, _ = maps.shape
+    images = max(1, most // max(1, height * width * entries))
+    for first in range(0, len(maps), images):
         yield slice(first, first + images)
+
+
+def _parts(query: Tensor, kernel: int) -> Iterator[slice]:
+    return images_of(query, MOST, 2 * kernel**2 * query.shape[-1])
