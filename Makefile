@@ -7,7 +7,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 STUDY ?= quick
 
-.PHONY: help study test lint format figures notebooks clean
+.PHONY: help study test slurm lint format figures notebooks clean
 .DEFAULT_GOAL := help
 
 help:  ## what can be made
@@ -19,6 +19,9 @@ study: $(INSTALLED)  ## run the study `quick` and report it (STUDY=name for anot
 
 test: $(INSTALLED)  ## run the whole test suite
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --dist=worksteal
+
+slurm: $(INSTALLED)  ## inject faults into a SLURM of one node, started and stopped by the tests (root)
+	@$(BIN)/python -m pytest tests/slurm
 
 lint: $(INSTALLED)  ## check style, formatting and types
 	@$(BIN)/ruff check .

@@ -88,6 +88,8 @@ def test_batches_depend_neither_on_workers_nor_on_what_ran_before(root):
     assert random.getstate() == before[0]
     assert torch.equal(torch.random.get_rng_state(), before[1])
     assert not torch.equal(whole(loader, epoch=3)[0], images)
+    rest = torch.cat([images for images, _ in loader.epoch(2, first=2)])  # one that goes on in its middle
+    assert torch.equal(rest, images[8:])
 
 
 def test_evaluation_is_the_normalised_centre_in_order(root):

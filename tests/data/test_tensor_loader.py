@@ -31,6 +31,14 @@ def test_training_drops_the_incomplete_batch_and_evaluation_keeps_every_image():
         assert loader.samples == sum(batches)
 
 
+def test_an_epoch_that_goes_on_in_its_middle_draws_what_it_would_have():
+    splits = create(evaluation_batch_size=10)
+    for loader in (splits.train, splits.validation):
+        images, _ = whole(loader, epoch=3)
+        rest = torch.cat([images for images, _ in loader.epoch(3, first=2)])
+        assert torch.equal(rest, images[2 * loader.batch_size :])
+
+
 def test_batches_are_a_function_of_seed_and_epoch_alone():
     torch.manual_seed(1)
     images, labels = whole(create(seed=3).train, epoch=5)

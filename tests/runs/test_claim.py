@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -50,6 +51,31 @@ def test_another_machine_is_believed_while_its_heart_beats(tmp_path: Path) -> No
     long_ago = time.time() - claims.STALE_SECONDS - 1
     os.utime(path, (long_ago, long_ago))
     assert living_holder(tmp_path) is None
+
+
+@pytest.mark.parametrize("moved", [-7200, 0, 7200])
+def test_a_claim_is_taken_over_by_patience_and_not_by_the_clock(
+    moved: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "OBSERVED_SECONDS", 0.5)
+    path = tmp_path / "claim.json"
+    write_json(path, {"host": "elsewhere", "pid": 1, "born": "1", "token": "theirs"})
+    stopped = threading.Event()
+
+    def beat() -> None:
+        stamp = time.time() + moved
+        while not stopped.wait(0.05):
+            stamp += 1
+            os.utime(path, (stamp, stamp))
+
+    heart = threading.Thread(target=beat)
+    heart.start()
+    with pytest.raises(ClaimedError, match="elsewhere"), claim(tmp_path):
+        pass
+    stopped.set()
+    heart.join()
+    with claim(tmp_path):
+        assert living_holder(tmp_path)["pid"] == os.getpid()
 
 
 def test_the_heart_beats_by_itself_and_a_claim_that_was_taken_over_is_given_up(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -106,6 +108,37 @@ def test_same_seed_same_bits_and_an_interrupted_run_too(configure: Configure, tm
         assert RunFolder(path).state() == "interrupted"
         assert_same(run(config, path), whole)
         assert RunFolder(path).status()["attempt"] == 2
+
+
+class Signalled(Quiet):
+    """Asks this process to stop, as SLURM does, after some steps."""
+
+    def stepped(self, loss: float) -> None:
+        self.steps += 1
+        if self.steps == self.stop_after:
+            os.kill(os.getpid(), signal.SIGUSR2)
+
+
+@pytest.mark.parametrize("how", ["signal", "kill"])
+def test_a_run_goes_on_in_the_middle_of_an_epoch_to_the_same_bits(
+    how: str, configure: Configure, tmp_path: Path
+) -> None:
+    extra = ["recipe.mixup=0.8", "recipe.ema_decay=0.9", "host.drop_path_rate=0.2", "recipe.accumulate=2"]
+    config = configure(*extra, "recipe.augment.random_erasing=0.5", "recipe.augment.crop_padding=2")
+    whole = run(config, tmp_path / "whole")
+    steps = whole.metrics()[0]["step"]
+    if how == "kill":  # without a word: the checkpoint of the step before is all that there is
+        config["infra"]["checkpoint_minutes"] = 1e-9
+    for stop in (1, steps // 2, steps, steps + 3, 2 * steps):
+        path = tmp_path / f"stopped_{stop}"
+        with pytest.raises(KeyboardInterrupt if how == "signal" else SystemExit):
+            run(config, path, Signalled(stop) if how == "signal" else Quiet(stop, SystemExit))
+        found, _ = checkpoint.load(RunFolder(path).checkpoint_path)
+        assert found is not None
+        assert found.step == (stop if how == "signal" else stop - 1)
+        resumed = run(config, path)
+        assert_same(resumed, whole)
+        assert resumed.metrics_path.read_bytes() == whole.metrics_path.read_bytes()
 
 
 def test_a_crash_between_metrics_and_checkpoint_repeats_the_epoch(

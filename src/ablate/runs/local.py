@@ -158,7 +158,9 @@ class WorkerPool:
 
 
 def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Those that this process may use: of a job of SLURM, those that it was given."""
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(found, int(os.environ.get("SLURM_CPUS_ON_NODE", found)))
 
 
 def _gpus() -> int:

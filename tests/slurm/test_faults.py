@@ -1,0 +1,227 @@
+"""Faults on a real SLURM: nothing finished is lost, nothing computed twice, one retry completes the study."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from tests.slurm.conftest import Study
+
+from ablate.runs.claim import living_holder
+from ablate.store import jobs
+from ablate.store.folder import RunFolder
+from ablate.training import checkpoint
+
+LONG = ("op=faulty", "op.fault=slow", "recipe.epochs=25", "infra.threads=1", "infra.launcher.time=5")
+
+
+def attempts(study: Study) -> list[int]:
+    return [standing.record["attempt"] for standing in study.overview().runs]
+
+
+def assert_as_uninterrupted(study: Study, folder: RunFolder) -> None:
+    """The same metrics, to the byte, and the same weights, to the bit."""
+    study.armed.unlink(missing_ok=True)
+    fixed = ("recipe=debug", "data=synthetic", "infra.tracking=none", "infra.runs_dir=whole")
+    study.run(study.command("train", *LONG[:3], *fixed, "infra.threads=1"))
+    whole = RunFolder(study.folder / "whole" / folder.signature)
+    assert folder.metrics_path.read_bytes() == whole.metrics_path.read_bytes()
+    found, expected = (checkpoint.load(one.checkpoint_path)[0] for one in (folder, whole))
+    assert found is not None
+    assert expected is not None
+    assert all(torch.equal(found.model[name], value) for name, value in expected.model.items())
+    assert all(torch.equal(found.best[name], value) for name, value in expected.best.items())
+
+
+def test_what_goes_wrong_in_a_run_stays_in_it(study: Study) -> None:
+    """An exception, `os._exit`, a kill for lack of memory: in one job, with a run that goes well."""
+    study.armed.touch()
+    told = study.run(
+        study.train("op=faulty", "op.fault=exit,raise,memory,none", "infra.launcher.runs_per_job=4")
+    )
+    assert "submitted as job arrays" in told
+    overview = study.ended()
+    assert overview.counts == {"failed": 3, "finished": 1}
+    status = study.run(study.command("status", "study"))
+    for words in ("exit code 7", "ArithmeticError: on purpose", "killed by SIGKILL; out of memory, perhaps"):
+        assert words in status
+    assert "ablate retry study" in status
+    failed = next(s.run.signature for s in overview.runs if s.run.factors["op.fault"] == "raise")
+    assert "on purpose" in study.run(study.command("logs", failed[:6]))
+    study.armed.unlink()
+    study.run(study.command("retry", "study"))
+    assert study.ended().counts == {"finished": 4}
+    assert sorted(attempts(study)) == [1, 2, 2, 2]
+
+
+def preempted(study: Study, folder: RunFolder) -> None:
+    cores = str(os.cpu_count())
+    study.cluster.tell(
+        "sbatch", "-p", "high", "-c", cores, "--time=1", "-o", "/dev/null", "--wrap", "sleep 3"
+    )
+
+
+def requeued(study: Study, folder: RunFolder) -> None:
+    study.cluster.tell("scontrol", "requeue", study.overview().queue.last[folder.signature])
+
+
+def node_down(study: Study, folder: RunFolder) -> None:
+    node = f"nodename={study.cluster.host}"
+    study.cluster.tell("scontrol", "update", node, "state=down", "reason=test")
+    time.sleep(2)
+    study.cluster.tell("scontrol", "update", node, "state=resume")
+
+
+def controller_away(study: Study, folder: RunFolder) -> None:
+    study.cluster.stop_controller()
+    status = study.run(study.command("status", "study"))
+    assert "SLURM does not answer" in status
+    assert "lost" not in status
+    time.sleep(20)
+    study.cluster.start_controller()
+
+
+@pytest.mark.parametrize("fault", [preempted, requeued, node_down, controller_away])
+def test_what_the_cluster_does_needs_nobody(fault: Callable, study: Study) -> None:
+    """The job comes back by itself and goes on, to the same bits."""
+    study.armed.touch()
+    study.run(study.train(*LONG))
+    folder = study.under_way()
+    fault(study, folder)
+    assert study.ended().counts == {"finished": 1}, study.overview().runs
+    assert_as_uninterrupted(study, folder)
+
+
+def cancelled(study: Study, folder: RunFolder) -> None:
+    study.cluster.tell("scancel", study.overview().queue.last[folder.signature])
+
+
+def cancelled_by_verb(study: Study, folder: RunFolder) -> None:
+    assert "1 jobs cancelled" in study.run(study.command("cancel", "study"))
+
+
+def killed(study: Study, folder: RunFolder) -> None:
+    """The worker, in the middle of whatever it does."""
+    holder = living_holder(folder.path)
+    assert holder is not None
+    os.kill(holder["pid"], signal.SIGKILL)
+
+
+def everything_killed(study: Study, folder: RunFolder) -> None:
+    """The worker and the process of the job: nobody is left to write down what happened."""
+    holder = living_holder(folder.path)
+    assert holder is not None
+    os.kill(holder["launcher"], signal.SIGKILL)
+    os.kill(holder["pid"], signal.SIGKILL)
+
+
+STATES = {
+    cancelled: "interrupted",
+    cancelled_by_verb: "interrupted",
+    killed: "failed",
+    everything_killed: "lost",
+}
+
+
+@pytest.mark.parametrize("fault", STATES)
+def test_what_ends_a_job_is_said_and_one_retry_goes_on(fault: Callable, study: Study) -> None:
+    study.armed.touch()
+    study.run(study.train(*LONG))
+    folder = study.under_way()
+    begun = time.monotonic()
+    fault(study, folder)
+    assert study.ended().counts == {STATES[fault]: 1}
+    assert time.monotonic() - begun < 60
+    epochs = len(folder.metrics())
+    study.run(study.command("retry", "study"))
+    assert study.ended().counts == {"finished": 1}
+    assert folder.status()["first_epoch"] >= epochs - 1
+    assert_as_uninterrupted(study, folder)
+
+
+def test_the_time_limit_is_met_with_a_checkpoint_and_the_way_back_into_the_queue(study: Study) -> None:
+    study.armed.touch()
+    study.run(
+        study.train(
+            *LONG[:2], "recipe.epochs=25", "infra.launcher.time=1", "infra.launcher.signal_seconds=45"
+        )
+    )
+    folder = study.under_way()
+    assert study.ended().counts == {"finished": 1}
+    log = next(study.runs_dir.rglob("*_log.out")).read_text()
+    if "SIGUSR2" in log:  # a fast machine may be done before
+        assert folder.status()["attempt"] >= 2
+    assert_as_uninterrupted(study, folder)
+
+
+def test_a_launcher_that_is_killed_leaves_jobs_that_are_found(study: Study) -> None:
+    launcher = subprocess.Popen(
+        study.train("op=faulty", "seed=0,1"), cwd=study.folder, env=study.environment, stderr=subprocess.PIPE
+    )
+    records = jobs.folder(study.runs_dir, "study")
+    while not list(records.glob("*.json")):
+        assert launcher.poll() is None
+        time.sleep(0.001)
+    launcher.kill()
+    launcher.wait()
+    (record,) = jobs.of_study(study.runs_dir, "study")
+    study.ended()
+    if study.overview().counts != {"finished": 2}:  # it was killed before it handed anything in
+        study.run(study.command("retry", "study"))
+    else:
+        assert all(array.count == 2 for array in record.arrays)
+    assert study.ended().counts == {"finished": 2}
+    assert attempts(study) == [1, 1]
+
+
+def test_two_launchers_at_once_run_nothing_twice(study: Study) -> None:
+    both = [
+        subprocess.Popen(
+            study.train("op=faulty", "seed=0,1,2,3,4,5"),
+            cwd=study.folder,
+            env=study.environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    told = [launcher.communicate(timeout=120)[1] for launcher in both]
+    assert [launcher.returncode for launcher in both] == [0, 0], told
+    assert study.ended().counts == {"finished": 6}
+    assert attempts(study) == [1] * 6
+    records = jobs.of_study(study.runs_dir, "study")
+    assert sum(len(pack) for record in records for pack in record.packs) == 6
+    assert max(array.count for record in records for array in record.arrays) <= 4  # MaxArraySize
+
+
+def test_a_full_disk_fails_the_run_and_loses_nothing(study: Study) -> None:
+    study.runs_dir.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "runs", study.runs_dir]).returncode:
+        pytest.skip("no right to mount a small disk here")
+    try:
+        study.run(study.train("op=faulty", "recipe.epochs=40"))
+        overview = study.ended()
+        assert overview.counts == {"failed": 1}
+        assert "No space left on device" in study.run(study.command("status", "study"))
+        subprocess.run(["mount", "-o", "remount,size=500m", study.runs_dir], check=True)
+        study.run(study.command("retry", "study"))
+        assert study.ended().counts == {"finished": 1}
+    finally:
+        subprocess.run(["umount", "--lazy", study.runs_dir], check=False)
+
+
+def test_frozen_are_settings_and_where_asked_the_code(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    study.environment["HOME"] = str(study.folder)
+    told = study.run(study.train("op=faulty", "infra.launcher.snapshot=true", "infra.launcher.wait=true"))
+    assert "1 finished" in told
+    (record,) = jobs.of_study(study.runs_dir, "study")
+    copy = Path(record.code["snapshot"])
+    assert (copy / "ablate" / "runs" / "execute.py").exists()
+    assert copy.is_relative_to(study.folder / ".cache" / "ablate" / "snapshots")
+    assert not list(study.runs_dir.rglob("*.pkl"))
