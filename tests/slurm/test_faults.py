@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.slurm.cluster import Cluster
 from tests.slurm.conftest import Study
 
 from ablate.runs.claim import living_holder
@@ -18,19 +19,24 @@ from ablate.store import jobs
 from ablate.store.folder import RunFolder
 from ablate.training import checkpoint
 
-LONG = ("op=faulty", "op.fault=slow", "recipe.epochs=25", "infra.threads=1", "infra.launcher.time=5")
+LONG = ("op=faulty", "op.fault=slow", "recipe.epochs=12", "infra.threads=1", "infra.launcher.time=5")
 
 
 def attempts(study: Study) -> list[int]:
     return [standing.record["attempt"] for standing in study.overview().runs]
 
 
-def assert_as_uninterrupted(study: Study, folder: RunFolder) -> None:
+@pytest.fixture(scope="module")
+def whole(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """The long run, as it is when nothing happens to it."""
+    alone = Study(cluster, tmp_path_factory.mktemp("whole"))
+    alone.run(alone.command("train", *LONG, "recipe=debug", "data=synthetic", "infra.tracking=none"))
+    (config,) = alone.runs_dir.glob("*/config.yaml")
+    return RunFolder(config.parent)
+
+
+def assert_same(folder: RunFolder, whole: RunFolder) -> None:
     """The same metrics, to the byte, and the same weights, to the bit."""
-    study.armed.unlink(missing_ok=True)
-    fixed = ("recipe=debug", "data=synthetic", "infra.tracking=none", "infra.runs_dir=whole")
-    study.run(study.command("train", *LONG[:3], *fixed, "infra.threads=1"))
-    whole = RunFolder(study.folder / "whole" / folder.signature)
     assert folder.metrics_path.read_bytes() == whole.metrics_path.read_bytes()
     found, expected = (checkpoint.load(one.checkpoint_path)[0] for one in (folder, whole))
     assert found is not None
@@ -88,14 +94,14 @@ def controller_away(study: Study, folder: RunFolder) -> None:
 
 
 @pytest.mark.parametrize("fault", [preempted, requeued, node_down, controller_away])
-def test_what_the_cluster_does_needs_nobody(fault: Callable, study: Study) -> None:
+def test_what_the_cluster_does_needs_nobody(fault: Callable, study: Study, whole: RunFolder) -> None:
     """The job comes back by itself and goes on, to the same bits."""
     study.armed.touch()
     study.run(study.train(*LONG))
     folder = study.under_way()
     fault(study, folder)
     assert study.ended().counts == {"finished": 1}, study.overview().runs
-    assert_as_uninterrupted(study, folder)
+    assert_same(folder, whole)
 
 
 def cancelled(study: Study, folder: RunFolder) -> None:
@@ -130,7 +136,9 @@ STATES = {
 
 
 @pytest.mark.parametrize("fault", STATES)
-def test_what_ends_a_job_is_said_and_one_retry_goes_on(fault: Callable, study: Study) -> None:
+def test_what_ends_a_job_is_said_and_one_retry_goes_on(
+    fault: Callable, study: Study, whole: RunFolder
+) -> None:
     study.armed.touch()
     study.run(study.train(*LONG))
     folder = study.under_way()
@@ -142,14 +150,16 @@ def test_what_ends_a_job_is_said_and_one_retry_goes_on(fault: Callable, study: S
     study.run(study.command("retry", "study"))
     assert study.ended().counts == {"finished": 1}
     assert folder.status()["first_epoch"] >= epochs - 1
-    assert_as_uninterrupted(study, folder)
+    assert_same(folder, whole)
 
 
-def test_the_time_limit_is_met_with_a_checkpoint_and_the_way_back_into_the_queue(study: Study) -> None:
+def test_the_time_limit_is_met_with_a_checkpoint_and_the_way_back_into_the_queue(
+    study: Study, whole: RunFolder
+) -> None:
     study.armed.touch()
     study.run(
         study.train(
-            *LONG[:2], "recipe.epochs=25", "infra.launcher.time=1", "infra.launcher.signal_seconds=45"
+            *LONG[:2], "recipe.epochs=12", "infra.launcher.time=1", "infra.launcher.signal_seconds=45"
         )
     )
     folder = study.under_way()
@@ -157,7 +167,7 @@ def test_the_time_limit_is_met_with_a_checkpoint_and_the_way_back_into_the_queue
     log = next(study.runs_dir.rglob("*_log.out")).read_text()
     if "SIGUSR2" in log:  # a fast machine may be done before
         assert folder.status()["attempt"] >= 2
-    assert_as_uninterrupted(study, folder)
+    assert_same(folder, whole)
 
 
 def test_a_launcher_that_is_killed_leaves_jobs_that_are_found(study: Study) -> None:

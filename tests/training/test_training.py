@@ -281,7 +281,7 @@ def test_tested_are_the_weights_that_were_best_on_validation(
     accuracies = iter([50.0, 90.0, 60.0, 1.0])  # three epochs of validation, then the test
     seen: list[dict[str, torch.Tensor]] = []
 
-    def evaluate(model: torch.nn.Module, *_: object) -> dict[str, float]:
+    def evaluate(model: torch.nn.Module, *_: object, **__: object) -> dict[str, float]:
         seen.append(copy.deepcopy(model.state_dict()))
         return {"loss": 1.0, "top1": next(accuracies), "top5": 100.0}
 
