@@ -84,7 +84,7 @@ def run_in_workers(submission: Submission, console: Console) -> dict[str, Outcom
 
 def hand_in(submission: Submission, console: Console) -> dict[str, Outcome]:
     """As jobs of a SLURM cluster; with `infra.launcher.wait`, until they have ended."""
-    from ablate.runs.slurm import launch
+    from ablate.runs.slurm import launch, queue
     from ablate.runs.verbs import status
 
     infra = next(iter(submission.configs.values()))["infra"]
@@ -103,13 +103,16 @@ def hand_in(submission: Submission, console: Console) -> dict[str, Outcome]:
             status.watch(runs_dir, planned.name)
         except KeyboardInterrupt:
             console.print(f"the jobs go on without this display; ablate cancel {planned.name} ends them")
-    return {signature: _outcome(submission.folder(signature)) for signature in submission.ready}
+    live = queue.of_study(runs_dir, planned.name).live
+    return {s: _outcome(submission.folder(s), in_job=s in live) for s in submission.ready}
 
 
-def _outcome(folder: RunFolder) -> Outcome:
+def _outcome(folder: RunFolder, in_job: bool) -> Outcome:
+    """What a run's folder says; whatever an earlier attempt left there, a run in a job is pending."""
     from ablate.runs.execute import Outcome
+    from ablate.store.folder import PENDING
 
-    return Outcome(folder.state(), str(folder.status().get("error") or ""))
+    return Outcome(PENDING if in_job else folder.state(), str(folder.status().get("error") or ""))
 
 
 def request(config: DictConfig, overrides: Sequence[str]) -> Request:

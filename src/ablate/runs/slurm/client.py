@@ -29,6 +29,11 @@ class Job:
     start: str  # when it started or is expected to, ISO 8601, or N/A
     name: str
 
+    @property
+    def held(self) -> bool:
+        """Whether SLURM will not start it by itself: after a node failed under it, for one."""
+        return self.state == "REQUEUE_HOLD" or (self.state == "PENDING" and "held" in self.reason.lower())
+
 
 def available() -> bool:
     """Whether this machine can hand jobs in."""

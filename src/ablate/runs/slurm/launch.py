@@ -40,6 +40,7 @@ def hand_in(runs_dir: Path, study: str, ready: Sequence[str], infra: dict[str, A
         before = queue.of_study(runs_dir, study)
         if before.silent:
             raise UserError(f"SLURM does not answer: {before.silent}", "try again when it does")
+        client.cancel(before.held)  # their runs are handed in anew
         left = [signature for signature in ready if signature not in before.live]
         if not left:
             return None

@@ -20,12 +20,16 @@ class Queue:
         live: signature → the job of the queue that has the run before it.
         last: signature → number of the last job that had it, living or not.
         jobs: all living jobs of the study.
+        held: those that SLURM holds, with its reason; they are not living.
+        unsent: signatures of runs whose launcher ended before it handed them in.
         silent: why the cluster's word is missing; None if it answered.
     """
 
     live: dict[str, Job] = field(default_factory=dict)
     last: dict[str, str] = field(default_factory=dict)
     jobs: set[str] = field(default_factory=set)
+    held: dict[str, str] = field(default_factory=dict)
+    unsent: set[str] = field(default_factory=set)
     silent: str | None = None
 
 
@@ -46,9 +50,13 @@ def of_study(runs_dir: Path, study: str) -> Queue:
         known = _named(submission, queued)
         for number, pack in enumerate(known.packs):
             if (job := known.job_of(number)) is None:
+                found.unsent.update(pack)
                 continue
+            found.unsent.difference_update(pack)
             found.last.update(dict.fromkeys(pack, job))
-            if job in queued:
+            if job in queued and queued[job].held:
+                found.held[job] = queued[job].reason
+            elif job in queued:
                 found.jobs.add(job)
                 ahead = (s for s in pack if _ahead(RunFolder(runs_dir / s), known.created))
                 found.live.update(dict.fromkeys(ahead, queued[job]))

@@ -24,12 +24,13 @@ def cancel(runs_dir: Path, study: str) -> None:
     overview = states.of_study(runs_dir, study)
     if overview.queue.silent:
         raise UserError(f"SLURM does not answer: {overview.queue.silent}", "try again when it does")
-    if overview.queue.jobs:
+    ended = {*overview.queue.jobs, *overview.queue.held}
+    if ended:
         try:
-            client.cancel(overview.queue.jobs)
+            client.cancel(ended)
         except SlurmError as error:
             raise UserError(str(error), "try again, or use scancel") from error
-        print(f"{len(overview.queue.jobs)} jobs cancelled; their runs write a checkpoint first")
+        print(f"{len(ended)} jobs cancelled; their runs write a checkpoint first")
     elsewhere, launchers = set(), set()
     for standing in overview.select([RUNNING]):
         if standing.run.signature in overview.queue.live:
@@ -45,5 +46,5 @@ def cancel(runs_dir: Path, study: str) -> None:
             print(f"launcher {process} was asked to stop; its runs write a checkpoint first")
     for host in sorted(elsewhere):
         print(f"runs are at work on {host}, in no job of SLURM: cancel them there")
-    if not overview.queue.jobs and not launchers and not elsewhere:
+    if not ended and not launchers and not elsewhere:
         print(f"{study}: nothing is at work and nothing waits")

@@ -99,8 +99,12 @@ def _standing(folder: RunFolder, run: PlannedRun, jobs: Queue) -> Standing:
         return Standing(
             run, PENDING, record, f"{goes_on}job {live.id} {live.state.lower()} {live.reason}", live.id
         )
+    if job in jobs.held:
+        return Standing(run, LOST, record, f"SLURM holds job {job}: {jobs.held[job]}", job)
     if state == RUNNING:
         return Standing(run, LOST, record, f"its process on {record.get('host')} is gone", job)
+    if state == PENDING and run.signature in jobs.unsent and jobs.silent is None:
+        return Standing(run, LOST, record, "its launcher ended before it handed the job in", job)
     if state == PENDING and job is not None and jobs.silent is None:
         return Standing(run, LOST, record, f"job {job} is gone", job)
     if state == PENDING and not record.get("created"):
