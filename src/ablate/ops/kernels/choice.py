@@ -84,6 +84,6 @@ def fast(x: torch.Tensor) -> bool:
 
 
 def implementation(x: torch.Tensor, kernel: str) -> Any:
-    """The module whose functions compute this kernel, `sums` or `attention`, with this tensor."""
+    """The module whose functions compute this kernel, `sums`, `attention` or `mixed`, with this tensor."""
     name = x.device.type if fast(x) else "reference"
     return importlib.import_module(f"ablate.ops.kernels.{kernel}.{name}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ablate.ops.kernels.relations.parts import Part, exact, gather, parts, relu_backward, taps, totals
+from ablate.ops.kernels.relations.parts import Part, exact, gather, parts, relu_backward, taps, times, totals
 
 
 def moments(own: Tensor, neighbor: Tensor, kernel: int) -> tuple[Tensor, Tensor]:
@@ -35,7 +35,7 @@ def moments_backward(
     for part in parts(neighbor, kernel):
         hidden = _hidden(own, neighbor, part, kernel)
         precise = exact(hidden)
-        of_hidden = (linear.to(precise) @ precise).add_(constant.to(precise)[:, None])
+        of_hidden = times(linear.to(precise), precise).add_(constant.to(precise)[:, None])
         _spread(relu_backward(of_hidden.to(hidden), hidden), part, kernel, of_own, of_neighbor)
     return of_own, of_neighbor
 
@@ -49,7 +49,7 @@ def filters(
     reduce, shift, expand, bias = (x.to(own) for x in (reduce, shift, expand, bias))
     for part in parts(neighbor, kernel):
         narrow = _narrow(_hidden(own, neighbor, part, kernel), reduce, shift)
-        logits = (expand @ narrow).add_(bias[:, None]).unflatten(2, (kernel**2, -1))
+        logits = times(expand, narrow).add_(bias[:, None]).unflatten(2, (kernel**2, -1))
         _by_tap(out, part).copy_(logits.softmax(2))
     return out
 
@@ -75,12 +75,12 @@ def filters_backward(
         chosen = _by_tap(out, part).contiguous()
         product = chosen * _by_tap(grad, part)
         of_logits = product.sub_(chosen * product.sum(2, keepdim=True)).flatten(2)
-        of_narrow = relu_backward(expand.T @ of_logits, narrow)
+        of_narrow = relu_backward(times(expand.T, of_logits), narrow)
         of_expand += (of_logits @ narrow.mT).sum(0)
         of_bias += of_logits.sum((0, 2))
         of_reduce += (of_narrow @ hidden.mT).sum(0)
         of_shift += of_narrow.sum((0, 2))
-        _spread(relu_backward(reduce.T @ of_narrow, hidden), part, kernel, of_own, of_neighbor)
+        _spread(relu_backward(times(reduce.T, of_narrow), hidden), part, kernel, of_own, of_neighbor)
     return of_own, of_neighbor, of_reduce, of_shift, of_expand, of_bias
 
 
@@ -93,7 +93,7 @@ def _hidden(own: Tensor, neighbor: Tensor, part: Part, kernel: int) -> Tensor:
 
 
 def _narrow(hidden: Tensor, reduce: Tensor, shift: Tensor) -> Tensor:
-    return (reduce @ hidden).add_(shift[:, None]).relu_()
+    return times(reduce, hidden).add_(shift[:, None]).relu_()
 
 
 def _by_tap(by_position: Tensor, part: Part) -> Tensor:

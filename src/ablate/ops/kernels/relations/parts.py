@@ -49,6 +49,11 @@ def gather(of_taps: Tensor, part: Part, of_neighbor: Tensor, sign: int) -> None:
     theirs.add_(F.fold(of_taps.flatten(4).flatten(1, 3), theirs.shape[2:], kernel), alpha=sign)
 
 
+def times(matrix: Tensor, columns: Tensor) -> Tensor:
+    """(M, N) by (b, N, L): the product as it stands, where `matmul` may transpose it and copy the result."""
+    return torch.bmm(matrix.expand(len(columns), -1, -1), columns)
+
+
 def relu_backward(grad: Tensor, activated: Tensor) -> Tensor:
     """The gradient where relu's output is not 0."""
     return torch.ops.aten.threshold_backward(grad, activated, 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ablate.ops.kernels.relations.parts import gather, inner, parts, relu_backward, taps, totals
+from ablate.ops.kernels.relations.parts import gather, inner, parts, relu_backward, taps, times, totals
 
 
 def features(neighbor: Tensor, scale: Tensor, shift: Tensor, weight: Tensor, kernel: int) -> Tensor:
@@ -14,7 +14,7 @@ def features(neighbor: Tensor, scale: Tensor, shift: Tensor, weight: Tensor, ker
     scale, shift, weight = (x.to(neighbor) for x in (scale, shift, weight))
     for images, rows in parts(neighbor, kernel):
         patches = _patches(taps(neighbor, (images, rows), kernel), scale, shift)
-        found = weight.flatten(1) @ patches.flatten(4).flatten(1, 3)
+        found = times(weight.flatten(1), patches.flatten(4).flatten(1, 3))
         out[images, :, rows] = found.unflatten(2, (-1, out.shape[3]))
     return out
 
@@ -31,7 +31,7 @@ def features_backward(
         patches = _patches(theirs, scale, shift)
         of_part = grad[images, :, rows].flatten(2)
         of_weight += (of_part @ patches.flatten(4).flatten(1, 3).mT).sum(0).view_as(weight)
-        of_patches = (weight.flatten(1).T @ of_part).view_as(patches)
+        of_patches = times(weight.flatten(1).T, of_part).view_as(patches)
         of_patches = relu_backward(of_patches, patches)
         of_shift += of_patches.sum((0, 4, 5))
         of_scale += torch.mul(of_patches, theirs, out=patches).sum((0, 4, 5))
