@@ -167,9 +167,7 @@ def test_the_time_limit_is_met_with_a_checkpoint_and_the_way_back_into_the_queue
 ) -> None:
     study.armed.touch()
     study.run(
-        study.train(
-            *LONG[:2], "recipe.epochs=8", "infra.launcher.time=1", "infra.launcher.signal_seconds=45"
-        )
+        study.train(*LONG[:2], "recipe.epochs=8", "infra.launcher.time=1", "infra.launcher.signal_seconds=45")
     )
     folder = study.under_way()
     assert study.ended().counts == {"finished": 1}
