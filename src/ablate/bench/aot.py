@@ -30,6 +30,7 @@ CAPABILITIES = (80, 90, 100)  # A100, H100 and H200, B200
 DTYPES = (torch.float32, torch.bfloat16)
 BATCH = 64
 WARP = 32  # threads
+TENSOR_MEMORY = 512  # columns, of a multiprocessor of compute capability 10; Triton makes a trap of more
 TYPES = {
     torch.float32: "*fp32",
     torch.bfloat16: "*bf16",
@@ -198,8 +199,16 @@ def name_of(launch: Any, dtype: torch.dtype, capability: int) -> str:
 
 
 def measure(launch: Any, capability: int) -> Resources:
-    """Compile for a GPU of this compute capability (90 is 9.0) and read what the machine code needs."""
+    """Compile for a GPU of this compute capability (90 is 9.0) and read what the machine code needs.
+
+    Raises:
+        ValueError: More tensor memory than there is.
+    """
     compiled = compiled_for(launch, capability)
+    if (columns := getattr(compiled.metadata, "tmem_size", 0)) > TENSOR_MEMORY:
+        raise ValueError(
+            f"{launch.kernel.__name__} takes {columns} columns of tensor memory, not {TENSOR_MEMORY}"
+        )
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(compiled.asm["cubin"])
         file.flush()

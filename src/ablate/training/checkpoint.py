@@ -7,7 +7,7 @@ import struct
 import zipfile
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import torch
 
@@ -48,10 +48,34 @@ class Checkpoint:
 def save(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint, whole or not at all; the one before stays beside it."""
     state = {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}
-    write_atomically(following(path), lambda stream: torch.save(state, stream))
+    write_atomically(following(path), lambda stream: _write(state, stream))
     if path.exists():
         path.replace(previous(path))
     following(path).replace(path)
+
+
+def _write(state: dict[str, Any], stream: IO[bytes]) -> None:
+    told = _Told(stream)
+    try:
+        torch.save(state, cast(IO[bytes], told))
+    except RuntimeError as error:  # what torch makes of a full disk says nothing about the disk
+        raise told.error or error from error
+
+
+class _Told:
+    """A stream that remembers why it could not be written."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.stream, self.flush = stream, stream.flush
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Raises what the stream raises."""
+        try:
+            return self.stream.write(data)
+        except OSError as error:
+            self.error = error
+            raise
 
 
 def load(path: Path) -> tuple[Checkpoint | None, list[str]]:
