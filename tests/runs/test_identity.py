@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from collections.abc import Callable
 
 from hypothesis import given
@@ -60,3 +62,13 @@ def test_a_whole_number_is_the_same_however_it_is_written(number: int) -> None:
     as_int = changed(lambda c: c["op"]["channel"].update(ghost_gamma=number))
     as_float = changed(lambda c: c["op"]["channel"].update(ghost_gamma=float(number)))
     assert identity.signature(as_int) == identity.signature(as_float)
+
+
+def test_kernels_are_named_alike_without_torch() -> None:
+    from ablate.ops.kernels.choice import CHOICES
+    from ablate.runs.infra import KERNELS
+
+    assert KERNELS == CHOICES
+    verbs = "from ablate.runs.verbs import cancel, clean, logs, retry, status"
+    code = f"import sys; {verbs}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

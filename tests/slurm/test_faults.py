@@ -66,6 +66,17 @@ def test_what_goes_wrong_in_a_run_stays_in_it(study: Study) -> None:
     assert sorted(attempts(study)) == [1, 2, 2, 2]
 
 
+def test_what_failed_is_retried_while_its_job_is_still_at_work(study: Study) -> None:
+    study.armed.touch()
+    fixed = ("recipe.epochs=20", "infra.threads=1", "infra.launcher.runs_per_job=2")
+    study.run(study.train("op=faulty", "op.fault=raise,slow", *fixed))
+    study.wait(lambda overview: overview.counts["failed"] == 1 and overview.counts["running"] == 1)
+    study.run(study.command("retry", "study"))
+    assert len(jobs.of_study(study.runs_dir, "study")) == 2
+    assert study.ended().counts == {"failed": 1, "finished": 1}  # it failed again, for it is set to
+    assert attempts(study) == [2, 1]
+
+
 def preempted(study: Study, folder: RunFolder) -> None:
     cores = str(os.cpu_count())
     study.cluster.tell(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pandas as pd
 import yaml
 
 from ablate.results.conditions import UNSET, labels
-from ablate.store.files import read_json, write_text
+from ablate.store.files import write_text
 from ablate.store.folder import FAILED, PENDING, RunFolder
 from ablate.store.manifest import Manifest, PlannedRun, load
 
@@ -105,7 +107,7 @@ def _row(runs_dir: Path, manifest: Manifest, run: PlannedRun, condition: str) ->
     exists = folder.path.is_dir()
     status = folder.status() if exists else {"state": MISSING}
     config = _config(folder) if exists else {}
-    environment = read_json(folder.environment_path)
+    environment = _environment(folder)
     return {
         **((folder.result() if exists else None) or {}),
         **{column: _at(config, place) for column, place in (AXES | FIXED).items()},
@@ -132,10 +134,23 @@ def _columns(manifest: Manifest, rows: list[dict[str, Any]]) -> list[str]:
 
 def _config(folder: RunFolder) -> dict[str, Any]:
     try:
-        config = folder.config()
+        config = folder.config(shared=True)
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return {}
     return config if isinstance(config, dict) else {}
+
+
+def _environment(folder: RunFolder) -> Any:
+    """environment.json, parsed once for all the runs of one: most of it is the uncommitted changes."""
+    try:
+        return _parsed(folder.environment_path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, UnicodeDecodeError, json.JSONDecodeError):
+        return None
+
+
+@lru_cache(maxsize=64)
+def _parsed(text: str) -> Any:
+    return json.loads(text)
 
 
 def _error(folder: RunFolder, status: dict[str, Any]) -> str:

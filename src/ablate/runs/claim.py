@@ -46,9 +46,8 @@ class Claim:
             ClaimedError: another process took the claim, because this one's heartbeat had stopped
                 (a machine that slept, say). Nothing may be written any more.
         """
-        if (
-            _uptime() - self.beaten > OBSERVED_SECONDS / 2
-        ):  # it stood still: the claim may be another's by now
+        stood_still = _uptime() - self.beaten > OBSERVED_SECONDS / 2
+        if stood_still:  # the claim may be another's by now
             self.lost = not self._ours()
         if self.lost:
             raise ClaimedError("another process took the run over while this one stood still")

@@ -9,8 +9,9 @@ from typing import Any
 
 from ablate import settings
 from ablate.errors import UserError, unknown
-from ablate.ops.kernels.choice import CHOICES
 from ablate.runs.tracking import MODES
+
+KERNELS = ("auto", "reference")  # as `ops.kernels.choice` has them, without torch: `retry` reads this
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Launcher:
         workers: processes of hydra/launcher=local.
         wait: show how the study goes until all its runs have ended.
         time: minutes of a job.
-        cpus: cores of a job; gpus: of each of its nodes; memory: of each of its nodes, e.g. 16G.
+        cpus: cores of a job; gpus, memory: likewise; memory as 16G.
         parallelism: jobs of an array at a time.
         runs_per_job: packed into one job, so that PyTorch is imported once for all of them.
         side_by_side: of those, at a time.
@@ -56,7 +57,6 @@ class Launcher:
     qos: str | None
     constraint: str | None
     time: int
-    nodes: int
     cpus: int | None
     gpus: int | None
     memory: str | None
@@ -79,8 +79,8 @@ def read(config: Mapping[str, Any]) -> Infra:
     read_launcher(infra.launcher)
     if infra.tracking not in MODES:
         raise unknown("infra.tracking", infra.tracking, MODES)
-    if infra.kernels not in CHOICES:
-        raise unknown("infra.kernels", infra.kernels, CHOICES)
+    if infra.kernels not in KERNELS:
+        raise unknown("infra.kernels", infra.kernels, KERNELS)
     if not infra.checkpoint_minutes > 0:
         raise UserError(
             f"infra.checkpoint_minutes={infra.checkpoint_minutes}",
@@ -101,7 +101,7 @@ def read_launcher(config: Mapping[str, Any]) -> Launcher:
         UserError: an unknown or missing setting, or a value that cannot be.
     """
     launcher = settings.read(Launcher, "infra.launcher", config)
-    for name in ("workers", "time", "nodes", "cpus", "parallelism", "runs_per_job", "side_by_side"):
+    for name in ("workers", "time", "cpus", "parallelism", "runs_per_job", "side_by_side"):
         _at_least(f"launcher.{name}", getattr(launcher, name), 1)
     for name in ("gpus", "signal_seconds"):
         _at_least(f"launcher.{name}", getattr(launcher, name), 0)

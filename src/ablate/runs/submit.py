@@ -136,9 +136,8 @@ def _file(
         record = {"state": PENDING, "attempt": 0, "created": _now(), "updated": _now(), "error": None}
         write_json(folder.status_path, {**record, "epoch": 0, "epochs": config["recipe"].get("epochs")})
     elif folder.state() == FAILED:  # asked for again: jobs leave alone what failed in them
-        write_json(
-            folder.status_path, {**folder.status(), "state": PENDING, "updated": _now(), "error": None}
-        )
+        again = {"state": PENDING, "asked": _now(), "updated": _now(), "error": None}
+        write_json(folder.status_path, {**folder.status(), **again})
     submission.ready.append(signature)
 
 

@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -80,11 +81,15 @@ class RunFolder:
         """What resuming needs."""
         return self.path / "checkpoint.pt"
 
-    def config(self) -> dict[str, Any]:
-        """The frozen configuration as plain containers; empty if there is none."""
+    def config(self, shared: bool = False) -> dict[str, Any]:
+        """The frozen configuration as plain containers; empty if there is none.
+
+        `shared` is faster over thousands of runs: it may be the same object for several, to be read only.
+        """
         if not self.config_path.exists():
             return {}
-        return load(self.config_path.read_text(encoding="utf-8")) or {}
+        found = load(self.config_path.read_text(encoding="utf-8")) or {}
+        return found if shared else copy.deepcopy(found)
 
     def status(self) -> dict[str, Any]:
         """The status record; a run that has none is pending."""
@@ -126,7 +131,7 @@ def load(text: str) -> Any:
     """What `dump` wrote, by the safe loader.
 
     A group of settings is parsed once for all the runs that share it, word for word: its lines are the key
-    of a cache. Do not change what is returned.
+    of a cache. What is returned is shared, and to be read only.
     """
     blocks: list[list[str]] = []
     for line in text.splitlines(keepends=True):
@@ -134,8 +139,11 @@ def load(text: str) -> Any:
             blocks[-1].append(line)
         else:
             blocks.append([line])
-    parts = [_parsed("".join(block)) for block in blocks]
-    if not all(isinstance(part, dict) for part in parts):
+    try:
+        parts = [_parsed("".join(block)) for block in blocks]
+    except yaml.YAMLError:  # not in blocks of its own: as a whole, then, with the error of the whole
+        parts = []
+    if not parts or not all(isinstance(part, dict) for part in parts):
         return yaml.load(text, Loader=_LOADER)
     return {key: value for part in parts for key, value in part.items()}
 

@@ -40,7 +40,10 @@ def hand_in(runs_dir: Path, study: str, ready: Sequence[str], infra: dict[str, A
         before = queue.of_study(runs_dir, study)
         if before.silent:
             raise UserError(f"SLURM does not answer: {before.silent}", "try again when it does")
-        client.cancel(before.held)  # their runs are handed in anew
+        try:
+            client.cancel(before.held)  # their runs are handed in anew
+        except SlurmError as error:
+            raise UserError(f"SLURM does not answer: {error}", "try again when it does") from error
         left = [signature for signature in ready if signature not in before.live]
         if not left:
             return None
@@ -115,7 +118,7 @@ def _script(jobs: Jobs, array: Array, runs_dir: Path, settings: Launcher, source
             job_name=jobs.name(array),
             comment=f"ablate {jobs.study}",
             time=settings.time,
-            nodes=settings.nodes,
+            nodes=1,
             ntasks_per_node=1,
             array_parallelism=settings.parallelism,
             signal_delay_s=settings.signal_seconds,

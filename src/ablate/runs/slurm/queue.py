@@ -8,7 +8,7 @@ from pathlib import Path
 from ablate.runs.slurm import client
 from ablate.runs.slurm.client import Job, SlurmError
 from ablate.store import jobs as records
-from ablate.store.folder import FAILED, RunFolder
+from ablate.store.folder import FAILED, FINISHED, RunFolder
 from ablate.store.jobs import Array, Jobs
 
 
@@ -36,7 +36,7 @@ class Queue:
 def of_study(runs_dir: Path, study: str) -> Queue:
     """The study's jobs, by its records and the cluster's queue; empty without records.
 
-    A run that failed in a living job is not before that job any more.
+    A run that failed in a living job is not before that job any more, even if it is asked for again.
     """
     found, submissions = Queue(), records.of_study(runs_dir, study)
     if not submissions:
@@ -64,7 +64,8 @@ def of_study(runs_dir: Path, study: str) -> Queue:
 
 
 def _ahead(folder: RunFolder, created: str) -> bool:
-    return not folder.finished() and folder.state() != FAILED
+    record = folder.status()
+    return record.get("state") not in (FINISHED, FAILED) and record.get("asked", "") <= created
 
 
 def _named(submission: Jobs, queued: dict[str, Job]) -> Jobs:

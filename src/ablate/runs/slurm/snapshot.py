@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import stat
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +42,17 @@ def take() -> Path:
     home = HOME.expanduser()
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     _check_private(home)
-    place = home / _digest(parts)
+    repository = environment.repository()
+    place = home / _digest(parts, json.dumps(repository))
     if not place.exists():
-        making = place.with_name(f".{place.name}.part")
-        shutil.rmtree(making, ignore_errors=True)
+        making = Path(tempfile.mkdtemp(dir=home, prefix=f".{place.name}."))
         for name, source in parts.items():
             shutil.copytree(source, making / name)  # with the times of files: Numba's cache stays valid
-        write_json(making / environment.COPIED, environment.repository())
-        making.replace(place)
+        write_json(making / environment.COPIED, repository)
+        try:
+            making.replace(place)
+        except OSError:  # another launcher was faster
+            shutil.rmtree(making)
     return place / "src"
 
 
@@ -57,8 +62,8 @@ def _entry() -> Path:
     return Path(str(entry.__file__)).resolve().parent
 
 
-def _digest(parts: dict[str, Path]) -> str:
-    found = hashlib.sha256()
+def _digest(parts: dict[str, Path], repository: str) -> str:
+    found = hashlib.sha256(repository.encode())
     for name, source in parts.items():
         for path in sorted(source.rglob("*")):
             if path.is_file() and "__pycache__" not in path.parts:

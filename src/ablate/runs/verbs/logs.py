@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 
 from ablate.errors import UserError
-from ablate.store.folder import FAILED, FINISHED, RunFolder
+from ablate.runs.verbs import states
+from ablate.store.folder import FINISHED, RunFolder
 from ablate.store.jobs import of_study
 from ablate.store.manifest import names
 
@@ -40,8 +41,8 @@ def show(runs_dir: Path, beginning: str, follow: bool = False, lines: int | None
         place = output.stat().st_size
         kept = text.splitlines(keepends=True)
         sys.stdout.write("".join(kept[-lines:] if lines else kept))
-    while follow and folder.state() not in (FINISHED, FAILED):
-        time.sleep(0.5)
+    while follow:
+        ended = folder.state() == FINISHED or states.state_of(folder) in states.AGAIN
         if output.exists() and output.stat().st_size > place:
             with output.open("rb") as stream:
                 stream.seek(place)
@@ -49,6 +50,9 @@ def show(runs_dir: Path, beginning: str, follow: bool = False, lines: int | None
             place += len(new)
             sys.stdout.write(new.decode(errors="replace"))
             sys.stdout.flush()
+        if ended:
+            break
+        time.sleep(0.5)
     if error := folder.error():
         sys.stdout.write(error)
 

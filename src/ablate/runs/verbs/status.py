@@ -20,7 +20,7 @@ from ablate.store.folder import FAILED, FINISHED, INTERRUPTED, PENDING, RUNNING,
 STYLES = {FINISHED: "green", RUNNING: "cyan", FAILED: "red", INTERRUPTED: "yellow", LOST: "red"}
 ORDER = (FINISHED, RUNNING, PENDING, INTERRUPTED, FAILED, LOST, MISSING)
 MOST = 100  # rows of a table; of a larger study, those at work and those that went wrong
-SECONDS = 3.0  # between two looks
+SECONDS = 10.0  # between two looks: each asks the cluster's controller
 
 
 def show(runs_dir: Path, study: str, everything: bool = False) -> None:
