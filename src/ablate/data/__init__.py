@@ -11,5 +11,17 @@ Imports of ablate only `errors` and `store`, and torch only in `create`; used by
 from ablate.data.availability import availability
 from ablate.data.catalogue import check, create, info, test_split
 from ablate.data.contract import DataInfo, Loader, Splits
+from ablate.data.shard import WHOLE, Shard
 
-__all__ = ["DataInfo", "Loader", "Splits", "availability", "check", "create", "info", "test_split"]
+__all__ = [
+    "WHOLE",
+    "DataInfo",
+    "Loader",
+    "Shard",
+    "Splits",
+    "availability",
+    "check",
+    "create",
+    "info",
+    "test_split",
+]

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ablate.data.options import require_between, require_whole
+from ablate.data.shard import WHOLE, Shard
 from ablate.errors import UserError, unknown
 
 ERASED_AREA = 0.02, 1 / 3  # share of the image; Zhong et al., 2020, arXiv:1708.04896
@@ -94,7 +95,9 @@ def crop_at(images: Tensor, top: Tensor, left: Tensor, flip: Tensor, padding: in
     return padded.flatten(2).gather(2, pixels[:, None].expand(-1, C, -1)).view(B, C, H, W)
 
 
-def erase(images: Tensor, probability: float, generator: torch.Generator) -> Tensor:
+def erase(
+    images: Tensor, probability: float, generator: torch.Generator, shard: Shard = WHOLE
+) -> Tensor:
     """Random erasing: a rectangle of standard normal noise, in each image with this probability.
 
     As timm's `RandomErasing` in mode `pixel` with one rectangle, for a whole batch at once; a side
@@ -104,8 +107,10 @@ def erase(images: Tensor, probability: float, generator: torch.Generator) -> Ten
         images: (B, C, H, W), normalised float, on any device; changed in place.
         probability: of erasing, for each image.
         generator: on the CPU.
+        shard: which rows of a batch the images are; draws are those of the batch.
     """
-    drawn = Erasing.draw(len(images), probability, generator)
+    batch = len(images) * shard.world
+    drawn = Erasing.draw(batch, probability, generator)
     if drawn is None:
         return images
     _, C, H, W = images.shape
@@ -119,8 +124,12 @@ def erase(images: Tensor, probability: float, generator: torch.Generator) -> Ten
     device = images.device
     noise_generator = torch.Generator(device).manual_seed(drawn.seed)  # much noise: drawn where it is needed
     noise = torch.randn(len(drawn.chosen), C, H, W, generator=noise_generator, device=device)
-    chosen, inside = drawn.chosen.to(device), inside.to(device)
-    images[chosen] = torch.where(inside, noise, images[chosen])
+    place = torch.full((batch,), -1)  # of each image of the batch among those that are here
+    place[shard.rows(batch)] = torch.arange(len(images))
+    place = place[drawn.chosen]
+    here = (place >= 0).nonzero()[:, 0]
+    place, inside, here = place[here].to(device), inside[here].to(device), here.to(device)
+    images[place] = torch.where(inside, noise[here], images[place])
     return images
 
 

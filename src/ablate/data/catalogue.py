@@ -13,6 +13,7 @@ from ablate.data.fashion_mnist import FashionMNIST
 from ablate.data.folders import FolderSet, ImageFolder, ImageNet
 from ablate.data.options import parse, require_whole
 from ablate.data.origin import default_data_root
+from ablate.data.shard import WHOLE, Shard
 from ablate.data.synthetic import Synthetic
 from ablate.errors import UserError, unknown
 
@@ -75,6 +76,7 @@ def create(
     data_root: Path | None = None,
     download: bool = False,
     workers: int = 0,
+    shard: Shard = WHOLE,
 ) -> Splits:
     """Read a data set and cut it into batches.
 
@@ -89,6 +91,7 @@ def create(
         data_root: folder that holds the data sets, by default `~/.cache/ablate`.
         download: whether a missing data set may be fetched into `data_root`.
         workers: processes that read image files; the batches do not depend on their number.
+        shard: the share of this process, if several compute the run together.
 
     Raises:
         UserError: a name, key or value is not valid; the data are missing, corrupt or fewer than a batch.
@@ -99,6 +102,7 @@ def create(
         evaluation_batch_size=batch_size if evaluation_batch_size is None else evaluation_batch_size,
         device=str(device),
         workers=workers,
+        shard=shard,
     )
     storage = Storage(default_data_root() if data_root is None else Path(data_root).expanduser(), download)
     return _data_set(config).splits(augment, batching, storage)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ablate.data.options import require_whole
+from ablate.data.shard import WHOLE, Shard
 from ablate.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,7 +24,11 @@ class DataInfo:
 
 
 class Loader(Protocol):
-    """One split in batches; an epoch can be asked for in any order and any number of times."""
+    """One split in batches; an epoch can be asked for in any order and any number of times.
+
+    Of several processes that compute a run together each gets its share, see `Shard`; numbers of images
+    and batches are those of the whole.
+    """
 
     @property
     def samples(self) -> int:
@@ -63,6 +68,7 @@ class Batching:
     evaluation_batch_size: int
     device: str
     workers: int
+    shard: Shard = WHOLE
 
     def __post_init__(self) -> None:
         require_whole("seed", self.seed, at_least=0)
@@ -80,6 +86,11 @@ class Batching:
             raise UserError(
                 f"batch_size {self.batch_size} is more than the {images} training images",
                 f"lower it to {images} or less",
+            )
+        if self.batch_size % self.shard.world:
+            raise UserError(
+                f"{self.shard.world} processes cannot share {self.batch_size} images equally",
+                f"use a batch size that is a multiple of {self.shard.world}",
             )
         return images // self.batch_size
 

@@ -22,6 +22,7 @@ from ablate.data.augmentation import Erasing, FolderAugmentation, erase
 from ablate.data.contract import Batching, Splits
 from ablate.data.folders import FolderSet, Samples, SampleSplits
 from ablate.data.seeding import epoch_generator, global_generators_seeded
+from ablate.data.shard import WHOLE, Shard
 from ablate.errors import UserError
 
 SeededPosition = tuple[int, int]  # position of an image, seed of its augmentation
@@ -52,10 +53,11 @@ class ImageFiles(Dataset[tuple[Tensor, int]]):
 class EpochSampler(Sampler[list[SeededPosition]]):
     """The batches of the epoch that `generator` stands for; in order where there is none."""
 
-    def __init__(self, images: int, batch_size: int, batches: int) -> None:
+    def __init__(self, images: int, batch_size: int, batches: int, shard: Shard) -> None:
         self._images = images
         self._batch_size = batch_size
         self._batches = batches
+        self._shard = shard
         self.generator: torch.Generator | None = None
         self.first = 0  # batch that an epoch begins with, where it goes on in the middle
 
@@ -63,13 +65,16 @@ class EpochSampler(Sampler[list[SeededPosition]]):
         return self._batches
 
     def __iter__(self) -> Iterator[list[SeededPosition]]:
-        order, seeds = list(range(self._images)), [0] * self._images
-        if self.generator is not None:
-            order = torch.randperm(self._images, generator=self.generator).tolist()
-            seeds = torch.randint(2**32, (self._images,), generator=self.generator).tolist()
-        for start in range(self.first * self._batch_size, self._batches * self._batch_size, self._batch_size):
-            batch = slice(start, start + self._batch_size)
-            yield list(zip(order[batch], seeds[batch], strict=True))
+        size = self._batch_size
+        if self.generator is None:
+            for number in self._shard.batches(self._batches, self.first):
+                yield [(at, 0) for at in range(number * size, min((number + 1) * size, self._images))]
+            return
+        order = torch.randperm(self._images, generator=self.generator).tolist()
+        seeds = torch.randint(2**32, (self._images,), generator=self.generator).tolist()
+        rows = self._shard.rows(size)
+        for number in range(self.first, self._batches):
+            yield [(order[number * size + row], seeds[number * size + row]) for row in rows]
 
 
 class ImageLoader:
@@ -83,11 +88,12 @@ class ImageLoader:
         batches: int,
         device: str,
         workers: int,
+        shard: Shard = WHOLE,
         mean: tuple[float, ...] = IMAGENET_DEFAULT_MEAN,
         std: tuple[float, ...] = IMAGENET_DEFAULT_STD,
     ) -> None:
         self.samples = min(len(images), batches * batch_size)
-        self._sampler = EpochSampler(len(images), batch_size, batches)
+        self._sampler = EpochSampler(len(images), batch_size, batches, shard)
         loader = DataLoader(
             images,
             batch_sampler=self._sampler,
@@ -118,8 +124,10 @@ class TrainingImageLoader(ImageLoader):
             batches=batching.training_batches(len(images)),
             device=batching.device,
             workers=batching.workers,
+            shard=batching.shard,
         )
         self._seed = batching.seed
+        self._shard = batching.shard
         self._random_erasing = random_erasing
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
@@ -129,8 +137,8 @@ class TrainingImageLoader(ImageLoader):
         for number, (images, labels) in enumerate(self._batches):
             if number == 0:  # the sampler has drawn the order; now what the batches before drew
                 for _ in range(first):
-                    Erasing.draw(len(images), self._random_erasing, generator)
-            yield erase(images, self._random_erasing, generator), labels
+                    Erasing.draw(len(images) * self._shard.world, self._random_erasing, generator)
+            yield erase(images, self._random_erasing, generator, self._shard), labels
 
 
 def image_splits(
@@ -153,6 +161,7 @@ def image_splits(
             batches=math.ceil(len(split) / batch_size),
             device=batching.device,
             workers=batching.workers,
+            shard=batching.shard,
         )
 
     return Splits(

@@ -12,6 +12,7 @@ from ablate.data.augmentation import TensorAugmentation, crop_and_flip, erase
 from ablate.data.contract import Batching, Splits
 from ablate.data.in_memory import InMemorySet, Labelled, LabelledSplits
 from ablate.data.seeding import epoch_generator
+from ablate.data.shard import Shard
 
 
 class TensorLoader:
@@ -25,7 +26,9 @@ class TensorLoader:
         *,
         batch_size: int,
         device: str,
+        shard: Shard,
     ) -> None:
+        self.shard = shard
         self.samples = len(data.labels)
         self.batch_size = batch_size
         self._images = torch.tensor(data.images, device=device)  # (N, C, H, W) uint8
@@ -38,8 +41,8 @@ class TensorLoader:
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Every image once, in the order of the data set; see `Loader.epoch`."""
-        for start in range(first * self.batch_size, self.samples, self.batch_size):
-            batch = slice(start, start + self.batch_size)
+        for number in self.shard.batches(len(self), first):
+            batch = slice(number * self.batch_size, (number + 1) * self.batch_size)
             yield self._normalised(self._images[batch]), self._labels[batch]
 
     def _normalised(self, images: Tensor) -> Tensor:
@@ -58,7 +61,9 @@ class TrainingTensorLoader(TensorLoader):
         batching: Batching,
         augmentation: TensorAugmentation,
     ) -> None:
-        super().__init__(data, mean, std, batch_size=batching.batch_size, device=batching.device)
+        super().__init__(
+            data, mean, std, batch_size=batching.batch_size, device=batching.device, shard=batching.shard
+        )
         self.samples = batching.training_batches(self.samples) * self.batch_size
         self._seed = batching.seed
         self._augmentation = augmentation
@@ -67,11 +72,14 @@ class TrainingTensorLoader(TensorLoader):
         """A random choice of whole batches; see `Loader.epoch`."""
         generator = epoch_generator(self._seed, epoch)
         order = torch.randperm(len(self._labels), generator=generator)[: self.samples]
+        rows = torch.tensor(self.shard.rows(self.batch_size), device=self._labels.device)
         for number, batch in enumerate(order.to(self._labels.device).split(self.batch_size)):
             images = crop_and_flip(self._images[batch], self._augmentation, generator)
             images = erase(self._normalised(images), self._augmentation.random_erasing, generator)
-            if number >= first:  # those before are made too, for what they draw: it takes little time
-                yield images, self._labels[batch]
+            if number < first:  # made only for what it draws: it takes little time
+                continue
+            labels = self._labels[batch]
+            yield (images, labels) if self.shard.world == 1 else (images[rows], labels[rows])
 
 
 def tensor_splits(
@@ -84,8 +92,14 @@ def tensor_splits(
     """
 
     def evaluation(split: Labelled) -> TensorLoader:
-        batch_size = batching.evaluation_batch_size
-        return TensorLoader(split, data_set.mean, data_set.std, batch_size=batch_size, device=batching.device)
+        return TensorLoader(
+            split,
+            data_set.mean,
+            data_set.std,
+            batch_size=batching.evaluation_batch_size,
+            device=batching.device,
+            shard=batching.shard,
+        )
 
     return Splits(
         train=TrainingTensorLoader(

@@ -18,7 +18,7 @@ COPIED = "repository.json"  # beside a copy of the code: what `repository` said 
 DIFF_LIMIT = 1_000_000  # characters
 
 
-def describe(device: str, threads: int) -> dict[str, Any]:
+def describe(device: str, threads: int, processes: int) -> dict[str, Any]:
     """What environment.json holds."""
     return {
         **repository(),
@@ -27,6 +27,7 @@ def describe(device: str, threads: int) -> dict[str, Any]:
             "cpu": _cpu(),
             "cores": os.cpu_count(),
             "threads": threads,
+            "processes": processes,
             "device": device,
             "system": platform.platform(),
         },

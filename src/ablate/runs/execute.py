@@ -6,6 +6,7 @@ import os
 import socket
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 from ablate.errors import UserError
 from ablate.runs.claim import ClaimedError, claim, living_holder
 from ablate.runs.interruption import INTERRUPTION, Stop, stoppable
+from ablate.runs.together import group_for
 from ablate.store.files import write_json, write_text
 from ablate.store.folder import FAILED, FINISHED, INTERRUPTED, RUNNING, RunFolder
 
 if TYPE_CHECKING:
     from ablate.runs.tracking import Tracker
+    from ablate.training.distributed import Group
     from ablate.training.progress import Reporter
 
 SKIPPED, CLAIMED = "skipped", "claimed"
@@ -33,7 +36,12 @@ class Outcome:
     detail: str = ""
 
 
-def execute(path: Path, config: Mapping[str, Any], reporter: Reporter | None = None) -> Outcome:
+def execute(
+    path: Path,
+    config: Mapping[str, Any],
+    reporter: Reporter | None = None,
+    group: Group | None = None,
+) -> Outcome:
     """Train the run of a folder, or go on with it, and record what happened.
 
     A finished run is not run again. An exception ends in state `failed` with its traceback in
@@ -44,6 +52,7 @@ def execute(path: Path, config: Mapping[str, Any], reporter: Reporter | None = N
         path: the run folder.
         config: the frozen configuration.
         reporter: shows progress; chosen by where the output goes if None.
+        group: whose first process this is; by infra.devices if None.
     """
     folder = RunFolder(path)
     if folder.finished():
@@ -52,7 +61,7 @@ def execute(path: Path, config: Mapping[str, Any], reporter: Reporter | None = N
         with claim(path) as claimed, stoppable() as stop:
             if folder.finished():  # by the process that held the claim until now
                 return Outcome(SKIPPED)
-            return _run(folder, config, reporter, claimed.check, stop)
+            return _run(folder, config, reporter, group, claimed.check, stop)
     except ClaimedError as error:
         return Outcome(CLAIMED, str(error))
 
@@ -61,6 +70,7 @@ def _run(
     folder: RunFolder,
     config: Mapping[str, Any],
     reporter: Reporter | None,
+    group: Group | None,
     check_claim: Callable[[], None],
     stop: Stop,
 ) -> Outcome:
@@ -75,7 +85,8 @@ def _run(
 
         reporter = reporter or suitable_reporter()
         tracker = Tracker(config, folder, reporter.note)
-        result = _train(folder, config, reporter, status, tracker, check_claim, stop)
+        with nullcontext(group) if group is not None else group_for(config["infra"]) as group:
+            result = _train(folder, config, reporter, group, status, tracker, check_claim, stop)
         exit_code = 0
         return Outcome(FINISHED, f"test top-1 {result['test_top1']:.2f} %")
     except ClaimedError:  # not ours any more: nothing is written
@@ -99,6 +110,7 @@ def _train(
     folder: RunFolder,
     config: Mapping[str, Any],
     reporter: Reporter,
+    group: Group,
     status: _Status,
     tracker: Tracker,
     check_claim: Callable[[], None],
@@ -113,11 +125,13 @@ def _train(
         status.update(epoch=metrics["epoch"])
         tracker.log(metrics)
 
-    device = resolve_device(config["infra"]["device"])
-    threads = config["infra"]["threads"] or torch.get_num_threads()
+    device = resolve_device(config["infra"]["device"], group.local)
+    group.told((str(folder.path), config))
+    training = Training(config, folder, reporter, Hooks(on_epoch, check_claim, stop), group)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    write_json(folder.environment_path, environment.describe(name, threads))
-    result = Training(config, folder, reporter, Hooks(on_epoch, check_claim, stop)).run()
+    described = environment.describe(name, torch.get_num_threads(), group.world)
+    write_json(folder.environment_path, described)
+    result = training.run()
     check_claim()
     write_json(folder.result_path, result)
     folder.error_path.unlink(missing_ok=True)

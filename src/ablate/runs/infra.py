@@ -20,6 +20,7 @@ class Infra:
 
     runs_dir: str
     device: str
+    devices: int
     threads: int | None
     kernels: str
     workers: int
@@ -40,7 +41,8 @@ class Launcher:
         workers: processes of hydra/launcher=local.
         wait: show how the study goes until all its runs have ended.
         time: minutes of a job.
-        cpus: cores of a job; gpus, memory: likewise; memory as 16G.
+        nodes: machines of a job, each with infra.devices processes that compute a run together.
+        cpus: cores of a job on each machine; gpus, memory: likewise; memory as 16G.
         parallelism: jobs of an array at a time.
         runs_per_job: packed into one job, so that PyTorch is imported once for all of them.
         side_by_side: of those, at a time.
@@ -57,6 +59,7 @@ class Launcher:
     qos: str | None
     constraint: str | None
     time: int
+    nodes: int
     cpus: int | None
     gpus: int | None
     memory: str | None
@@ -76,7 +79,7 @@ def read(config: Mapping[str, Any]) -> Infra:
         UserError: an unknown or missing setting, or a value that cannot be.
     """
     infra = settings.read(Infra, "infra", config)
-    read_launcher(infra.launcher)
+    launcher = read_launcher(infra.launcher)
     if infra.tracking not in MODES:
         raise unknown("infra.tracking", infra.tracking, MODES)
     if infra.kernels not in KERNELS:
@@ -87,10 +90,21 @@ def read(config: Mapping[str, Any]) -> Infra:
             "use a positive number of minutes; every epoch ends with a checkpoint anyway",
         )
     for name, value, least in (
+        ("devices", infra.devices, 1),
         ("threads", infra.threads, 1),
         ("workers", infra.workers, 0),
     ):
         _at_least(name, value, least)
+    if infra.devices > 1 and ":" in infra.device:
+        raise UserError(
+            f"infra.device={infra.device} is one card, infra.devices={infra.devices} are asked for",
+            "use infra.device=cuda, and CUDA_VISIBLE_DEVICES to choose cards",
+        )
+    if launcher.gpus and launcher.gpus < infra.devices:
+        raise UserError(
+            f"infra.devices={infra.devices} of jobs that have infra.launcher.gpus={launcher.gpus}",
+            f"use infra.launcher.gpus={infra.devices}: a card for each process",
+        )
     return infra
 
 
@@ -101,12 +115,17 @@ def read_launcher(config: Mapping[str, Any]) -> Launcher:
         UserError: an unknown or missing setting, or a value that cannot be.
     """
     launcher = settings.read(Launcher, "infra.launcher", config)
-    for name in ("workers", "time", "cpus", "parallelism", "runs_per_job", "side_by_side"):
+    for name in ("workers", "time", "nodes", "cpus", "parallelism", "runs_per_job", "side_by_side"):
         _at_least(f"launcher.{name}", getattr(launcher, name), 1)
     for name in ("gpus", "signal_seconds"):
         _at_least(f"launcher.{name}", getattr(launcher, name), 0)
     if launcher.memory is not None and not re.fullmatch(r"\d+[KMGT]?", launcher.memory):
         raise UserError(f"infra.launcher.memory={launcher.memory}", "write it as SLURM does: 16G, 900M")
+    if launcher.nodes > 1 and launcher.side_by_side > 1:
+        raise UserError(
+            f"infra.launcher.side_by_side={launcher.side_by_side} on {launcher.nodes} machines",
+            "runs that take several machines are computed one after the other: side_by_side=1",
+        )
     return launcher
 
 

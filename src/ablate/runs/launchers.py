@@ -77,7 +77,9 @@ def run_in_workers(submission: Submission, console: Console) -> dict[str, Outcom
     from ablate.runs.local import WorkerPool, default_workers
 
     infra = next(iter(submission.configs.values()))["infra"]
-    workers = infra["launcher"]["workers"] or default_workers(len(submission.ready), infra["device"])
+    workers = infra["launcher"]["workers"] or default_workers(
+        len(submission.ready), infra["device"], infra["devices"]
+    )
     pool = WorkerPool(submission.runs_dir, submission.ready, min(workers, len(submission.ready)), infra)
     return show_pool(pool, submission, console)
 

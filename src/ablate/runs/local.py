@@ -25,14 +25,17 @@ SAFE_PATH = ["-P"] if sys.flags.safe_path else []  # as this process: no code fr
 Event = tuple[str, str, Outcome | None]  # "started" or "ended", signature, outcome
 
 
-def default_workers(runs: int, device: str) -> int:
-    """As many as there are runs and cores, at most 8; as many as there are GPUs where those are used."""
+def default_workers(runs: int, device: str, devices: int = 1) -> int:
+    """As many as there are runs and cores, at most 8; as many as there are GPUs where those are used.
+
+    Fewer where a run takes several `devices`.
+    """
     if device != "cpu":
         import torch
 
         if torch.cuda.is_available():
-            return max(1, min(runs, torch.cuda.device_count()))
-    return max(1, min(runs, _cores(), 8))
+            return max(1, min(runs, torch.cuda.device_count() // devices))
+    return max(1, min(runs, _cores() // devices, 8))
 
 
 class WorkerPool:
@@ -42,7 +45,8 @@ class WorkerPool:
         self, runs_dir: Path, signatures: Sequence[str], workers: int, infra: dict[str, Any]
     ) -> None:
         self.runs_dir, self.signatures, self.workers = runs_dir, list(signatures), workers
-        self.threads = infra["threads"] or max(1, _cores() // workers)
+        self.devices = infra["devices"]
+        self.threads = infra["threads"] or max(1, _cores() // (workers * self.devices))
         self.any_gpu = infra["device"] in ("auto", "cuda")
         self.waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
         for signature in self.signatures:
@@ -129,10 +133,12 @@ class WorkerPool:
             "NUMBA_NUM_THREADS": share,
             LAUNCHER: str(os.getpid()),
         }
-        devices = [d for d in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if d]
-        if self.any_gpu and _gpus() > 1:  # a worker a card
-            environment["CUDA_VISIBLE_DEVICES"] = (
-                devices[slot % len(devices)] if devices else str(slot % _gpus())
+        if self.any_gpu and _gpus() > 1:  # a worker a card, or as many as its runs take
+            named = [card for card in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if card]
+            cards = named or [str(card) for card in range(_gpus())]
+            mine = range(slot * self.devices, (slot + 1) * self.devices)
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(
+                dict.fromkeys(cards[card % len(cards)] for card in mine)
             )
         return subprocess.Popen(
             [sys.executable, *SAFE_PATH, "-m", "ablate.runs.worker", str(os.getpid())],

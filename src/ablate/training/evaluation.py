@@ -10,6 +10,7 @@ from timm.utils import AverageMeter, accuracy
 from torch import nn
 
 from ablate.data import Loader
+from ablate.training.distributed import SOLO, Group
 
 
 @torch.no_grad()
@@ -18,10 +19,12 @@ def evaluate(
     loader: Loader,
     precision: torch.autocast,
     on_batch: Callable[[], None] | None = None,
+    group: Group = SOLO,
 ) -> dict[str, float]:
     """`loss` (cross-entropy, nats), `top1` and `top5` (percent) over the whole split.
 
-    `on_batch` is called after each batch, and may end the run.
+    `on_batch` is called after each batch, and may end the run. Several processes take turns at the
+    batches; each learns the figures of all.
     """
     model.eval()
     loss, top1, top5 = AverageMeter(), AverageMeter(), AverageMeter()
@@ -33,5 +36,7 @@ def evaluate(
             meter.update(value.item(), len(labels))
         if on_batch is not None:
             on_batch()
+    *sums, images = group.total(loss.sum, top1.sum, top5.sum, loss.count)
+    mean_loss, first, fifth = (value / images for value in sums)
     # timm counts in float32; five decimals are finer than one image in a million
-    return {"loss": loss.avg, "top1": round(top1.avg, 5), "top5": round(top5.avg, 5)}
+    return {"loss": mean_loss, "top1": round(first, 5), "top5": round(fifth, 5)}

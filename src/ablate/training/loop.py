@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from timm.utils import ModelEmaV3, dispatch_clip_grad
 from torch import Tensor, nn
 
 from ablate import costs, data, hosts
-from ablate.data import Splits
+from ablate.data import Loader, Splits
 from ablate.errors import UserError
 from ablate.ops import kernels
 from ablate.store.files import append_json_line, read_json_lines, write_text
@@ -24,6 +26,7 @@ from ablate.store.folder import RunFolder
 from ablate.training import checkpoint as checkpoints
 from ablate.training import memory, optimization
 from ablate.training.checkpoint import Checkpoint
+from ablate.training.distributed import SOLO, Group
 from ablate.training.evaluation import evaluate
 from ablate.training.progress import Reporter
 from ablate.training.recipe import Recipe
@@ -90,7 +93,7 @@ class Hooks:
 
 
 class Training:
-    """The state of one run while it trains."""
+    """The state of one run while it trains; of several processes that train it, the first one writes."""
 
     def __init__(
         self,
@@ -98,17 +101,19 @@ class Training:
         folder: RunFolder,
         reporter: Reporter,
         hooks: Hooks | None = None,
+        group: Group = SOLO,
     ) -> None:
         self.config, self.folder, self.reporter = config, folder, reporter
-        self.hooks = hooks or Hooks()
+        self.hooks, self.group = hooks or Hooks(), group
         self.recipe: Recipe = read_recipe(config["recipe"])
         infra = config["infra"]
-        self.device = resolve_device(infra["device"])
+        self.device = resolve_device(infra["device"], group.local)
         kernels.use(infra["kernels"])
-        if infra["threads"]:
-            torch.set_num_threads(infra["threads"])
+        torch.set_num_threads(infra["threads"] or _share_of_threads(group))
         deterministic_algorithms()
         memory.reset_peak(self.device)
+        if not group.first:
+            group.told(None)  # once the first process has the data, which it may have to download
         self.splits: Splits = data.create(
             config["data"],
             seed=derive(config["seed"], "data"),
@@ -119,8 +124,17 @@ class Training:
             data_root=Path(str(infra["data_root"])) if infra["data_root"] else None,
             download=infra["download"],
             workers=infra["workers"],
+            shard=group.shard,
         )
-        self.model = build_model(config).to(self.device)
+        if group.first:
+            group.told(None)
+        self.model = build_model(config)
+        self.costs = {
+            "parameters": costs.parameters(self.model),
+            "macs": costs.macs(self.model, 1, *self.splits.image_shape),
+        }
+        self.model = group.share(self.model.to(self.device))
+        self.network = group.parallel(self.model)
         self.updates = len(self.splits.train) // self.recipe.accumulate  # optimiser steps per epoch
         if not self.updates:
             raise UserError(
@@ -144,7 +158,11 @@ class Training:
 
     def run(self) -> dict[str, Any]:
         """Train from where the folder's checkpoint stands, then test; returns the final figures."""
-        self._resume()
+        if self.group.first:
+            self._resume(self._load())
+            self.group.told(self.step)
+        elif self.group.told(0):
+            self._resume(checkpoints.load(self.folder.checkpoint_path)[0])
         title = f"{self.config['op']['name']} in {self.config['host']['name']}, seed {self.config['seed']}"
         self.reporter.started(title, self.epochs * self.updates, self.step)
         try:
@@ -168,10 +186,12 @@ class Training:
             self.schedule.step_update(self.step)
             self.optimizer.zero_grad()
             step_loss = 0.0
-            for _ in range(self.recipe.accumulate):
-                inputs, labels = next(batches)
-                step_loss += self._backward(inputs, labels)
-                now.images += len(inputs)
+            for part in range(1, self.recipe.accumulate + 1):
+                more = part < self.recipe.accumulate
+                with self.group.without_averaging(self.network) if more else nullcontext():
+                    step_loss += self._backward(*next(batches))
+            step_loss = self.group.total(step_loss)[0] / self.group.world
+            now.images += self.recipe.batch_size
             self.step += 1
             if not math.isfinite(step_loss):
                 raise NonFiniteLossError(self._non_finite("loss", step_loss))
@@ -186,12 +206,12 @@ class Training:
         now.seconds = before + time.perf_counter() - begun
 
     def _pause(self) -> None:
-        """A checkpoint where one is due; the end of the run where that is asked for.
+        """A checkpoint where one is due; the end of the run where that is asked for, of any process.
 
         Raises:
             KeyboardInterrupt: asked to stop; the checkpoint is written.
         """
-        if self.hooks.stop():
+        if self.group.any(self.hooks.stop()):
             self._save()
             raise KeyboardInterrupt
         if time.monotonic() - self.saved >= self.period:
@@ -206,7 +226,7 @@ class Training:
         if self.mix is not None:
             inputs, target = self.mix(inputs, labels)
         with self._autocast():
-            loss = self.train_loss(self.model(inputs), target) / self.recipe.accumulate
+            loss = self.train_loss(self.network(inputs), target) / self.recipe.accumulate
         self.scaler.scale(loss).backward()
         return loss.item()
 
@@ -227,7 +247,7 @@ class Training:
     def _end_epoch(self) -> None:
         """Metrics first, then the checkpoint: a crash between the two repeats the epoch and its line."""
         done, averaged = self.under_way, self.ema.module if self.ema else self.model
-        found = evaluate(averaged, self.splits.validation, self._autocast(), on_batch=self._pause)
+        found = self._evaluate(averaged, self.splits.validation, self._pause)
         if not math.isfinite(found["loss"]):
             raise NonFiniteLossError(self._non_finite("validation loss", found["loss"]))
         self.hooks.step()
@@ -249,13 +269,21 @@ class Training:
             self.best, self.best_epoch = copy.deepcopy(averaged.state_dict()), self.epoch
         self.history.append(metrics)
         self.under_way = UnderWay()
-        append_json_line(self.folder.speed_path, {"epoch": self.epoch, **speed})
-        append_json_line(self.folder.metrics_path, metrics)
+        if self.group.first:
+            append_json_line(self.folder.speed_path, {"epoch": self.epoch, **speed})
+            append_json_line(self.folder.metrics_path, metrics)
         self._save()
         self.reporter.epoch_ended({**metrics, **speed}, self.epochs)
         self.hooks.epoch({**metrics, **speed})
 
+    def _evaluate(self, model: nn.Module, loader: Loader, on_batch: Callable[[], None]) -> dict[str, float]:
+        """Figures of a split; several processes, of which none waits for the others at a batch, do not pause."""
+        alone = on_batch if self.group.world == 1 else None
+        return evaluate(model, loader, self._autocast(), on_batch=alone, group=self.group)
+
     def _save(self) -> None:
+        if not self.group.first:
+            return
         within = self.under_way.updates > 0
         checkpoints.save(
             self.folder.checkpoint_path,
@@ -277,7 +305,8 @@ class Training:
         )
         self.saved = time.monotonic()
 
-    def _resume(self) -> None:
+    def _load(self) -> Checkpoint | None:
+        """The folder's checkpoint, if there is one; the folder is mended on the way."""
         for part in self.folder.path.glob(".*.part"):  # of a process that was killed while it wrote
             part.unlink(missing_ok=True)
         found, notes = checkpoints.load(self.folder.checkpoint_path)
@@ -289,6 +318,12 @@ class Training:
         for note in notes:
             where = f"going on from step {found.step}" if found else "training starts again"
             self.reporter.note(f"{note}: {where}")
+        history = found.history if found else []
+        if lines != history or broken:
+            write_text(self.folder.metrics_path, "".join(_line(metrics) for metrics in history))
+        return found
+
+    def _resume(self, found: Checkpoint | None) -> None:
         if found is not None:
             self.model.load_state_dict(found.model)
             self.optimizer.load_state_dict(found.optimizer)
@@ -302,14 +337,12 @@ class Training:
                 under_way = dict(found.under_way)
                 restore_generators(under_way.pop("generators"), self.device)
                 self.under_way = UnderWay(**under_way)
-        if lines != self.history or broken:
-            write_text(self.folder.metrics_path, "".join(_line(metrics) for metrics in self.history))
 
     def _test(self) -> dict[str, Any]:
         """Figures on the test split, looked at once, with the weights that were best on validation."""
         model = self.ema.module if self.ema else self.model
         model.load_state_dict(self.best)
-        found = evaluate(model, self.splits.test, self._autocast(), on_batch=self._leave)
+        found = self._evaluate(model, self.splits.test, self._leave)
         if not math.isfinite(found["loss"]):
             raise NonFiniteLossError(self._non_finite("test loss", found["loss"]))
         validation = self.history[self.best_epoch - 1]
@@ -319,8 +352,7 @@ class Training:
             "validation_top1": validation["validation_top1"],
             "validation_loss": validation["validation_loss"],
             "best_epoch": self.best_epoch,
-            "parameters": costs.parameters(model),
-            "macs": costs.macs(model, 1, *self.splits.image_shape),
+            **self.costs,
             "throughput": round(images / self.train_seconds, 1),
             "peak_memory_bytes": memory.peak(self.device),
             "train_seconds": round(self.train_seconds, 3),
@@ -342,14 +374,18 @@ class Training:
             torch.cuda.synchronize(self.device)
 
 
-def resolve_device(name: str) -> torch.device:
+def resolve_device(name: str, local: int = 0) -> torch.device:
     """`auto` is CUDA where there is one; else a device as PyTorch names it.
+
+    Args:
+        name: infra.device.
+        local: number of this process among those of the machine that compute a run together, a card each.
 
     Raises:
         UserError: not a device, or not available here.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     way_out = "use auto, cpu, cuda or cuda:1; `ablate doctor` says what is here"
     try:
         device = torch.device(name)
@@ -359,7 +395,15 @@ def resolve_device(name: str) -> torch.device:
         raise UserError(f"infra.device={name}: runs are computed on cpu or cuda", way_out)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(f"infra.device={name}: {torch.cuda.device_count()} CUDA devices are here", way_out)
+    if device.type == "cuda" and device.index is None and local:  # SLURM may show each process its own only
+        return torch.device("cuda", local % torch.cuda.device_count())
     return device
+
+
+def _share_of_threads(group: Group) -> int:
+    """PyTorch's own choice, or less where processes of one machine would take more than its cores."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(torch.get_num_threads(), max(1, cores // group.neighbors))
 
 
 def _line(metrics: dict[str, Any]) -> str:

@@ -54,6 +54,25 @@ class PlainReporter:
         """Nothing to close."""
 
 
+class Silent:
+    """Nothing: another process of the run reports."""
+
+    def started(self, title: str, steps: int, done: int) -> None:
+        """Nothing."""
+
+    def stepped(self, loss: float) -> None:
+        """Nothing."""
+
+    def epoch_ended(self, metrics: dict[str, Any], epochs: int) -> None:
+        """Nothing."""
+
+    def note(self, text: str) -> None:
+        """Nothing."""
+
+    def finished(self) -> None:
+        """Nothing."""
+
+
 class RichReporter:
     """A bar with the loss of the last step."""
 

@@ -69,6 +69,15 @@ def call(command: Sequence[str], given: str | None = None) -> str:
     return done.stdout
 
 
+def hosts(nodes: str) -> list[str]:
+    """The machines that a list of SLURM's names: gpu[01-03,7].
+
+    Raises:
+        SlurmError: scontrol does not answer.
+    """
+    return call(["scontrol", "show", "hostnames", nodes]).split()
+
+
 def queue() -> dict[str, Job]:
     """The user's jobs that SLURM has, array tasks one by one.
 

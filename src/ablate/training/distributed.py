@@ -1,0 +1,223 @@
+"""Several processes that compute one run together, each with its share of every batch.
+
+A run means the same however many compute it: what a network draws (drop path, dropout) it draws for the
+whole batch, batch norms see the whole batch, and figures are sums over all processes. One process and
+several differ in rounding only. `DistributedDataParallel` averages the gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from timm.layers import DropPath
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
+
+from ablate.data import Shard
+from ablate.errors import UserError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Group:
+    """The processes of one run: this one's number, how many there are, and what they tell each other.
+
+    Every process has to make the same calls in the same order.
+
+    Attributes:
+        rank: 0 is the one that claims the run, writes its files and reports.
+        world: processes.
+        local: number of this process among those of its machine, which is that of its card.
+        neighbors: processes on its machine.
+        device: where values stand that are exchanged: the card for NCCL, else the CPU.
+    """
+
+    rank: int = 0
+    world: int = 1
+    local: int = 0
+    neighbors: int = 1
+    device: torch.device = torch.device("cpu")
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes and reports."""
+        return self.rank == 0
+
+    @property
+    def shard(self) -> Shard:
+        """Its share of every batch."""
+        return Shard(self.rank, self.world)
+
+    def total(self, *values: float) -> list[float]:
+        """Sums over all processes, in float64."""
+        if self.world == 1:
+            return list(values)
+        sums = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.all_reduce(sums)
+        return sums.tolist()
+
+    def any(self, here: bool) -> bool:
+        """Whether it is so in any process."""
+        return self.total(float(here))[0] > 0
+
+    def told(self, value: T) -> T:
+        """What the first process says; the others' values are ignored."""
+        if self.world == 1:
+            return value
+        told: list[Any] = [value]
+        dist.broadcast_object_list(told, device=self.device)
+        return told[0]
+
+    def share(self, network: nn.Module) -> nn.Module:
+        """Make the layers that look at, or draw for, a whole batch do so for that of all processes; in place.
+
+        Raises:
+            UserError: a batch norm of another make.
+        """
+        return network if self.world == 1 else _shared(network, self)
+
+    def parallel(self, network: nn.Module) -> nn.Module:
+        """The network whose gradients are averaged over the processes as they are computed."""
+        if self.world == 1:
+            return network
+        return DistributedDataParallel(network, broadcast_buffers=False, gradient_as_bucket_view=True)
+
+    def without_averaging(self, network: nn.Module) -> AbstractContextManager[None]:
+        """Gradients are only added up within the block: more of them come for the same step."""
+        return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
+
+
+SOLO = Group()
+
+
+@contextmanager
+def joined(group: Group, store: dist.Store | None = None) -> Iterator[Group]:
+    """Connect the processes of a group until the block ends.
+
+    Args:
+        group: this process's place in it.
+        store: where they find each other; from torchrun's environment variables if None.
+    """
+    if group.device.type == "cuda":
+        torch.cuda.set_device(group.device)
+    backend = "nccl" if group.device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, rank=group.rank, world_size=group.world)
+    try:
+        yield group
+    finally:
+        dist.destroy_process_group()
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over all processes; so is its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        total = x.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        total = grads[0].clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+
+class SharedBatchNorm(_BatchNorm):
+    """Batch norm over the batch of all processes on a CPU, where PyTorch's SyncBatchNorm is for CUDA only."""
+
+    world: int
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """(B, C, …)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, C, …) → the same shape."""
+        if not self.training:
+            return super().forward(input)
+        axes, shape = [0, *range(2, input.ndim)], (1, -1, *[1] * (input.ndim - 2))
+        count = self.world * input[:, 0].numel()
+        x = input.to(torch.promote_types(input.dtype, torch.float32))
+        mean = _Sum.apply(x.sum(axes)) / count
+        x = x - mean.view(shape)
+        variance = _Sum.apply(x.square().sum(axes)) / count
+        self._follow(mean.detach(), variance.detach() * (count / max(1, count - 1)))
+        x = x * (variance + self.eps).rsqrt().view(shape)
+        if self.weight is not None:
+            x = x * self.weight.view(shape) + self.bias.view(shape)
+        return x.to(input.dtype)
+
+    def _follow(self, mean: Tensor, variance: Tensor) -> None:
+        """Keep the running statistics up."""
+        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
+            return
+        self.num_batches_tracked.add_(1)
+        momentum = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean.to(self.running_mean), momentum)
+        self.running_var.lerp_(variance.to(self.running_var), momentum)
+
+
+class SharedDropPath(DropPath):
+    """timm's drop path, its draws those of the whole batch."""
+
+    shard: Shard
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, …) → the same shape."""
+        if self.drop_prob == 0.0 or not self.training:
+            return x
+        batch, keep = len(x) * self.shard.world, 1 - self.drop_prob
+        kept = x.new_empty((batch, *[1] * (x.ndim - 1))).bernoulli_(keep)
+        if keep > 0.0 and self.scale_by_keep:
+            kept.div_(keep)
+        return x * kept[self.shard.rows(batch)]
+
+
+class SharedDropout(nn.Dropout):
+    """PyTorch's dropout, its draws those of the whole batch."""
+
+    shard: Shard
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, …) → the same shape."""
+        if self.p == 0.0 or not self.training:
+            return input
+        batch = len(input) * self.shard.world
+        kept = F.dropout(input.new_ones((batch, *input.shape[1:])), self.p)
+        return input * kept[self.shard.rows(batch)]
+
+
+def _shared(network: nn.Module, group: Group) -> nn.Module:
+    for name, child in network.named_children():
+        setattr(network, name, _shared(child, group))
+    if type(network) in (nn.BatchNorm1d, nn.BatchNorm2d):
+        if group.device.type == "cuda":
+            return nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        return _turned(network, SharedBatchNorm, world=group.world)
+    if isinstance(network, _BatchNorm):
+        raise UserError(
+            f"a network with {type(network).__name__} cannot be trained by several processes",
+            "use infra.devices=1",
+        )
+    if type(network) is DropPath:
+        return _turned(network, SharedDropPath, shard=group.shard)
+    if type(network) is nn.Dropout:
+        return _turned(network, SharedDropout, shard=group.shard)
+    return network
+
+
+def _turned(module: nn.Module, into: type[nn.Module], **attributes: Any) -> nn.Module:
+    """The same module, parameters and all, as one of a class with the same fields and `attributes`."""
+    module.__class__ = into
+    for name, value in attributes.items():
+        setattr(module, name, value)
+    return module
