@@ -95,9 +95,7 @@ def crop_at(images: Tensor, top: Tensor, left: Tensor, flip: Tensor, padding: in
     return padded.flatten(2).gather(2, pixels[:, None].expand(-1, C, -1)).view(B, C, H, W)
 
 
-def erase(
-    images: Tensor, probability: float, generator: torch.Generator, shard: Shard = WHOLE
-) -> Tensor:
+def erase(images: Tensor, probability: float, generator: torch.Generator, shard: Shard = WHOLE) -> Tensor:
     """Random erasing: a rectangle of standard normal noise, in each image with this probability.
 
     As timm's `RandomErasing` in mode `pixel` with one rectangle, for a whole batch at once; a side

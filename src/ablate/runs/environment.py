@@ -18,7 +18,7 @@ COPIED = "repository.json"  # beside a copy of the code: what `repository` said 
 DIFF_LIMIT = 1_000_000  # characters
 
 
-def describe(device: str, threads: int, processes: int) -> dict[str, Any]:
+def describe(device: str, threads: int, processes: int = 1) -> dict[str, Any]:
     """What environment.json holds."""
     return {
         **repository(),

@@ -19,6 +19,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from ablate.errors import UserError
 from ablate.store import manifest
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def run_in_workers(submission: Submission, console: Console) -> dict[str, Outcom
     """Several runs at a time in worker processes, each with its share of the cores."""
     if not submission.ready:
         return {}
+    check_alone("local")
     from ablate.runs.display import show_pool
     from ablate.runs.local import WorkerPool, default_workers
 
@@ -89,6 +91,7 @@ def hand_in(submission: Submission, console: Console) -> dict[str, Outcome]:
     from ablate.runs.slurm import launch, queue
     from ablate.runs.verbs import status
 
+    check_alone("slurm")
     infra = next(iter(submission.configs.values()))["infra"]
     planned, runs_dir = submission.manifest, submission.runs_dir
     if manifest.find(runs_dir, planned.name) is None:
@@ -107,6 +110,22 @@ def hand_in(submission: Submission, console: Console) -> dict[str, Outcome]:
             console.print(f"the jobs go on without this display; ablate cancel {planned.name} ends them")
     live = queue.of_study(runs_dir, planned.name).live
     return {s: _outcome(submission.folder(s), in_job=s in live) for s in submission.ready}
+
+
+def check_alone(launcher: str) -> None:
+    """Refuse a launcher where torchrun or srun has started several processes.
+
+    Raises:
+        UserError: says what to do instead.
+    """
+    from ablate.runs import together
+
+    if (place := together.from_environment()) is not None:
+        raise UserError(
+            f"hydra/launcher={launcher} in {place.world} processes that torchrun or srun started",
+            "these compute runs themselves: leave hydra/launcher out; or start one process, and let "
+            "infra.devices say how many compute a run together",
+        )
 
 
 def _outcome(folder: RunFolder, in_job: bool) -> Outcome:
@@ -135,12 +154,20 @@ def _asked(plain: dict[str, Any], overrides: Sequence[str]) -> Request:
 def run_study(requests: Sequence[Request], run: Any) -> Submission:
     """Submit, run what is ready, sum up. Ends the program unless every run is finished or at work.
 
+    Of several processes that torchrun or srun started the first does so; the others train what it says,
+    and end.
+
     Raises:
         UserError: a run that cannot exist; then nothing was written.
     """
     from rich.console import Console
 
+    from ablate.runs import together
     from ablate.runs.submit import submit
+
+    place = together.from_environment()
+    if place is not None and place.rank:
+        together.follow_and_end(place, requests[0].config["infra"]["device"])
 
     console = Console(stderr=True, highlight=False)
     submission = submit(requests, command=f"ablate train {shlex.join(sys.argv[1:])}", note=console.print)
@@ -172,16 +199,23 @@ def carry_out(submission: Submission, run: Any) -> None:
 
 
 def run_inline(submission: Submission, console: Console) -> dict[str, Outcome]:
-    """One run after the other in this process."""
-    if not submission.ready:
-        return {}
+    """One run after the other in this process, and those that torchrun or srun started beside it."""
+    from ablate.runs import together
     from ablate.runs.execute import execute
 
-    outcomes = {}
-    for number, signature in enumerate(submission.ready, start=1):
+    def announce(signature: str) -> None:
         if len(submission.ready) > 1:
+            number = submission.ready.index(signature) + 1
             console.print(f"[{number}/{len(submission.ready)}] {submission.title(signature)}", markup=False)
-        outcomes[signature] = execute(submission.runs_dir / signature, submission.configs[signature])
+
+    runs = {submission.runs_dir / signature: submission.configs[signature] for signature in submission.ready}
+    if (place := together.from_environment()) is not None:
+        device = next(iter(submission.configs.values()))["infra"]["device"]
+        return together.run(place, device, runs, announce)
+    outcomes = {}
+    for path, config in runs.items():
+        announce(path.name)
+        outcomes[path.name] = execute(path, config)
     return outcomes
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate.errors import UserError
-from ablate.runs import identity
+from ablate.runs import identity, together
 from ablate.runs.claim import living_holder
 from ablate.runs.infra import read as read_infra
 from ablate.runs.slurm import queue
@@ -161,6 +161,7 @@ def _check_all(requests: Sequence[Request]) -> None:
     from ablate.training.loop import host_arguments, resolve_device
     from ablate.training.recipe import read
 
+    place = together.from_environment()
     checked: set[str] = set()
     for request in requests:
         config = request.config
@@ -173,6 +174,7 @@ def _check_all(requests: Sequence[Request]) -> None:
             infra = read_infra(config["infra"])
             resolve_device(infra.device)
             recipe = read(config["recipe"])
+            recipe.check_share(place.world if place else infra.devices * infra.launcher["nodes"])
             optimization.check(recipe)
             root = Path(infra.data_root) if infra.data_root else None
             data.check(config["data"], recipe.augment, data_root=root, download=infra.download)

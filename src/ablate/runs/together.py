@@ -18,9 +18,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ablate.errors import UserError
 from ablate.runs.interruption import INTERRUPTION, stoppable
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ablate.runs.execute import Outcome
     from ablate.training.distributed import Group
 
+NO_MORE: tuple[Any, ...] = ()  # in the place of a run folder and its configuration
 PATIENCE = 60.0  # seconds that one process outlives another's death, where its network does not notice
 SAFE_PATH = ["-P"] if sys.flags.safe_path else []  # as this process: no code from the folder one is in
 PORTS = 20000, 40000  # the first, and how many, of which a step of SLURM takes one
@@ -115,7 +116,7 @@ def group_for(infra: Mapping[str, Any]) -> Iterator[Group]:
     try:
         with _joined(first, infra["device"], store) as group:
             yield group
-            group.told(None)
+            group.told(NO_MORE)
         others.wait()
     except Exception as error:
         if died := others.died():
@@ -129,9 +130,10 @@ def run(
     place: Place,
     device: str,
     runs: Mapping[Path, dict[str, Any]],
-    report: Callable[[str, Outcome | None], None],
+    announce: Callable[[str], None],
+    report: Callable[[str, Outcome], None] = lambda signature, outcome: None,
 ) -> dict[str, Outcome]:
-    """Runs one after the other, each by all processes that torchrun or srun started, of which this is the first.
+    """Runs one after the other, each by all processes that torchrun or srun started; this one is the first.
 
     It ends with the first run that fails: whatever failed, the others have ended with it.
 
@@ -139,19 +141,19 @@ def run(
         place: of this process.
         device: infra.device.
         runs: configurations by run folder.
-        report: called with a signature, and None at its start, the outcome at its end.
+        announce, report: called at the start and at the end of each.
     """
     from ablate.runs.execute import execute
 
     outcomes: dict[str, Outcome] = {}
     with _joined(place, device) as group:
         for path, config in runs.items():
-            report(path.name, None)
+            announce(path.name)
             outcome = outcomes[path.name] = execute(path, config, group=group)
             report(path.name, outcome)
             if outcome.state == FAILED:
                 return outcomes
-        group.told(None)
+        group.told(NO_MORE)
     return outcomes
 
 
@@ -165,9 +167,18 @@ def follow(place: Place, device: str, store: Any = None) -> None:
     from ablate.training.progress import Silent
 
     with stoppable() as stop, _joined(place, device, store) as group:
-        while (told := group.told(None)) is not None:
+        while told := group.told(NO_MORE):
             path, config = told
             Training(config, RunFolder(Path(path)), Silent(), Hooks(stop=stop), group).run()
+
+
+def follow_and_end(place: Place, device: str) -> NoReturn:
+    """What a process does that is not the first. Ends the program as the runs end."""
+    try:
+        follow(place, device)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTION)
+    sys.exit(0)
 
 
 class _Others:
@@ -243,7 +254,7 @@ def _joined(place: Place, device: str, store: Any = None) -> Iterator[Group]:
         for name, value in place.variables().items():
             os.environ.setdefault(name, value)
     found = resolve_device(device, place.local)
-    if found.type == "cuda" and found.index is None:
+    if str(found) == "cuda":
         found = torch.device("cuda", 0)
     with joined(Group(place.rank, place.world, place.local, place.neighbors, found), store) as group:
         yield group

@@ -24,6 +24,7 @@ from ablate.data import Shard
 from ablate.errors import UserError
 
 T = TypeVar("T")
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Group:
     world: int = 1
     local: int = 0
     neighbors: int = 1
-    device: torch.device = torch.device("cpu")
+    device: torch.device = CPU
 
     @property
     def first(self) -> bool:
@@ -88,7 +89,7 @@ class Group:
         """The network whose gradients are averaged over the processes as they are computed."""
         if self.world == 1:
             return network
-        return DistributedDataParallel(network, broadcast_buffers=False, gradient_as_bucket_view=True)
+        return DistributedDataParallel(network, gradient_as_bucket_view=True)
 
     def without_averaging(self, network: nn.Module) -> AbstractContextManager[None]:
         """Gradients are only added up within the block: more of them come for the same step."""

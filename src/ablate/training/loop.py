@@ -277,7 +277,7 @@ class Training:
         self.hooks.epoch({**metrics, **speed})
 
     def _evaluate(self, model: nn.Module, loader: Loader, on_batch: Callable[[], None]) -> dict[str, float]:
-        """Figures of a split; several processes, of which none waits for the others at a batch, do not pause."""
+        """Figures of a split; several processes, which take turns at its batches, do not pause at one."""
         alone = on_batch if self.group.world == 1 else None
         return evaluate(model, loader, self._autocast(), on_batch=alone, group=self.group)
 
@@ -395,8 +395,8 @@ def resolve_device(name: str, local: int = 0) -> torch.device:
         raise UserError(f"infra.device={name}: runs are computed on cpu or cuda", way_out)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(f"infra.device={name}: {torch.cuda.device_count()} CUDA devices are here", way_out)
-    if device.type == "cuda" and device.index is None and local:  # SLURM may show each process its own only
-        return torch.device("cuda", local % torch.cuda.device_count())
+    if name == "cuda" and local:
+        return torch.device("cuda", local % torch.cuda.device_count())  # SLURM may show one process one card
     return device
 
 

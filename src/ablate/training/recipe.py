@@ -52,6 +52,25 @@ class Recipe:
         """Images per forward pass."""
         return self.batch_size // self.accumulate
 
+    def check_share(self, processes: int) -> None:
+        """Refuse a number of processes that cannot share every forward pass equally.
+
+        Raises:
+            UserError: what would be possible.
+        """
+        images = self.forward_batch
+        if images % processes:
+            raise UserError(
+                f"{processes} processes cannot share {images} images per forward pass equally",
+                "use other infra.devices, or a multiple of it as recipe.batch_size / recipe.accumulate",
+            )
+        share = images // processes
+        if (self.mixup or self.cutmix) and share % 2:
+            raise UserError(
+                f"mixup and cutmix mix images in pairs, and {share} for each of {processes} processes is odd",
+                "use a larger recipe.batch_size, fewer infra.devices, or recipe.mixup=0 recipe.cutmix=0",
+            )
+
 
 def read(config: Mapping[str, Any]) -> Recipe:
     """Read and check a recipe.

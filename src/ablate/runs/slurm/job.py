@@ -15,13 +15,15 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
-from ablate.runs import environment
-from ablate.runs.execute import Outcome
+from ablate.runs import environment, together
+from ablate.runs.execute import FAILURE, Outcome
 from ablate.runs.interruption import INTERRUPTION, Stop, stoppable
 from ablate.runs.local import Event, WorkerPool
 from ablate.runs.slurm import client, snapshot
 from ablate.runs.slurm.client import SlurmError
+from ablate.runs.together import Place
 from ablate.store import jobs as records
 from ablate.store.folder import FAILED, RunFolder
 
@@ -35,6 +37,10 @@ def main() -> None:
     jobs = records.read(path)
     if jobs is None:
         sys.exit(f"error: {path} is not the record of a submission")
+    place = together.from_environment()
+    if place is not None and place.rank:
+        _follow(place, jobs.infra)
+        return
     runs_dir = path.parents[len(Path(jobs.study).parts) + 2]
     pack = jobs.packs[first + int(os.environ["SLURM_ARRAY_TASK_ID"])]
     if snapshot.state(environment.repository()) != {
@@ -45,11 +51,38 @@ def main() -> None:
     ready = [folder.signature for folder in folders if not folder.finished() and folder.state() != FAILED]
     _say(f"{len(pack)} runs, {len(ready)} of them to be done")
     with stoppable() as stop:
-        pool = WorkerPool(runs_dir, ready, max(1, min(jobs.side_by_side, len(ready))), jobs.infra)
         try:
-            pool.run(_report, lambda: _leave(stop))
+            if place is not None:
+                _together(place, [folder for folder in folders if folder.signature in ready], jobs.infra)
+            else:
+                workers = max(1, min(jobs.side_by_side, len(ready)))
+                WorkerPool(runs_dir, ready, workers, jobs.infra).run(_report, lambda: _leave(stop))
         except KeyboardInterrupt:
             _end(stop)
+
+
+def _together(place: Place, folders: list[RunFolder], infra: dict[str, Any]) -> None:
+    """Runs that take several machines: this process is the first of those that compute them.
+
+    A run that fails ends all processes; what is left of the pack is done when the job starts again.
+    """
+    runs = {folder.path: folder.config() for folder in folders}
+    done = together.run(place, infra["device"], runs, lambda signature: _say(f"{signature} started"), _ended)
+    if len(done) < len(runs):
+        _say("a run failed and ended the processes of this job; the others are done in the next one")
+        _requeue()
+        time.sleep(PATIENCE)
+    if any(outcome.state == FAILED for outcome in done.values()):
+        sys.exit(FAILURE)
+
+
+def _follow(place: Place, infra: dict[str, Any]) -> None:
+    """Another process of the same job: it says nothing, and ends with the first one."""
+    try:
+        together.follow(place, infra["device"])
+    except KeyboardInterrupt:
+        time.sleep(PATIENCE)
+        sys.exit(INTERRUPTION)
 
 
 def _leave(stop: Stop) -> None:
@@ -59,11 +92,14 @@ def _leave(stop: Stop) -> None:
 
 def _report(event: Event) -> None:
     _, signature, outcome = event
-    _say(f"{signature} {_told(outcome) if outcome else 'started'}")
+    if outcome is None:
+        _say(f"{signature} started")
+    else:
+        _ended(signature, outcome)
 
 
-def _told(outcome: Outcome) -> str:
-    return f"{outcome.state}  {outcome.detail}".rstrip()
+def _ended(signature: str, outcome: Outcome) -> None:
+    _say(f"{signature} {outcome.state}  {outcome.detail}".rstrip())
 
 
 def _end(stop: Stop) -> None:

@@ -104,12 +104,14 @@ def _script(jobs: Jobs, array: Array, runs_dir: Path, settings: Launcher, source
     from submitit import SlurmExecutor
 
     executor = SlurmExecutor(jobs.logs(runs_dir))
+    # On one machine a worker starts the other processes of a run; on several SLURM starts them all.
+    tasks = jobs.infra["devices"] if settings.nodes > 1 else 1
     given = {
         "partition": settings.partition,
         "account": settings.account,
         "qos": settings.qos,
         "constraint": settings.constraint,
-        "cpus_per_task": settings.cpus,
+        "cpus_per_task": settings.cpus and max(1, settings.cpus // tasks),
         "gpus_per_node": settings.gpus,
         "mem": settings.memory,
     }
@@ -118,11 +120,12 @@ def _script(jobs: Jobs, array: Array, runs_dir: Path, settings: Launcher, source
             job_name=jobs.name(array),
             comment=f"ablate {jobs.study}",
             time=settings.time,
-            nodes=1,
-            ntasks_per_node=1,
+            nodes=settings.nodes,
+            ntasks_per_node=tasks,
             array_parallelism=settings.parallelism,
             signal_delay_s=settings.signal_seconds,
             stderr_to_stdout=True,
+            srun_args=["--kill-on-bad-exit=1"],
             wckey=None,
             setup=[*settings.setup, *_environment(source)],
             additional_parameters={"requeue": True, **settings.sbatch},

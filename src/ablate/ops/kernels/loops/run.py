@@ -28,7 +28,10 @@ def flat(x: Tensor) -> np.ndarray:
 def run(loop: Any, *arguments: Any) -> None:
     """On as many threads as PyTorch uses; says how long compilation took, the one time that it is needed."""
     with _lock:
-        numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+        threads = torch.get_num_threads()
+        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+        if torch.get_num_threads() != threads:  # Numba's first call has set OpenMP's, which is PyTorch's
+            torch.set_num_threads(threads)
         missed, start = sum(loop.stats.cache_misses.values()), time.perf_counter()
         choice.threads_start()
         loop(*arguments)
