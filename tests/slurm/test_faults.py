@@ -253,3 +253,27 @@ def test_frozen_are_settings_and_where_asked_the_code(study: Study, monkeypatch:
     assert (copy / "ablate" / "runs" / "execute.py").exists()
     assert copy.is_relative_to(study.folder / ".cache" / "ablate" / "snapshots")
     assert not list(study.runs_dir.rglob("*.pkl"))
+
+
+def test_several_processes_compute_a_run_and_survive_a_signal(study: Study) -> None:
+    """Started by a worker, by SLURM in a job, and by hand with srun: the same bits."""
+    asked = ("op=lsa", "recipe.epochs=6", "infra.threads=1")
+    study.run(study.train(*asked, "infra.devices=2"))
+    (done,) = study.ended().runs
+    whole = RunFolder(study.runs_dir / done.run.signature)
+    assert whole.finished(), whole.error()
+
+    other = Study(study.cluster, study.folder / "tasks")
+    other.folder.mkdir()
+    tasks = "infra.launcher.sbatch={ntasks-per-node: 2}"  # what infra.launcher.nodes=2 does to two machines
+    other.run(other.train(*asked, tasks))
+    folder = other.under_way()
+    job = next(array.job for record in jobs.of_study(other.runs_dir, "study") for array in record.arrays)
+    study.cluster.tell("scancel", "--signal", "USR2", f"{job}_0")
+    assert other.ended().counts == {"finished": 1}
+    assert attempts(other) == [2]
+    assert_same(folder, whole)
+
+    by_hand = ["srun", "--ntasks", "2", *study.command("train", "recipe=debug", "data=synthetic", *asked)]
+    study.run([*by_hand, "infra.tracking=none", "infra.runs_dir=by_hand"])
+    assert_same(RunFolder(study.folder / "by_hand" / folder.signature), whole)

@@ -68,7 +68,7 @@ class Launcher:
     side_by_side: int
     signal_seconds: int
     setup: tuple[str, ...]
-    sbatch: Mapping[str, Any]
+    sbatch: Mapping[str, Any] | None
     snapshot: bool
 
 

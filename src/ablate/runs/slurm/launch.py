@@ -104,6 +104,7 @@ def _script(jobs: Jobs, array: Array, runs_dir: Path, settings: Launcher, source
     from submitit import SlurmExecutor
 
     executor = SlurmExecutor(jobs.logs(runs_dir))
+    more = {key.replace("-", "_"): value for key, value in (settings.sbatch or {}).items()}  # in ours' place
     # On one machine a worker starts the other processes of a run; on several SLURM starts them all.
     tasks = jobs.infra["devices"] if settings.nodes > 1 else 1
     given = {
@@ -128,7 +129,7 @@ def _script(jobs: Jobs, array: Array, runs_dir: Path, settings: Launcher, source
             srun_args=["--kill-on-bad-exit=1"],
             wckey=None,
             setup=[*settings.setup, *_environment(source)],
-            additional_parameters={"requeue": True, **settings.sbatch},
+            additional_parameters={"requeue": True, **more},
             **{key: value for key, value in given.items() if value is not None},
         )
     except (ValueError, TypeError) as error:
