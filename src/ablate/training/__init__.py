@@ -2,6 +2,6 @@
 
 `loop` trains, chooses the checkpoint that is best on validation and tests it once; `recipe` reads
 what a recipe says, `checkpoint` saves and restores, `seeding` makes every epoch a function of seed
-and number, `progress` shows what happens. Builds on `hosts` and `data`; used by `runs.execute`.
-Start reading in `loop.train`.
+and number, `distributed` makes several processes one, `progress` shows what happens. Builds on `hosts`
+and `data`; used by `runs.execute`. Start reading in `loop.Training.run`.
 """
