@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from ablate.runs.claim import living_holder
 from ablate.store.files import read_json, write_json
@@ -52,6 +53,27 @@ def test_a_study_from_sweep_to_report(ablate: Callable, tmp_path: Path) -> None:
         "accuracy_macs.png",
         "learning_curves.png",
     }
+
+
+def test_optuna_searches_and_a_trial_that_fails_is_one_of_its_results(
+    ablate: Callable, tmp_path: Path
+) -> None:
+    search = (
+        *("train", "-m", "hydra/sweeper=optuna", "hydra/sweeper/sampler=grid", "op=dwconv", *TINY),
+        *("recipe.epochs=1", "data.train=64", "recipe.learning_rate=choice(1e-3,1e30)"),
+        *("recipe.clip_grad=null", "hydra.sweeper.direction=maximize", "hydra.sweeper.n_jobs=2"),
+    )
+    nameless = ablate(*search)
+    assert nameless.code == 2
+    assert "add study.name=…" in nameless.err
+    assert not (tmp_path / "runs").exists()
+    done = ablate(*search, "study.name=search", "hydra.sweeper.max_failure_rate=0.6")
+    assert done.code == 0, done.err
+    assert "1 failed" in done.err
+    assert "1 finished" in done.err
+    found = yaml.safe_load((tmp_path / "runs" / ".hydra" / "optimization_results.yaml").read_text())
+    assert found["best_params"] == {"recipe.learning_rate": 1e-3}
+    assert "1 failed" in ablate("status", "search").out
 
 
 def test_axes_compose_on_any_preset(ablate: Callable, tmp_path: Path) -> None:

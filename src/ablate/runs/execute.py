@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablate.errors import UserError
 from ablate.runs.claim import ClaimedError, claim, living_holder
-from ablate.runs.interruption import INTERRUPTION, Stop, stoppable
+from ablate.runs.interruption import FAILURE, INTERRUPTION, Stop, stoppable
 from ablate.runs.together import group_for
 from ablate.store.files import write_json, write_text
 from ablate.store.folder import FAILED, FINISHED, INTERRUPTED, RUNNING, RunFolder
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from ablate.training.progress import Reporter
 
 SKIPPED, CLAIMED = "skipped", "claimed"
-FAILURE = 1  # exit code
 
 
 @dataclass(frozen=True)

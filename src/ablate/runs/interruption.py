@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+FAILURE = 1  # exit code of a program of which a run failed
 INTERRUPTION = 130  # exit code of a process that was interrupted, as shells have it
 ASKING = (signal.SIGTERM, signal.SIGUSR2)  # scancel, preemption; the time limit comes near
 

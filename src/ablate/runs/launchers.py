@@ -20,6 +20,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from ablate.errors import UserError
+from ablate.runs.interruption import FAILURE, INTERRUPTION, termination_as_interrupt
 from ablate.store import manifest
 
 if TYPE_CHECKING:
@@ -31,8 +32,13 @@ if TYPE_CHECKING:
 
 
 class StudyLauncher(Launcher):
-    """A sweep becomes a submission, which `run` executes."""
+    """A sweep becomes a submission, which `run` executes.
 
+    Attributes:
+        returns_at_once: `run` hands runs in, and waits for their results only where that is asked for.
+    """
+
+    returns_at_once = False
     composer: Any
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
@@ -44,10 +50,16 @@ class StudyLauncher(Launcher):
         hydra_context.config_loader = self.composer
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Check, freeze and run a sweep. Ends the program with 1 if a run failed, 130 on Ctrl-C."""
+        """Check, freeze and run a sweep. Ends the program with 1 if a run failed, 130 on Ctrl-C.
+
+        A sweeper that searches (Optuna's) calls it a batch at a time and judges failed runs itself.
+        """
         setup_globals()
         requests = [self._request(overrides) for overrides in job_overrides]
-        submission = run_study(requests, self.run)
+        searching = not str(self.config.hydra.sweeper._target_).endswith(".BasicSweeper")
+        if searching:
+            self._check_search(requests[0].config)
+        submission = run_study(requests, self.run, lenient=searching)
         return [
             self._returned(overrides, request, submission)
             for overrides, request in zip(job_overrides, requests, strict=True)
@@ -60,13 +72,29 @@ class StudyLauncher(Launcher):
     def _request(self, overrides: Sequence[str]) -> Request:
         return _asked(self.composer.plain(self.config, list(overrides)), overrides)
 
+    def _check_search(self, config: dict[str, Any]) -> None:
+        if self.returns_at_once and not config["infra"]["launcher"]["wait"]:
+            raise UserError(
+                "a sweeper that searches chooses its next runs by the results of the last ones",
+                "add infra.launcher.wait=true",
+            )
+        if not config["study"]["name"]:
+            raise UserError(
+                "a search comes a few runs at a time, which only a name makes one study", "add study.name=…"
+            )
+        Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)  # the sweeper writes there
+
     def _returned(self, overrides: Sequence[str], request: Request, submission: Submission) -> JobReturn:
         """The best validation accuracy, for sweepers that optimise."""
         from ablate.runs.identity import signature
 
-        result = submission.folder(signature(request.config)).result() or {}
-        returned = JobReturn(overrides=overrides, status=JobStatus.COMPLETED)
-        returned.return_value = result.get("validation_top1")
+        folder = submission.folder(signature(request.config))
+        if (result := folder.result()) is None:
+            returned = JobReturn(overrides=overrides, status=JobStatus.FAILED)
+            returned.return_value = RuntimeError(folder.status().get("error") or "the run has no result yet")
+        else:
+            returned = JobReturn(overrides=overrides, status=JobStatus.COMPLETED)
+            returned.return_value = result["validation_top1"]
         return returned
 
 
@@ -151,8 +179,8 @@ def _asked(plain: dict[str, Any], overrides: Sequence[str]) -> Request:
     return Request(plain, levels)
 
 
-def run_study(requests: Sequence[Request], run: Any) -> Submission:
-    """Submit, run what is ready, sum up. Ends the program unless every run is finished or at work.
+def run_study(requests: Sequence[Request], run: Any, *, lenient: bool = False) -> Submission:
+    """Submit, run what is ready, sum up. Ends the program if a run failed, unless `lenient`.
 
     Of several processes that torchrun or srun started the first does so; the others train what it says,
     and end.
@@ -171,16 +199,19 @@ def run_study(requests: Sequence[Request], run: Any) -> Submission:
 
     console = Console(stderr=True, highlight=False)
     submission = submit(requests, command=f"ablate train {shlex.join(sys.argv[1:])}", note=console.print)
-    carry_out(submission, run)
+    if not carry_out(submission, run) and not lenient:
+        sys.exit(FAILURE)
     return submission
 
 
-def carry_out(submission: Submission, run: Any) -> None:
-    """Run what is ready, sum up. Ends the program unless every run is finished, at work or in a job."""
+def carry_out(submission: Submission, run: Any) -> bool:
+    """Run what is ready, sum up. Whether every run is finished, at work or in a job.
+
+    Ends the program on Ctrl-C.
+    """
     from rich.console import Console
 
-    from ablate.runs.execute import CLAIMED, FAILURE, FINISHED, SKIPPED
-    from ablate.runs.interruption import INTERRUPTION, termination_as_interrupt
+    from ablate.runs.execute import CLAIMED, FINISHED, SKIPPED
     from ablate.store.folder import PENDING
 
     console = Console(stderr=True, highlight=False)
@@ -194,8 +225,7 @@ def carry_out(submission: Submission, run: Any) -> None:
     _sum_up(submission, outcomes, console)
     well = (FINISHED, SKIPPED, CLAIMED, PENDING)  # pending: in the queue of a cluster
     done = {signature for signature, outcome in outcomes.items() if outcome.state in well}
-    if submission.failed or not done.issuperset(submission.ready):
-        sys.exit(FAILURE)
+    return not submission.failed and done.issuperset(submission.ready)
 
 
 def run_inline(submission: Submission, console: Console) -> dict[str, Outcome]:

@@ -34,6 +34,8 @@ class LocalLauncher(launchers.StudyLauncher):
 class SlurmLauncher(launchers.StudyLauncher):
     """`hydra/launcher=slurm`: job arrays; their settings are infra.launcher's."""
 
+    returns_at_once = True
+
     def run(self, submission: Submission, console: Console) -> dict[str, Outcome]:
         """Hand in what is ready."""
         return launchers.hand_in(submission, console)

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from ablate.runs import environment, together
-from ablate.runs.execute import FAILURE, Outcome
-from ablate.runs.interruption import INTERRUPTION, Stop, stoppable
+from ablate.runs.execute import Outcome
+from ablate.runs.interruption import FAILURE, INTERRUPTION, Stop, stoppable
 from ablate.runs.local import Event, WorkerPool
 from ablate.runs.slurm import client, snapshot
 from ablate.runs.slurm.client import SlurmError

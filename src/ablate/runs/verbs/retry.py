@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import yaml
 
 from ablate.errors import UserError, unknown
 from ablate.runs import launchers
+from ablate.runs.interruption import FAILURE
 from ablate.runs.submit import resubmit
 from ablate.runs.verbs import states
 from ablate.runs.verbs.states import AGAIN, Overview
@@ -51,7 +53,8 @@ def retry(
         return
     launcher = launcher or ("slurm" if jobs.of_study(runs_dir, study) else "local")
     submission = resubmit(runs_dir.resolve(), study, list(dict.fromkeys(chosen)), _changes(overrides))
-    launchers.carry_out(submission, LAUNCHERS[launcher])
+    if not launchers.carry_out(submission, LAUNCHERS[launcher]):
+        sys.exit(FAILURE)
 
 
 def _named(overview: Overview, beginning: str) -> str:
