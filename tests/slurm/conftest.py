@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from ablate.runs.verbs import states
 from ablate.store.folder import RunFolder
 
 HERE = Path(__file__).parent
+RECOVERIES: dict[str, float] = {}  # seconds, by fault
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -24,6 +26,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if RECOVERIES:
+        terminalreporter.section(
+            "seconds from a fault, or from the retry where one is needed, to training again"
+        )
+    for fault, seconds in RECOVERIES.items():
+        terminalreporter.write_line(f"{fault:40} {seconds:5.0f}")
 
 
 @pytest.fixture(scope="session")
@@ -78,6 +89,12 @@ class Study:
                 )
             time.sleep(0.3)
         return overview
+
+    def recovered(self, fault: str, folder: RunFolder, struck: float) -> None:
+        """Note how long a run stood still that is at its second attempt now; one at its first never did."""
+        status = folder.status()
+        started = datetime.fromisoformat(status["started"]).timestamp()
+        RECOVERIES[fault] = max(0.0, started - struck) if status["attempt"] > 1 else 0.0
 
     def ended(self) -> states.Overview:
         """Once nothing is at work or in a job."""

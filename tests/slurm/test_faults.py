@@ -103,8 +103,10 @@ def test_what_the_cluster_does_needs_nobody(fault: Callable, study: Study, whole
     study.armed.touch()
     study.run(study.train(*LONG))
     folder = study.under_way()
+    struck = time.time()
     fault(study, folder)
     assert study.ended().counts == {"finished": 1}, study.overview().runs
+    study.recovered(fault.__name__, folder, struck)
     assert_same(folder, whole)
 
 
@@ -150,9 +152,10 @@ def test_what_ends_a_job_is_said_and_one_retry_goes_on(
     fault(study, folder)
     assert study.ended().counts == {STATES[fault]: 1}
     assert time.monotonic() - begun < 60
-    epochs = len(folder.metrics())
+    epochs, asked = len(folder.metrics()), time.time()
     study.run(study.command("retry", "study"))
     assert study.ended().counts == {"finished": 1}
+    study.recovered(fault.__name__, folder, asked)
     assert folder.status()["first_epoch"] >= epochs - 1
     assert_same(folder, whole)
 
@@ -161,15 +164,17 @@ def test_a_node_that_goes_down_costs_one_retry_at_most(study: Study, whole: RunF
     study.armed.touch()
     study.run(study.train(*LONG))
     folder = study.under_way()
-    node = f"nodename={study.cluster.host}"
+    node, struck = f"nodename={study.cluster.host}", time.time()
     study.cluster.tell("scontrol", "update", node, "state=down", "reason=test")
     for _ in range(10):  # SLURM drains it where the job comes back before its old processes have ended
         time.sleep(2)
         study.cluster.tell("scontrol", "update", node, "state=resume", check=False)
     if study.ended().counts != {"finished": 1}:
         assert "SLURM holds job" in study.run(study.command("status", "study"))
+        struck = time.time()
         study.run(study.command("retry", "study"))
     assert study.ended().counts == {"finished": 1}
+    study.recovered("node down", folder, struck)
     assert_same(folder, whole)
 
 
@@ -269,8 +274,10 @@ def test_several_processes_compute_a_run_and_survive_a_signal(study: Study) -> N
     other.run(other.train(*asked, tasks))
     folder = other.under_way()
     job = next(array.job for record in jobs.of_study(other.runs_dir, "study") for array in record.arrays)
+    struck = time.time()
     study.cluster.tell("scancel", "--signal", "USR2", f"{job}_0")
     assert other.ended().counts == {"finished": 1}
+    other.recovered("SIGUSR2 to a run of two processes", folder, struck)
     assert attempts(other) == [2]
     assert_same(folder, whole)
 

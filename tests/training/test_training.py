@@ -362,11 +362,13 @@ def test_what_weights_and_biases_is_told(
         def finish(self, exit_code: int) -> None: ...
 
     monkeypatch.setattr(wandb, "init", lambda **settings: started.update(settings) or Page())
-    config = configure("infra.tracking=wandb", "op=elsa", "recipe.epochs=3")
+    named = ("study.name=axes", "study.question=Which?")
+    config = configure("infra.tracking=wandb", "op=elsa", "recipe.epochs=3", *named)
     path, reporter = tmp_path / identity.signature(config), Quiet()
     assert run(config, path, reporter).finished()
     assert started["id"] == path.name
-    assert started["group"] == identity.pair_key(config)
+    assert (started["group"], started["job_type"], started["notes"]) == ("axes", "train", "Which?")
+    assert started["config"]["pair"] == identity.pair_key(config)
     assert {"elsa", "swin_micro", "weights=hadamard_conv", "norm=softmax", "region=neighborhood"} <= set(
         started["tags"]
     )

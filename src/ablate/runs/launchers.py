@@ -61,7 +61,7 @@ class StudyLauncher(Launcher):
             self._check_search(requests[0].config)
         submission = run_study(requests, self.run, lenient=searching)
         return [
-            self._returned(overrides, request, submission)
+            self._returned(overrides, request, submission, searching)
             for overrides, request in zip(job_overrides, requests, strict=True)
         ]
 
@@ -84,17 +84,20 @@ class StudyLauncher(Launcher):
             )
         Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)  # the sweeper writes there
 
-    def _returned(self, overrides: Sequence[str], request: Request, submission: Submission) -> JobReturn:
-        """The best validation accuracy, for sweepers that optimise."""
+    def _returned(
+        self, overrides: Sequence[str], request: Request, submission: Submission, searching: bool
+    ) -> JobReturn:
+        """The best validation accuracy; in a search, an error where there is none."""
         from ablate.runs.identity import signature
 
         folder = submission.folder(signature(request.config))
-        if (result := folder.result()) is None:
+        result = folder.result()
+        if searching and result is None:
             returned = JobReturn(overrides=overrides, status=JobStatus.FAILED)
             returned.return_value = RuntimeError(folder.status().get("error") or "the run has no result yet")
         else:
             returned = JobReturn(overrides=overrides, status=JobStatus.COMPLETED)
-            returned.return_value = result["validation_top1"]
+            returned.return_value = result and result["validation_top1"]
         return returned
 
 

@@ -16,8 +16,10 @@ INIT_SECONDS, FINISH_SECONDS = 10, 10
 
 
 class Tracker:
-    """One run's page: id = signature, group = pair key, tags = operator, host and the axes.
+    """One run's page: id = signature, so that one that goes on continues its own.
 
+    Its group is the study, its notes the study's question, its tags operator, host, data and the axes; `pair`
+    in its configuration is what runs have in common that differ in their seed only.
     The first failure of any call is noted once and ends the mirroring; metrics.jsonl is the truth.
     """
 
@@ -52,7 +54,9 @@ class Tracker:
                 project=config["infra"]["wandb_project"],
                 id=folder.signature,
                 name=f"{config['op']['name']}-{config['host']['name']}-s{config['seed']}",
-                group=identity.pair_key(config),
+                group=config["study"]["name"] or identity.pair_key(config),
+                job_type="train",
+                notes=config["study"]["question"],
                 tags=tags(config),
                 config=_shown(config),
                 dir=str(folder.path),
@@ -102,8 +106,11 @@ def tags(config: Mapping[str, Any]) -> list[str]:
 
 
 def _shown(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration without `infra`: paths of this machine are nobody's business."""
-    return {key: value for key, value in config.items() if key != "infra"}
+    """The configuration and its pair key, without `infra`: paths of this machine are nobody's business."""
+    return {
+        **{key: value for key, value in config.items() if key != "infra"},
+        "pair": identity.pair_key(config),
+    }
 
 
 def _first_line(error: Exception) -> str:
