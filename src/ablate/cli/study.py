@@ -55,6 +55,13 @@ def add(verbs: argparse._SubParsersAction) -> None:
     sub.add_argument("--checkpoints", action="store_true", help="also the weights of finished runs")
     sub.add_argument("--orphans", action="store_true", help="also the folders of runs that no study lists")
     sub.add_argument("--yes", action="store_true", help="delete; else only show")
+    sub = _add(
+        verbs,
+        sync,
+        "send a study's runs to Weights & Biases, once each; only what is new when asked again",
+        "ablate sync quick --project my-project",
+    )
+    sub.add_argument("--project", help="of W&B (default: infra.wandb_project, as the runs have it)")
     for verb, help_text, example in (
         (collect, "one CSV of a study's runs, failed ones too", "ablate collect quick -o quick.csv"),
         (report, "page, figures and tables of a study", "ablate report quick -o quick_report"),
@@ -124,6 +131,13 @@ def clean(arguments: argparse.Namespace) -> None:
     from ablate.runs.verbs.clean import clean
 
     clean(arguments.runs_dir, arguments.checkpoints, arguments.orphans, delete=arguments.yes)
+
+
+def sync(arguments: argparse.Namespace) -> None:
+    """A study's pages in Weights & Biases."""
+    from ablate.runs.verbs.sync import sync
+
+    sync(arguments.runs_dir, arguments.study, arguments.project)
 
 
 def collect(arguments: argparse.Namespace) -> None:

@@ -43,53 +43,72 @@ class Tracker:
             self._guarded(lambda: self.run.finish(exit_code=exit_code))
 
     def _start(self, config: Mapping[str, Any], folder: RunFolder, mode: Mode) -> None:
-        os.environ.setdefault("WANDB_SILENT", "true")
-        os.environ.setdefault("WANDB_LOGIN_TIMEOUT", str(INIT_SECONDS))  # a prompt for a key waits no longer
-        import wandb
-
-        logging.getLogger("wandb").setLevel(logging.ERROR)
-
-        def start(mode: Mode) -> Any:
-            return wandb.init(
-                project=config["infra"]["wandb_project"],
-                id=folder.signature,
-                name=f"{config['op']['name']}-{config['host']['name']}-s{config['seed']}",
-                group=config["study"]["name"] or identity.pair_key(config),
-                job_type="train",
-                notes=config["study"]["question"],
-                tags=tags(config),
-                config=_shown(config),
-                dir=str(folder.path),
-                mode=mode,
-                resume="allow",
-                reinit="finish_previous",
-                settings=wandb.Settings(
-                    console="off",
-                    silent=True,
-                    disable_git=True,
-                    save_code=False,
-                    init_timeout=INIT_SECONDS,
-                    finish_timeout=FINISH_SECONDS,
-                    x_disable_stats=True,
-                ),
-            )
-
         try:
-            self.run = start(mode)
+            self.run = page(config, folder, mode)
         except Exception as error:
             if mode == "offline":
                 raise
-            self.note(
-                f"W&B cannot be reached ({_first_line(error)}): its pages are kept offline for `wandb sync`"
-            )
-            self.run = start("offline")
+            self.note(f"W&B cannot be reached ({first_line(error)}): `ablate sync` makes its page later")
+            self.run = page(config, folder, "offline")
 
     def _guarded(self, call: Callable[[], object]) -> None:
         try:
             call()
         except Exception as error:  # whatever W&B raises: a mirror must not end a run
             self.run = None
-            self.note(f"W&B mirror stopped ({_first_line(error)}); metrics.jsonl goes on")
+            self.note(f"W&B mirror stopped ({first_line(error)}); metrics.jsonl goes on")
+
+
+def page(config: Mapping[str, Any], folder: RunFolder, mode: Mode, **others: Any) -> Any:
+    """A run's page, opened, or gone on with where there is one.
+
+    Args:
+        config: of the run.
+        folder: its folder, in which the client keeps its own files.
+        mode: online or offline.
+        others: arguments of `wandb.init`, in the place of those here.
+
+    Raises:
+        Exception: whatever the client raises where it cannot reach its server, or has no key.
+    """
+    wandb = client()
+    settings = {
+        "project": config["infra"]["wandb_project"],
+        "id": folder.signature,
+        "name": f"{config['op']['name']}-{config['host']['name']}-s{config['seed']}",
+        "group": config["study"]["name"] or identity.pair_key(config),
+        "job_type": "train",
+        "notes": config["study"]["question"],
+        "tags": tags(config),
+        "config": _shown(config),
+        "dir": str(folder.path),
+        "reinit": "finish_previous",
+    }
+    settings = {**settings, "mode": mode, "resume": "allow", "settings": quiet(FINISH_SECONDS), **others}
+    return wandb.init(**settings)
+
+
+def client() -> Any:
+    """The client of W&B, silent."""
+    os.environ.setdefault("WANDB_SILENT", "true")
+    os.environ.setdefault("WANDB_LOGIN_TIMEOUT", str(INIT_SECONDS))  # a prompt for a key waits no longer
+    import wandb
+
+    logging.getLogger("wandb").setLevel(logging.ERROR)
+    return wandb
+
+
+def quiet(finish_seconds: float) -> Any:
+    """The client's settings: nothing of this machine is watched, and nothing waits for long."""
+    return client().Settings(
+        console="off",
+        silent=True,
+        disable_git=True,
+        save_code=False,
+        init_timeout=INIT_SECONDS,
+        finish_timeout=finish_seconds,
+        x_disable_stats=True,
+    )
 
 
 def tags(config: Mapping[str, Any]) -> list[str]:
@@ -113,5 +132,6 @@ def _shown(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an exception says, in one line."""
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,113 @@
+"""`ablate sync`: a study's pages in Weights & Biases, made from the run folders.
+
+From our own files and not from W&B's offline ones, which do not outlive a process that is killed. What was
+sent is written down in each run folder, so that it is sent once, and only what is new when asked again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress
+
+from ablate.errors import UserError
+from ablate.runs import tracking
+from ablate.runs.claim import living_holder
+from ablate.store import manifest
+from ablate.store.files import read_json, write_json
+from ablate.store.folder import FINISHED, RunFolder
+
+SENT = "wandb.json"  # in a run folder: where its page is, and the digest of what it shows
+BATCH = 16  # pages that are open at a time: their uploads wait for the network together
+UPLOAD_SECONDS = 120.0  # that the end of a page may take
+
+
+def sync(runs_dir: Path, study: str, project: str | None = None) -> None:
+    """Send what W&B has not got yet of a study's runs; runs at work are left to themselves.
+
+    Args:
+        runs_dir: where the runs lie.
+        study: its name.
+        project: of W&B; None for that of the runs' configuration, infra.wandb_project.
+
+    Raises:
+        UserError: no such study; W&B cannot be reached, or has no key. What was sent is written down.
+    """
+    planned = manifest.load(runs_dir, study)
+    folders = [RunFolder(runs_dir / run.signature) for run in planned.runs]
+    begun = [folder for folder in folders if folder.metrics_path.exists()]
+    at_work = [folder for folder in begun if living_holder(folder.path) is not None]
+    ready = [folder for folder in begun if folder not in at_work]
+    new = [folder for folder in ready if read_json(folder.path / SENT) != _sent(folder, project)]
+    console = Console(stderr=True, highlight=False)
+    with Progress(console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task(f"sync {study}", total=len(new))
+        for batch in _batches(new):
+            for _ in _send(batch, project):
+                progress.advance(task)
+    parts = [f"{len(new)} sent", f"{len(ready) - len(new)} sent before"]
+    for word, count in (("at work", len(at_work)), ("without any epoch", len(folders) - len(begun))):
+        if count:
+            parts.append(f"{count} {word}")
+    print(f"{study}: {', '.join(parts)}")
+
+
+def _batches(folders: Sequence[RunFolder]) -> Iterator[Sequence[RunFolder]]:
+    for start in range(0, len(folders), BATCH):
+        yield folders[start : start + BATCH]
+
+
+def _send(folders: Sequence[RunFolder], project: str | None) -> Iterator[RunFolder]:
+    """Yields each run once W&B has all of it."""
+    pages: list[Any] = []
+    with tempfile.TemporaryDirectory(prefix="ablate-sync-") as scratch:
+        try:
+            pages.extend(_filled(folder, project, scratch) for folder in folders)
+            for folder, page in zip(folders, pages, strict=True):
+                sent = _sent(folder, project)
+                page.finish(exit_code=0 if folder.state() == FINISHED else 1)
+                write_json(folder.path / SENT, sent)
+                yield folder
+        except Exception as error:  # whatever the client raises
+            raise UserError(
+                f"W&B did not take all of it: {tracking.first_line(error)}",
+                "`wandb login` or WANDB_API_KEY for a key, WANDB_BASE_URL for a server of your own; "
+                "the same command goes on with what is left",
+            ) from error
+        finally:
+            for page in pages:
+                with suppress(Exception):
+                    page.finish(exit_code=1)
+
+
+def _filled(folder: RunFolder, project: str | None, scratch: str) -> Any:
+    """A run's page with all its epochs; those that it has already are not sent again."""
+    page = tracking.page(
+        folder.config(),
+        folder,
+        "online",
+        dir=scratch,
+        reinit="create_new",
+        settings=tracking.quiet(UPLOAD_SECONDS),
+        **({"project": project} if project else {}),
+    )
+    for metrics in folder.metrics():
+        if metrics["epoch"] >= page.step:
+            page.log(metrics, step=metrics["epoch"])
+    page.summary.update({**(folder.result() or {}), "state": folder.state()})
+    return page
+
+
+def _sent(folder: RunFolder, project: str | None) -> dict[str, str]:
+    """What is written down of a page: its project, and the digest of all that it shows."""
+    shown = hashlib.sha256(folder.state().encode())
+    for path in (folder.metrics_path, folder.result_path, folder.config_path):
+        with suppress(FileNotFoundError):
+            shown.update(path.read_bytes())
+    return {"project": project or folder.config()["infra"]["wandb_project"], "digest": shown.hexdigest()}
