@@ -98,8 +98,13 @@ def client() -> Any:
     return wandb
 
 
-def quiet(finish_seconds: float) -> Any:
-    """The client's settings: nothing of this machine is watched, and nothing waits for long."""
+def quiet(finish_seconds: float, *, strict: bool = False) -> Any:
+    """The client's settings: nothing of this machine is watched, and nothing waits for long.
+
+    Args:
+        finish_seconds: that the end of a page may take for what is still to be sent.
+        strict: whether it is an error then.
+    """
     return client().Settings(
         console="off",
         silent=True,
@@ -107,6 +112,7 @@ def quiet(finish_seconds: float) -> Any:
         save_code=False,
         init_timeout=INIT_SECONDS,
         finish_timeout=finish_seconds,
+        finish_timeout_raises=strict,
         x_disable_stats=True,
     )
 

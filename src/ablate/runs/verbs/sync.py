@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -66,24 +67,30 @@ def _batches(folders: Sequence[RunFolder]) -> Iterator[Sequence[RunFolder]]:
 def _send(folders: Sequence[RunFolder], project: str | None) -> Iterator[RunFolder]:
     """Yields each run once W&B has all of it."""
     pages: list[Any] = []
-    with tempfile.TemporaryDirectory(prefix="ablate-sync-") as scratch:
+    failure: Exception | None = None
+    with tempfile.TemporaryDirectory(prefix="ablate-sync-") as scratch, ThreadPoolExecutor(BATCH) as threads:
+        sent = [_sent(folder, project) for folder in folders]
         try:
             pages.extend(_filled(folder, project, scratch) for folder in folders)
-            for folder, page in zip(folders, pages, strict=True):
-                sent = _sent(folder, project)
-                page.finish(exit_code=0 if folder.state() == FINISHED else 1)
-                write_json(folder.path / SENT, sent)
+        except Exception as error:  # whatever the client raises; those that are open go on
+            failure = error
+        ends = [threads.submit(_end, page, folder) for page, folder in zip(pages, folders, strict=False)]
+        for folder, end, shown in zip(folders, ends, sent, strict=False):  # all of them wait for the network
+            if (problem := end.exception()) is None:
+                write_json(folder.path / SENT, shown)
                 yield folder
-        except Exception as error:  # whatever the client raises
-            raise UserError(
-                f"W&B did not take all of it: {tracking.first_line(error)}",
-                "`wandb login` or WANDB_API_KEY for a key, WANDB_BASE_URL for a server of your own; "
-                "the same command goes on with what is left",
-            ) from error
-        finally:
-            for page in pages:
-                with suppress(Exception):
-                    page.finish(exit_code=1)
+            elif isinstance(problem, Exception):
+                failure = failure or problem
+    if failure is not None:
+        raise UserError(
+            f"W&B did not take all of it: {tracking.first_line(failure)}",
+            "`wandb login` or WANDB_API_KEY for a key, WANDB_BASE_URL for a server of your own; "
+            "the same command goes on with what is left",
+        ) from failure
+
+
+def _end(page: Any, folder: RunFolder) -> None:
+    page.finish(exit_code=0 if folder.state() == FINISHED else 1)
 
 
 def _filled(folder: RunFolder, project: str | None, scratch: str) -> Any:
@@ -94,7 +101,7 @@ def _filled(folder: RunFolder, project: str | None, scratch: str) -> Any:
         "online",
         dir=scratch,
         reinit="create_new",
-        settings=tracking.quiet(UPLOAD_SECONDS),
+        settings=tracking.quiet(UPLOAD_SECONDS, strict=True),
         **({"project": project} if project else {}),
     )
     for metrics in folder.metrics():
