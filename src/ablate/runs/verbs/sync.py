@@ -1,12 +1,14 @@
 """`ablate sync`: a study's pages in Weights & Biases, made from the run folders.
 
 From our own files and not from W&B's offline ones, which do not outlive a process that is killed. What was
-sent is written down in each run folder, so that it is sent once, and only what is new when asked again.
+sent is written down in each run folder, so that it is sent once, and only what is new when asked again. The
+study's report, if there is one, goes with it as an artifact.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +25,7 @@ from ablate.runs.claim import living_holder
 from ablate.store import manifest
 from ablate.store.files import read_json, write_json
 from ablate.store.folder import FINISHED, RunFolder
+from ablate.store.manifest import Manifest
 
 SENT = "wandb.json"  # in a run folder: where its page is, and the digest of what it shows
 BATCH = 16  # pages that are open at a time: their uploads wait for the network together
@@ -56,7 +59,42 @@ def sync(runs_dir: Path, study: str, project: str | None = None) -> None:
     for word, count in (("at work", len(at_work)), ("without any epoch", len(folders) - len(begun))):
         if count:
             parts.append(f"{count} {word}")
-    print(f"{study}: {', '.join(parts)}")
+    print(f"{study}: {', '.join(parts)}; {_report(planned, runs_dir, project)}")
+
+
+def _report(planned: Manifest, runs_dir: Path, project: str | None) -> str:
+    """The study's report, if there is one, as an artifact of a page of its own; says what became of it."""
+    folder = manifest.study_dir(runs_dir, planned.name)
+    files = sorted(path for path in (folder / "report").rglob("*") if path.is_file())
+    if not files:
+        return f"no report yet: ablate report {planned.name}"
+    project = project or RunFolder(runs_dir / planned.runs[0].signature).config()["infra"]["wandb_project"]
+    sent = {"project": project, "digest": _digest(files)}
+    if read_json(folder / SENT) == sent:
+        return "report sent before"
+    wandb = tracking.client()
+    name = f"report-{re.sub(r'[^A-Za-z0-9_.-]', '-', planned.name)}"
+    with tempfile.TemporaryDirectory(prefix="ablate-sync-") as scratch:
+        try:
+            page = wandb.init(
+                project=project,
+                id=name,
+                name=name,
+                group=planned.name,
+                job_type="report",
+                notes=planned.question,
+                dir=scratch,
+                resume="allow",
+                settings=tracking.quiet(UPLOAD_SECONDS, strict=True),
+            )
+            artifact = wandb.Artifact(name, "report", description=planned.question)
+            artifact.add_dir(str(folder / "report"))
+            page.log_artifact(artifact)
+            page.finish()
+        except Exception as error:  # whatever the client raises
+            raise _refused(error) from error
+    write_json(folder / SENT, sent)
+    return "report sent"
 
 
 def _batches(folders: Sequence[RunFolder]) -> Iterator[Sequence[RunFolder]]:
@@ -82,15 +120,19 @@ def _send(folders: Sequence[RunFolder], project: str | None) -> Iterator[RunFold
             elif isinstance(problem, Exception):
                 failure = failure or problem
     if failure is not None:
-        raise UserError(
-            f"W&B did not take all of it: {tracking.first_line(failure)}",
-            "`wandb login` or WANDB_API_KEY for a key, WANDB_BASE_URL for a server of your own; "
-            "the same command goes on with what is left",
-        ) from failure
+        raise _refused(failure) from failure
 
 
 def _end(page: Any, folder: RunFolder) -> None:
     page.finish(exit_code=0 if folder.state() == FINISHED else 1)
+
+
+def _refused(error: Exception) -> UserError:
+    return UserError(
+        f"W&B did not take all of it: {tracking.first_line(error)}",
+        "`wandb login` or WANDB_API_KEY for a key, WANDB_BASE_URL for a server of your own; "
+        "the same command goes on with what is left",
+    )
 
 
 def _filled(folder: RunFolder, project: str | None, scratch: str) -> Any:
@@ -113,8 +155,13 @@ def _filled(folder: RunFolder, project: str | None, scratch: str) -> Any:
 
 def _sent(folder: RunFolder, project: str | None) -> dict[str, str]:
     """What is written down of a page: its project, and the digest of all that it shows."""
-    shown = hashlib.sha256(folder.state().encode())
-    for path in (folder.metrics_path, folder.result_path, folder.config_path):
+    digest = _digest([folder.metrics_path, folder.result_path, folder.config_path], folder.state())
+    return {"project": project or folder.config()["infra"]["wandb_project"], "digest": digest}
+
+
+def _digest(files: Sequence[Path], said: str = "") -> str:
+    found = hashlib.sha256(said.encode())
+    for path in files:
         with suppress(FileNotFoundError):
-            shown.update(path.read_bytes())
-    return {"project": project or folder.config()["infra"]["wandb_project"], "digest": shown.hexdigest()}
+            found.update(path.name.encode() + path.read_bytes())
+    return found.hexdigest()
