@@ -119,10 +119,13 @@ def cancelled_by_verb(study: Study, folder: RunFolder) -> None:
 
 
 def killed(study: Study, folder: RunFolder) -> None:
-    """The worker, in the middle of whatever it does."""
+    """The worker, in the middle of a checkpoint."""
     holder = living_holder(folder.path)
     assert holder is not None
+    while not (half := list(folder.path.glob(".checkpoint.*.part"))):
+        time.sleep(0.0005)
     os.kill(holder["pid"], signal.SIGKILL)
+    assert half[0].exists()
 
 
 def everything_killed(study: Study, folder: RunFolder) -> None:
@@ -146,7 +149,7 @@ def test_what_ends_a_job_is_said_and_one_retry_goes_on(
     fault: Callable, study: Study, whole: RunFolder
 ) -> None:
     study.armed.touch()
-    study.run(study.train(*LONG))
+    study.run(study.train(*LONG, "infra.checkpoint_minutes=0.0001"))  # a checkpoint after every step
     folder = study.under_way()
     begun = time.monotonic()
     fault(study, folder)
@@ -249,10 +252,13 @@ def test_a_full_disk_fails_the_run_and_loses_nothing(study: Study) -> None:
         subprocess.run(["umount", "--lazy", study.runs_dir], check=False)
 
 
-def test_frozen_are_settings_and_where_asked_the_code(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_is_frozen_where_asked_and_wandb_may_be_away(study: Study) -> None:
     study.environment["HOME"] = str(study.folder)
-    told = study.run(study.train("op=faulty", "infra.launcher.snapshot=true", "infra.launcher.wait=true"))
+    study.environment |= {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "0" * 40}
+    asked = ("infra.tracking=wandb", "infra.launcher.snapshot=true", "infra.launcher.wait=true")
+    told = study.run(study.train("op=faulty", *asked))
     assert "1 finished" in told
+    assert "W&B cannot be reached" in next(study.runs_dir.glob("*/output.log")).read_text()
     (record,) = jobs.of_study(study.runs_dir, "study")
     copy = Path(record.code["snapshot"])
     assert (copy / "ablate" / "runs" / "execute.py").exists()

@@ -62,6 +62,15 @@ def add(verbs: argparse._SubParsersAction) -> None:
         "ablate sync quick --project my-project",
     )
     sub.add_argument("--project", help="of W&B (default: infra.wandb_project, as the runs have it)")
+    sub = _add(
+        verbs,
+        dashboard,
+        "a workspace in Weights & Biases: a study's factors as grouping, its paired differences as panels",
+        "ablate dashboard quick --offline",
+    )
+    sub.add_argument("--entity", help="user or team of W&B (default: the key's own)")
+    sub.add_argument("--project", help="of W&B (default: infra.wandb_project, as the runs have it)")
+    sub.add_argument("--offline", action="store_true", help="write its specification into the study's folder")
     for verb, help_text, example in (
         (collect, "one CSV of a study's runs, failed ones too", "ablate collect quick -o quick.csv"),
         (report, "page, figures and tables of a study", "ablate report quick -o quick_report"),
@@ -138,6 +147,13 @@ def sync(arguments: argparse.Namespace) -> None:
     from ablate.runs.verbs.sync import sync
 
     sync(arguments.runs_dir, arguments.study, arguments.project)
+
+
+def dashboard(arguments: argparse.Namespace) -> None:
+    """A workspace over a study's pages."""
+    from ablate.runs.verbs.dashboard import dashboard
+
+    dashboard(arguments.runs_dir, arguments.study, arguments.entity, arguments.project, arguments.offline)
 
 
 def collect(arguments: argparse.Namespace) -> None:

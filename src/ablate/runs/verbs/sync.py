@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +20,10 @@ from rich.console import Console
 from rich.progress import Progress
 
 from ablate.errors import UserError
+from ablate.results import dashboard
+from ablate.results.collect import collect
+from ablate.results.comparisons import analyse
+from ablate.results.dashboard import Shown
 from ablate.runs import tracking
 from ablate.runs.claim import living_holder
 from ablate.store import manifest
@@ -48,12 +52,13 @@ def sync(runs_dir: Path, study: str, project: str | None = None) -> None:
     begun = [folder for folder in folders if folder.metrics_path.exists()]
     at_work = [folder for folder in begun if living_holder(folder.path) is not None]
     ready = [folder for folder in begun if folder not in at_work]
-    new = [folder for folder in ready if read_json(folder.path / SENT) != _sent(folder, project)]
+    shown = _shown(planned, runs_dir)
+    new = [folder for folder in ready if read_json(folder.path / SENT) != _sent(folder, shown, project)]
     console = Console(stderr=True, highlight=False)
     with Progress(console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task(f"sync {study}", total=len(new))
         for batch in _batches(new):
-            for _ in _send(batch, project):
+            for _ in _send(batch, shown, project):
                 progress.advance(task)
     parts = [f"{len(new)} sent", f"{len(ready) - len(new)} sent before"]
     for word, count in (("at work", len(at_work)), ("without any epoch", len(folders) - len(begun))):
@@ -102,20 +107,30 @@ def _batches(folders: Sequence[RunFolder]) -> Iterator[Sequence[RunFolder]]:
         yield folders[start : start + BATCH]
 
 
-def _send(folders: Sequence[RunFolder], project: str | None) -> Iterator[RunFolder]:
+def _shown(planned: Manifest, runs_dir: Path) -> dict[str, Shown]:
+    """What the pages say of the study, as far as it has results."""
+    try:
+        return dashboard.shown(analyse(planned, collect(runs_dir, planned.name)))
+    except UserError:  # nothing to compare yet, or no baseline
+        return {}
+
+
+def _send(
+    folders: Sequence[RunFolder], shown: Mapping[str, Shown], project: str | None
+) -> Iterator[RunFolder]:
     """Yields each run once W&B has all of it."""
     pages: list[Any] = []
     failure: Exception | None = None
     with tempfile.TemporaryDirectory(prefix="ablate-sync-") as scratch, ThreadPoolExecutor(BATCH) as threads:
-        sent = [_sent(folder, project) for folder in folders]
+        sent = [_sent(folder, shown, project) for folder in folders]
         try:
-            pages.extend(_filled(folder, project, scratch) for folder in folders)
+            pages.extend(_filled(folder, shown.get(folder.signature), project, scratch) for folder in folders)
         except Exception as error:  # whatever the client raises; those that are open go on
             failure = error
         ends = [threads.submit(_end, page, folder) for page, folder in zip(pages, folders, strict=False)]
-        for folder, end, shown in zip(folders, ends, sent, strict=False):  # all of them wait for the network
+        for folder, end, record in zip(folders, ends, sent, strict=False):  # all of them wait for the network
             if (problem := end.exception()) is None:
-                write_json(folder.path / SENT, shown)
+                write_json(folder.path / SENT, record)
                 yield folder
             elif isinstance(problem, Exception):
                 failure = failure or problem
@@ -135,7 +150,7 @@ def _refused(error: Exception) -> UserError:
     )
 
 
-def _filled(folder: RunFolder, project: str | None, scratch: str) -> Any:
+def _filled(folder: RunFolder, shown: Shown | None, project: str | None, scratch: str) -> Any:
     """A run's page with all its epochs; those that it has already are not sent again."""
     page = tracking.page(
         folder.config(),
@@ -150,12 +165,16 @@ def _filled(folder: RunFolder, project: str | None, scratch: str) -> Any:
         if metrics["epoch"] >= page.step:
             page.log(metrics, step=metrics["epoch"])
     page.summary.update({**(folder.result() or {}), "state": folder.state()})
+    if shown is not None:
+        page.config.update(shown.config, allow_val_change=True)
+        page.summary.update(shown.summary)
     return page
 
 
-def _sent(folder: RunFolder, project: str | None) -> dict[str, str]:
+def _sent(folder: RunFolder, shown: Mapping[str, Shown], project: str | None) -> dict[str, str]:
     """What is written down of a page: its project, and the digest of all that it shows."""
-    digest = _digest([folder.metrics_path, folder.result_path, folder.config_path], folder.state())
+    said = f"{folder.state()} {shown.get(folder.signature)}"
+    digest = _digest([folder.metrics_path, folder.result_path, folder.config_path], said)
     return {"project": project or folder.config()["infra"]["wandb_project"], "digest": digest}
 
 
