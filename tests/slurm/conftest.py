@@ -47,6 +47,16 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     del os.environ["SLURM_CONF"]
 
 
+@pytest.fixture
+def silent_cluster(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """Another one, which preempts without a signal to the user's processes."""
+    found = Cluster(tmp_path / "slurm", announces_preemption=False)
+    found.start()
+    monkeypatch.setenv("SLURM_CONF", found.environment["SLURM_CONF"])
+    yield found
+    found.stop()
+
+
 class Study:
     """A study on the cluster, by the command line as a user types it."""
 

@@ -110,6 +110,35 @@ def test_what_the_cluster_does_needs_nobody(fault: Callable, study: Study, whole
     assert_same(folder, whole)
 
 
+def test_preemption_without_a_signal_needs_nobody(
+    silent_cluster: Cluster, tmp_path: Path, whole: RunFolder
+) -> None:
+    """SIGTERM at the end of the partition's grace time is all that a job hears, SIGKILL what follows."""
+    study = Study(silent_cluster, tmp_path)
+    study.armed.touch()
+    study.run(study.train(*LONG))
+    folder = study.under_way()
+    struck = time.time()
+    preempted(study, folder)
+    assert study.ended().counts == {"finished": 1}, study.overview().runs
+    study.recovered("preempted without a signal", folder, struck)
+    assert_same(folder, whole)
+
+
+def test_a_clock_that_is_moved_makes_nothing_lost_and_nothing_twice(study: Study) -> None:
+    """The run's heartbeat and times are two hours ahead of everybody else's."""
+    study.armed.touch()
+    asked = ("op=faulty", "op.fault=clock", *LONG[2:])
+    study.run(study.train(*asked))
+    folder = study.under_way()
+    assert folder.path.joinpath("claim.json").stat().st_mtime > time.time() + 7000
+    assert study.overview().counts == {"running": 1}
+    again = study.run([*study.train(*asked), "hydra/launcher=local"])
+    assert "1 at work" in again or "1 running" in again, again
+    assert study.ended().counts == {"finished": 1}
+    assert attempts(study) == [1]
+
+
 def cancelled(study: Study, folder: RunFolder) -> None:
     study.cluster.tell("scancel", study.overview().queue.last[folder.signature])
 
