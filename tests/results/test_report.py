@@ -117,7 +117,7 @@ import sys
 from pathlib import Path
 from ablate.results.{module} import {module}
 {module}(Path({str(tmp_path)!r}), "quick")
-slow = ("torch", "timm", "scipy", "statsmodels", "matplotlib.pyplot")
+slow = ("torch", "timm", "scipy.stats", "statsmodels", "matplotlib.pyplot")
 print([name for name in slow if name in sys.modules])
 """
     run = subprocess.run(

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.stats import power as reference_power
 from statsmodels.stats.multitest import multipletests
 
 from ablate.results import statistics
@@ -89,3 +90,47 @@ def test_with_three_pairs_the_t_interval_covers_and_the_bootstrap_does_not():
     )
     assert t == pytest.approx(0.95, abs=0.02)
     assert bca == pytest.approx(0.72, abs=0.04)
+
+
+def test_over_a_thousand_draws_intervals_cover_and_p_values_are_uniform_under_the_null():
+    """Eight pairs whose true difference is 0.7 standard deviations, and the same without it."""
+    samples = np.random.default_rng(1).normal(0.7, 1, (1000, 8))
+    covered = np.mean([low <= 0.7 <= high for low, high in map(statistics.t_interval, samples)])
+    assert covered == pytest.approx(0.95, abs=0.02)
+    p = np.array([statistics.sign_flip_p(sample - 0.7) for sample in samples])
+    for level in (1 / 128, 0.0625, 0.25, 0.5, 0.75):  # levels that eight pairs can reach
+        assert np.mean(p <= level) == pytest.approx(level, abs=4 * math.sqrt(level * (1 - level) / 1000))
+    seen = np.mean([statistics.sign_flip_p(sample) < 0.05 for sample in samples])
+    assert seen == pytest.approx(statistics.power(8, 0.7), abs=0.06)  # the t-test's, which is close
+
+
+@pytest.mark.parametrize("sizes", [(2, 2), (5, 5), (4, 9)])
+def test_two_groups_that_are_not_paired_are_scipys(sizes):
+    generator = np.random.default_rng(2)
+    first, second = generator.normal(1, 1, sizes[0]), generator.normal(0, 2, sizes[1])
+    welch = stats.ttest_ind(first, second, equal_var=False).confidence_interval(0.95)
+    assert statistics.welch_interval(first, second) == pytest.approx(tuple(welch), rel=1e-9)
+    both = np.concatenate([first, second])
+    chosen = np.array(list(itertools.combinations(range(both.size), first.size)))
+    means = both[chosen].mean(axis=1)
+    apart = np.abs(means - (both.sum() - means * first.size) / second.size)
+    expected = np.mean(apart >= abs(first.mean() - second.mean()) - 1e-12)
+    assert statistics.permutation_p(first, second) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("effect", [0.2, 0.8, -1.5])
+@pytest.mark.parametrize("paired", [True, False])
+def test_power_is_statsmodels(effect, paired):
+    test = reference_power.TTestPower() if paired else reference_power.TTestIndPower()
+    for seeds in (2, 5, 30):
+        arguments = {"nobs": seeds} if paired else {"nobs1": seeds}
+        expected = test.power(effect_size=effect, alpha=0.05, **arguments)
+        assert statistics.power(seeds, effect, paired=paired) == pytest.approx(expected, abs=1e-6)
+    needed = statistics.seeds_needed(effect, paired=paired)
+    assert statistics.power(needed, effect, paired=paired) >= 0.8
+    assert statistics.power(needed - 1, effect, paired=paired) < 0.8
+
+
+def test_no_number_of_seeds_shows_no_difference():
+    assert statistics.seeds_needed(0.0) is None
+    assert statistics.seeds_needed(math.nan) is None

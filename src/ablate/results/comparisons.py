@@ -27,12 +27,18 @@ class Summary:
     interval: Interval  # Student's t, of the mean by itself
     parameters: float
     macs: float  # of one image
-    throughput: float  # training images a second, mean over the runs
+    throughput: float  # training images a second, median over the runs
+    memory: float  # peak, in bytes, median over the runs
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One condition against the baseline, over the seeds that finished in both."""
+    """One condition against the baseline, over the seeds that finished in both.
+
+    Where the study asks for unpaired comparisons, `paired` is False, `seeds` are those of the smaller
+    group, the differences are none, the interval is Welch's, the p-value the permutation test's, and
+    the effect size Cohen's d with the pooled standard deviation.
+    """
 
     condition: str
     baseline: str
@@ -46,17 +52,19 @@ class Comparison:
     bootstrap: Interval  # BCa
     effect_size: float
     p: float
+    smallest_p: float  # uncorrected, that so many runs can reach
     p_holm: float = math.nan
+    paired: bool = True
 
     @property
     def n(self) -> int:
-        """The number of pairs."""
+        """The number of pairs, or of the runs of the smaller group."""
         return len(self.seeds)
 
     @property
-    def smallest_p(self) -> float:
-        """The smallest uncorrected p-value that so many pairs can reach."""
-        return statistics.smallest_p(self.n)
+    def seeds_needed(self) -> int | None:
+        """How many seeds would show a true difference of this effect size with 80 % power, at 5 %."""
+        return statistics.seeds_needed(self.effect_size, paired=self.paired)
 
 
 @dataclass(frozen=True)
@@ -79,10 +87,11 @@ class Findings:
         return self.runs[~usable(self.runs, self.metric)]
 
 
-def analyse(manifest: Manifest, runs: pd.DataFrame) -> Findings:
+def analyse(manifest: Manifest, runs: pd.DataFrame, *, paired: bool = True) -> Findings:
     """Summarise and compare the collected runs of a study.
 
-    Differences of accuracies are in percentage points.
+    Differences of accuracies are in percentage points. Runs are paired by seed unless `paired` is
+    False, for studies whose seeds have nothing in common.
 
     Raises:
         UserError: the baseline is ambiguous or absent, no run could ever have the study's
@@ -93,9 +102,10 @@ def analyse(manifest: Manifest, runs: pd.DataFrame) -> Findings:
     _refuse_duplicates(runs)
     baseline = conditions.baseline(manifest)
     names = list(dict.fromkeys(runs["condition"]))
-    groups = {name: runs[runs["condition"] == name] for name in names}
+    groups = dict(list(runs.groupby("condition", sort=False)))
+    contrast = compare if paired else compare_unpaired
     compared = [
-        compare(groups[name], groups[baseline], manifest.metric) for name in names if name != baseline
+        contrast(groups[name], groups[baseline], manifest.metric) for name in names if name != baseline
     ]
     corrected = statistics.holm([comparison.p for comparison in compared])
     return Findings(
@@ -126,7 +136,8 @@ def summarise(runs: pd.DataFrame, metric: str) -> Summary:
         interval=statistics.t_interval(figures),
         parameters=_mean(finished["parameters"]),
         macs=_mean(finished["macs"]),
-        throughput=_mean(finished["throughput"]),
+        throughput=_median(finished, "throughput"),
+        memory=_median(finished, "peak_memory_bytes"),
     )
 
 
@@ -150,7 +161,42 @@ def compare(runs: pd.DataFrame, baseline: pd.DataFrame, metric: str) -> Comparis
         bootstrap=statistics.bca_interval(differences),
         effect_size=statistics.effect_size(differences),
         p=statistics.sign_flip_p(differences),
+        smallest_p=statistics.smallest_p(len(seeds)),
     )
+
+
+def compare_unpaired(runs: pd.DataFrame, baseline: pd.DataFrame, metric: str) -> Comparison:
+    """Two conditions as groups of runs that have nothing in common; the p-value is uncorrected."""
+    ours, theirs = (
+        group[usable(group, metric)].set_index("seed")[metric].astype(float) for group in (runs, baseline)
+    )
+    smaller = min(ours, theirs, key=len)
+    difference = float(ours.mean() - theirs.mean()) if len(smaller) else math.nan
+    ways = math.comb(len(ours) + len(theirs), len(ours))
+    return Comparison(
+        condition=runs["condition"].iloc[0],
+        baseline=baseline["condition"].iloc[0],
+        seeds=tuple(int(seed) for seed in smaller.index),
+        differences=(),
+        missing=len(runs) + len(baseline) - len(ours) - len(theirs),
+        mean_condition=_mean(ours),
+        mean_baseline=_mean(theirs),
+        difference=difference,
+        interval=statistics.welch_interval(ours.to_numpy(), theirs.to_numpy()),
+        bootstrap=statistics.NO_INTERVAL,
+        effect_size=_cohens_d(ours, theirs),
+        p=statistics.permutation_p(ours.to_numpy(), theirs.to_numpy()),
+        smallest_p=(2 if len(ours) == len(theirs) else 1) / ways if len(smaller) else math.nan,
+        paired=False,
+    )
+
+
+def _cohens_d(ours: pd.Series[float], theirs: pd.Series[float]) -> float:
+    degrees = len(ours) + len(theirs) - 2
+    if min(len(ours), len(theirs)) < 2:
+        return math.nan
+    pooled = math.sqrt(((len(ours) - 1) * ours.var() + (len(theirs) - 1) * theirs.var()) / degrees)
+    return float(ours.mean() - theirs.mean()) / pooled if pooled > 0 else math.nan
 
 
 def _refuse_duplicates(runs: pd.DataFrame) -> None:
@@ -162,6 +208,11 @@ def _refuse_duplicates(runs: pd.DataFrame) -> None:
             f"condition {condition!r} has {len(same)} runs with seed {seed}: {', '.join(same['signature'])}",
             "runs of one condition differ in the seed alone: make what else varies a factor of the study",
         )
+
+
+def _median(runs: pd.DataFrame, column: str) -> float:
+    figures = runs[column] if column in runs else pd.Series(dtype=float)
+    return float(figures.median()) if figures.notna().any() else math.nan
 
 
 def _mean(column: pd.Series) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ablate.errors import UserError
 from ablate.store.manifest import Manifest, PlannedRun
@@ -15,10 +15,23 @@ def labels(manifest: Manifest) -> list[str]:
     """The condition of every planned run, in the manifest's order.
 
     With one factor a condition is called by its level (`lsa`), with several by short name and
-    level of each (`heads=C, region=window`), without any by the study's name.
+    level of each (`heads=C, region=window`), without any by the study's name. Levels that all lie in
+    one folder (`lsa_to_elsa/elsa`) are called without it.
     """
     names = short_names(manifest.factors)
-    return [_label(manifest, names, run) for run in manifest.runs]
+    short = {
+        factor: short_levels(run.factors.get(factor, UNSET) for run in manifest.runs)
+        for factor in manifest.factors
+    }
+    return [_label(manifest, names, short, run) for run in manifest.runs]
+
+
+def short_levels(levels: Iterable[str]) -> dict[str, str]:
+    """Every level, and how it is called: without the folder that it shares with all others."""
+    found = list(dict.fromkeys(levels))
+    folders = {level.rpartition("/")[0] for level in found}
+    shared = len(folders) == 1 and len(found) > 1
+    return {level: level.rpartition("/")[2] if shared else level for level in found}
 
 
 def short_names(factors: Sequence[str]) -> list[str]:
@@ -58,8 +71,10 @@ def baseline(manifest: Manifest) -> str:
     return next(iter(matches))
 
 
-def _label(manifest: Manifest, names: Sequence[str], run: PlannedRun) -> str:
-    levels = [run.factors.get(factor, UNSET) for factor in manifest.factors]
+def _label(
+    manifest: Manifest, names: Sequence[str], short: Mapping[str, Mapping[str, str]], run: PlannedRun
+) -> str:
+    levels = [short[factor][run.factors.get(factor, UNSET)] for factor in manifest.factors]
     match levels:
         case []:
             return manifest.name

@@ -56,6 +56,11 @@ class StudyLauncher(Launcher):
         """
         setup_globals()
         requests = [self._request(overrides) for overrides in job_overrides]
+        if not requests:
+            raise UserError(
+                "the sweep has no runs: a glob(…) in it matches nothing, or a range(…) is empty",
+                "`ablate train --help` lists the choices of every group",
+            )
         searching = not str(self.config.hydra.sweeper._target_).endswith(".BasicSweeper")
         if searching:
             self._check_search(requests[0].config)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ablate import settings
-from ablate.errors import unknown
+from ablate.errors import UserError, unknown
 
 METRICS = ("test_top1", "test_top5", "test_loss", "validation_top1", "validation_loss", "throughput")
 
@@ -20,7 +20,21 @@ class Study:
     question: str | None
     factors: tuple[str, ...] | None
     baseline: Mapping[str, Any] | None
+    paths: Mapping[str, Any] | None
     metric: str
+
+    def check_paths(self) -> None:
+        """Refuse a path that is no list of two conditions or more.
+
+        Raises:
+            UserError: says what was given.
+        """
+        for name, steps in (self.paths or {}).items():
+            if not isinstance(steps, Sequence) or isinstance(steps, str) or len(steps) < 2:
+                raise UserError(
+                    f"study.paths.{name}={steps!r} is no list of conditions",
+                    "give two or more, from the first to the last: [lsa, lsa_neighborhood, elsa]",
+                )
 
     def check_baseline(self, factors: Sequence[str]) -> None:
         """Refuse a baseline that names what the study does not vary.

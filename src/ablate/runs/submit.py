@@ -198,6 +198,7 @@ def _manifest(requests: Sequence[Request], runs_dir: Path, command: str) -> Mani
     study = read_study(requests[0].config["study"])
     factors = _factors(requests, study.factors or ())
     study.check_baseline(factors)
+    study.check_paths()
     constant = {key: value for key, value in requests[0].overrides.items() if key not in (*factors, "seed")}
     fixed = identity.fixed_digest(requests[0].config, factors, constant)
     name = study.name or _anonymous(requests)
@@ -212,6 +213,7 @@ def _manifest(requests: Sequence[Request], runs_dir: Path, command: str) -> Mani
         question=study.question or "",
         baseline={str(key): str(value) for key, value in (study.baseline or {}).items()},
         factors=factors,
+        paths={str(path): [str(step) for step in steps] for path, steps in (study.paths or {}).items()},
         metric=study.metric,
         command=command,
         updated=_now(),

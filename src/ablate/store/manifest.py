@@ -31,6 +31,7 @@ class Manifest:
     question: str = ""
     baseline: dict[str, str] = field(default_factory=dict)
     factors: list[str] = field(default_factory=list)
+    paths: dict[str, list[str]] = field(default_factory=dict)  # walks through its conditions, by name
     metric: str = "test_top1"
     command: str = ""
     updated: str = ""

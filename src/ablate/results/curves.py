@@ -1,0 +1,115 @@
+"""Learning curves: their bands, the time to a given accuracy, and runs that did not converge."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from ablate.results import statistics
+from ablate.results.comparisons import Findings
+from ablate.store.folder import FINISHED
+
+CURVE = "validation_top1"
+COLLAPSE = 5.0  # percentage points that a run may end below its best epoch
+
+
+@dataclass(frozen=True)
+class Reached:
+    """When the runs of a condition come to a given validation accuracy."""
+
+    condition: str
+    target: float  # percent
+    n: int  # finished runs
+    reached: int  # of them
+    epochs: float  # median over the runs that reach it, between epochs by a straight line
+    seconds: float  # likewise, of training
+
+
+def band(metrics: pd.DataFrame, condition: str) -> pd.DataFrame:
+    """Mean, 95 % t interval, least and greatest of a condition's validation accuracy, by epoch.
+
+    Over its finished runs, or while it has none over those under way; by the epochs that all of
+    these have.
+    """
+    if CURVE not in metrics:
+        return pd.DataFrame()
+    rows = metrics[(metrics["condition"] == condition) & np.isfinite(metrics[CURVE].astype(float))]
+    finished = rows[rows["state"] == FINISHED]
+    rows = finished if len(finished) else rows
+    curve = rows.groupby("epoch")[CURVE].agg(["mean", "min", "max", "count"])
+    intervals = rows.groupby("epoch")[CURVE].agg(lambda values: statistics.t_interval(values.to_numpy()))
+    curve["low"] = [low for low, _ in intervals.reindex(curve.index)]
+    curve["high"] = [high for _, high in intervals.reindex(curve.index)]
+    return curve[curve["count"] == curve["count"].max()]
+
+
+def time_to(findings: Findings, metrics: pd.DataFrame, target: float | None = None) -> list[Reached]:
+    """When each condition comes to `target`; by default to what the baseline's median run ends with."""
+    if CURVE not in metrics or metrics.empty:
+        return []
+    finished = metrics[metrics["state"] == FINISHED].sort_values(["signature", "epoch"])
+    if target is None:
+        baseline = finished[finished["condition"] == findings.baseline]
+        if baseline.empty:
+            return []
+        target = float(baseline.groupby("signature")[CURVE].last().median())
+    found = []
+    for summary in findings.summaries:
+        runs = [run for _, run in finished[finished["condition"] == summary.condition].groupby("signature")]
+        epochs = [_crossing(run, target) for run in runs]
+        seconds = [_seconds(run, epoch) for run, epoch in zip(runs, epochs, strict=True)]
+        hits = [epoch for epoch in epochs if math.isfinite(epoch)]
+        found.append(
+            Reached(
+                summary.condition,
+                target,
+                len(runs),
+                len(hits),
+                float(np.median(hits)) if hits else math.nan,
+                float(np.nanmedian(seconds)) if np.isfinite(seconds).any() else math.nan,
+            )
+        )
+    return found
+
+
+def not_converged(metrics: pd.DataFrame) -> dict[str, str]:
+    """Finished runs that did not learn, with the reason, by signature. They count like all others.
+
+    The training loss is not below that of the first epoch, or is not finite, or the validation
+    accuracy ends more than COLLAPSE points below its best.
+    """
+    reasons: dict[str, str] = {}
+    finished = metrics[metrics["state"] == FINISHED] if len(metrics) else metrics
+    for signature, run in finished.groupby("signature"):
+        run = run.sort_values("epoch")
+        loss = run["train_loss"].to_numpy(dtype=float) if "train_loss" in run else np.array([])
+        curve = run[CURVE].to_numpy(dtype=float) if CURVE in run else np.array([])
+        if len(loss) and not np.isfinite(loss[-1]):
+            reasons[str(signature)] = "its training loss is not finite"
+        elif len(loss) > 1 and loss[-1] >= loss[0]:
+            reasons[str(signature)] = "its training loss did not fall"
+        elif len(curve) and np.nanmax(curve, initial=-math.inf) - curve[-1] > COLLAPSE:
+            reasons[str(signature)] = f"it ended more than {COLLAPSE:g} points below its best epoch"
+    return reasons
+
+
+def _crossing(run: pd.DataFrame, target: float) -> float:
+    """The epoch at which a run first comes to `target`; NaN if it never does."""
+    epochs, curve = (run[column].to_numpy(dtype=float) for column in ("epoch", CURVE))
+    for index in range(len(curve)):
+        if curve[index] >= target:
+            if index == 0:
+                return float(epochs[0])
+            share = (target - curve[index - 1]) / (curve[index] - curve[index - 1])
+            return float(epochs[index - 1] + share * (epochs[index] - epochs[index - 1]))
+    return math.nan
+
+
+def _seconds(run: pd.DataFrame, epoch: float) -> float:
+    if "seconds" not in run or not math.isfinite(epoch):
+        return math.nan
+    ends = np.concatenate([[0.0], run["seconds"].to_numpy(dtype=float).cumsum()])
+    return float(np.interp(epoch, np.concatenate([[0.0], run["epoch"].to_numpy(dtype=float)]), ends))
