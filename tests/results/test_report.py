@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from ablate.results.collect import collect
-from ablate.results.placement import spread
+from ablate.results.figures.placement import spread
+from ablate.results.figures.style import INK, looks
 from ablate.results.report import report
-from ablate.results.style import INK, looks
 
 FIGURES = ("differences", "accuracy_macs", "learning_curves")
+TABLES = ("table", "time_to_accuracy", "comparisons")
 VOID = {"meta", "link", "br"}
 
 
@@ -58,10 +59,10 @@ def test_a_half_finished_study_has_its_report(half_finished, tmp_path):
     paths = report(tmp_path, "quick")
     assert {path.name for path in paths} == {
         "index.html",
-        "table.md",
-        "table.tex",
         "results.csv",
+        "curves.csv",
         *(f"{name}.{kind}" for name in FIGURES for kind in ("svg", "png")),
+        *(f"{name}.{kind}" for name in TABLES for kind in ("md", "tex", "csv")),
     }
     assert {path.parent for path in paths} == {tmp_path / "studies/quick/report"}
     page = index(paths)

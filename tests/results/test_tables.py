@@ -36,9 +36,9 @@ def findings(half_finished, tmp_path):
 
 def test_the_table_has_a_row_a_condition(findings):
     table = tables.study_table(findings)
-    assert list(table["Condition"]) == ["lsa", "elsa", "dwconv"]
-    assert list(table["Test top-1 (%), mean ± sd (n)"]) == ["84.0 ± 0.5 (3)", "85.0 ± 0.1 (2)", "83.0 (1)"]
-    assert list(table["Difference (pp) [95 % interval]"]) == ["baseline", "+0.8 [−1.7, +3.3]", "−1.0"]
+    assert table.column("Condition") == ["lsa", "elsa", "dwconv"]
+    assert table.column("Test top-1 (%), mean ± sd (n)") == ["84.0 ± 0.5 (3)", "85.0 ± 0.1 (2)", "83.0 (1)"]
+    assert table.column("Difference (pp) [95 % interval]") == ["baseline", "+0.8 [−1.7, +3.3]", "−1.0"]
 
 
 def test_the_note_says_what_the_study_can_support(findings):
@@ -58,9 +58,9 @@ def test_latex_prints_what_was_written():
 
 def test_markdown_and_latex_have_the_same_cells(findings):
     table = tables.study_table(findings)
-    markdown = tables.to_markdown(table, "note")
-    latex = tables.to_latex(table, "note", "100 % of it?", "quick")
+    markdown, latex = table.markdown(), table.latex("100 % of it?")
     assert markdown.splitlines()[2].startswith("| lsa | 0.46 M | 12.3 M |")
     assert r"lsa & 0.46 M & 12.3 M &" in latex
     assert r"\caption{100 \% of it?}" in latex
-    assert latex.count(r"\\") == 1 + len(table)
+    assert latex.count(r"\\") == 1 + len(table.rows)
+    assert table.csv().splitlines()[1].startswith("lsa,0.46 M,12.3 M,")

@@ -72,11 +72,23 @@ def add(verbs: argparse._SubParsersAction) -> None:
     sub.add_argument("--project", help="of W&B (default: infra.wandb_project, as the runs have it)")
     sub.add_argument("--offline", action="store_true", help="write its specification into the study's folder")
     for verb, help_text, example in (
-        (collect, "one CSV of a study's runs, failed ones too", "ablate collect quick -o quick.csv"),
+        (
+            collect,
+            "one CSV of a study's runs, failed ones too",
+            "ablate collect quick -o quick.csv",
+        ),
         (report, "page, figures and tables of a study", "ablate report quick -o quick_report"),
     ):
         sub = _add(verbs, verb, help_text, example)
         sub.add_argument("-o", "--output", type=Path, help="where to write (default: in the study's folder)")
+        if verb is collect:
+            sub.add_argument("--curves", type=Path, metavar="CSV", help="also a row an epoch, into this file")
+        else:
+            sub.add_argument(
+                "--unpaired",
+                action="store_true",
+                help="compare runs as groups that share nothing, where seeds are no pairs; marked so",
+            )
 
 
 def _add(
@@ -158,13 +170,16 @@ def dashboard(arguments: argparse.Namespace) -> None:
 
 def collect(arguments: argparse.Namespace) -> None:
     """One CSV of a study's runs."""
-    from ablate.results.collect import collect, write_csv
+    from ablate.results.collect import collect, collect_metrics, write_csv
     from ablate.store.manifest import study_dir
 
     frame = collect(arguments.runs_dir, arguments.study)
     path = arguments.output or study_dir(arguments.runs_dir, arguments.study) / "results.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_csv(frame, path)
+    if arguments.curves:
+        arguments.curves.parent.mkdir(parents=True, exist_ok=True)
+        write_csv(collect_metrics(arguments.runs_dir, frame), arguments.curves)
     states = ", ".join(f"{count} {state}" for state, count in frame["state"].value_counts().items())
     print(f"{len(frame)} runs ({states})")
     print(path)
@@ -174,7 +189,7 @@ def report(arguments: argparse.Namespace) -> None:
     """Page, figures and tables of a study."""
     from ablate.results.report import report
 
-    paths = report(arguments.runs_dir, arguments.study, arguments.output)
+    paths = report(arguments.runs_dir, arguments.study, arguments.output, paired=not arguments.unpaired)
     table = next(path for path in paths if path.name == "table.md")
     print(table.read_text(encoding="utf-8"))
     for path in paths:

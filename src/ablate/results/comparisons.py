@@ -82,6 +82,11 @@ class Findings:
         """The figure that conditions are compared by."""
         return self.manifest.metric
 
+    @property
+    def paired(self) -> bool:
+        """Whether comparisons are within seeds."""
+        return all(comparison.paired for comparison in self.comparisons)
+
     def unfinished(self) -> pd.DataFrame:
         """The runs that count in no comparison: not finished, or with a figure that is not finite."""
         return self.runs[~usable(self.runs, self.metric)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,6 +9,7 @@ from dataclasses import replace
 from ablate.results import statistics
 from ablate.results.comparisons import Comparison, Findings, Summary, compare
 
+MANY_PAIRS = 100  # beyond, a table of them says nothing
 MATCHED = 0.02  # relative difference of MACs up to which two conditions have the same budget
 
 
@@ -27,28 +27,42 @@ def pareto(summaries: Sequence[Summary], cost: str = "macs", higher: bool = True
         for summary in summaries
         if math.isfinite(summary.mean) and math.isfinite(getattr(summary, cost))
     ]
-    return [
-        name
-        for name, price, value in sorted(points, key=lambda point: point[1])
-        if not any(
-            (other <= price and better >= value) and (other < price or better > value)
-            for _, other, better in points
-        )
-    ]
+    front: list[str] = []
+    best, at = -math.inf, math.nan  # value and price of the front's last member
+    for name, price, value in sorted(points, key=lambda point: (point[1], -point[2])):
+        if value > best or (value, price) == (best, at):
+            front.append(name)
+            best, at = value, price
+    return front
 
 
 def matched(findings: Findings, tolerance: float = MATCHED) -> list[Comparison]:
     """All pairs of conditions with the same MACs within `tolerance`, paired by seed.
 
     Pairs with the baseline are left out: they stand among the study's own comparisons. p-values are
-    Holm-corrected over the pairs listed here.
+    Holm-corrected over the pairs listed here. Of more than MANY_PAIRS none is compared.
     """
+    pairs = same_budget(findings, tolerance)
+    if len(pairs) > MANY_PAIRS:
+        return []
     groups = dict(list(findings.runs.groupby("condition", sort=False)))
-    costed = [s for s in findings.summaries if math.isfinite(s.macs) and s.condition != findings.baseline]
-    found = [
-        compare(groups[b.condition], groups[a.condition], findings.metric)
-        for a, b in itertools.combinations(costed, 2)
-        if abs(a.macs - b.macs) <= tolerance * max(a.macs, b.macs)
-    ]
+    found = [compare(groups[b], groups[a], findings.metric) for a, b in pairs]
     corrected = statistics.holm([comparison.p for comparison in found])
     return [replace(c, p_holm=float(p)) for c, p in zip(found, corrected, strict=True)]
+
+
+def same_budget(findings: Findings, tolerance: float = MATCHED) -> list[tuple[str, str]]:
+    """The pairs of conditions other than the baseline whose MACs are the same within `tolerance`."""
+    order = [summary.condition for summary in findings.summaries]
+    costed = sorted(
+        (s.macs, order.index(s.condition), s.condition)
+        for s in findings.summaries
+        if math.isfinite(s.macs) and s.condition != findings.baseline
+    )
+    pairs: list[tuple[str, str]] = []
+    for index, (least, place, name) in enumerate(costed):
+        for macs, other, second in costed[index + 1 :]:
+            if macs - least > tolerance * macs or len(pairs) > MANY_PAIRS:
+                break
+            pairs.append((name, second) if place < other else (second, name))
+    return sorted(pairs, key=lambda pair: tuple(map(order.index, pair)))

@@ -40,9 +40,8 @@ def band(metrics: pd.DataFrame, condition: str) -> pd.DataFrame:
     finished = rows[rows["state"] == FINISHED]
     rows = finished if len(finished) else rows
     curve = rows.groupby("epoch")[CURVE].agg(["mean", "min", "max", "count"])
-    intervals = rows.groupby("epoch")[CURVE].agg(lambda values: statistics.t_interval(values.to_numpy()))
-    curve["low"] = [low for low, _ in intervals.reindex(curve.index)]
-    curve["high"] = [high for _, high in intervals.reindex(curve.index)]
+    intervals = [statistics.t_interval(values.to_numpy()) for _, values in rows.groupby("epoch")[CURVE]]
+    curve["low"], curve["high"] = ([bounds[end] for bounds in intervals] for end in (0, 1))
     return curve[curve["count"] == curve["count"].max()]
 
 

@@ -85,7 +85,7 @@ def workspace(findings: Findings, entity: str, project: str) -> Workspace:
     def curves(title: str, of: str) -> Any:
         return panels.LinePlot(title=title, x="epoch", y=[of], groupby_rangefunc="minmax", **by_condition)
 
-    table = tables.to_markdown(tables.study_table(findings), tables.footnote(findings))
+    table = tables.study_table(findings).markdown()
     sections = {
         "Paired differences": [
             bars(

@@ -40,6 +40,14 @@ def human(value: float) -> str:
     return _three_digits(value)
 
 
+def memory(count: float) -> str:
+    """Bytes in MiB or GiB, three digits."""
+    if not math.isfinite(count):
+        return NOTHING
+    scale, unit = (2**30, "GiB") if count >= 1000 * 2**20 else (2**20, "MiB")
+    return f"{_three_digits(count / scale)} {unit}"
+
+
 def decimals(intervals: Iterable[Interval]) -> int:
     """How many decimals intervals of such a width deserve: two digits of their half-width.
 

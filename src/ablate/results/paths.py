@@ -40,7 +40,7 @@ def analyse(findings: Findings) -> list[Path]:
     Raises:
         UserError: a path names a condition that the study does not have; names the nearest one.
     """
-    groups = dict(list(findings.runs.groupby("condition", sort=False)))
+    groups = {str(name): runs for name, runs in findings.runs.groupby("condition", sort=False)}
     means = {summary.condition: summary for summary in findings.summaries}
     paths = []
     for name, conditions in findings.manifest.paths.items():

@@ -12,57 +12,63 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from ablate.results import figures, formats, tables
+from ablate.results import figures, formats
 from ablate.results.collect import FIXED, collect, collect_metrics, write_csv
-from ablate.results.comparisons import Findings, analyse
-from ablate.results.style import INK, PAPER
+from ablate.results.comparisons import Findings
+from ablate.results.evidence import Evidence, examine
+from ablate.results.figures.style import INK, PAPER
 from ablate.store.files import read_json, write_text
 from ablate.store.folder import FINISHED, RunFolder
 from ablate.store.manifest import load, study_dir
 
 TEMPLATE = "report.html.jinja"
+MOST_ROWS = 250  # of a table on the page; its files have all
 
 
-def report(runs_dir: Path, study: str, output: Path | None = None) -> list[Path]:
+def report(runs_dir: Path, study: str, output: Path | None = None, *, paired: bool = True) -> list[Path]:
     """Write the report of a study, finished or not, and return the paths of its files.
 
-    They are index.html (figures inside, no request to anywhere), the figures as SVG and PNG,
-    table.md, table.tex and results.csv, in `output` or else in studies/<study>/report under
-    `runs_dir`.
+    They are index.html (figures inside, no request to anywhere), the figures as SVG and PNG, every
+    table as Markdown, LaTeX and CSV, results.csv (a row a run) and curves.csv (a row an epoch), in
+    `output` or else in studies/<study>/report under `runs_dir`.
+
+    Args:
+        runs_dir: where the runs lie.
+        study: its name.
+        output: a folder.
+        paired: whether runs are compared within seeds; see `evidence.examine`.
 
     Raises:
         UserError: there is no such study, or it names no baseline that it has.
     """
     manifest = load(runs_dir, study)
     runs = collect(runs_dir, study)
-    findings = analyse(manifest, runs)
+    metrics = collect_metrics(runs_dir, runs)
+    evidence = examine(manifest, runs, metrics, paired=paired)
     folder = output or study_dir(runs_dir, study) / "report"
     folder.mkdir(parents=True, exist_ok=True)
-
-    drawn = {
-        "differences": figures.forest(findings),
-        "accuracy_macs": figures.accuracy_against_macs(findings),
-        "learning_curves": figures.learning_curves(findings, collect_metrics(runs_dir, runs)),
-    }
-    figure_paths = [path for name, figure in drawn.items() for path in figures.save(figure, folder / name)]
-    page, results = folder / "index.html", folder / "results.csv"
+    paths = write_evidence(evidence, folder)
+    results, curves = folder / "results.csv", folder / "curves.csv"
     write_csv(runs, results)
-    table_paths = _write_tables(findings, folder)
-    write_text(page, _page(findings, runs_dir, {name: folder / f"{name}.svg" for name in drawn}))
-    return [page, *figure_paths, *table_paths, results]
+    write_csv(metrics, curves)
+    drawings = {path.stem: path for path in paths if path.suffix == ".svg"}
+    page = folder / "index.html"
+    write_text(page, _page(evidence, runs_dir, drawings))
+    return [page, *paths, results, curves]
 
 
-def _write_tables(findings: Findings, folder: Path) -> list[Path]:
-    table, note = tables.study_table(findings), tables.footnote(findings)
-    markdown, latex = folder / "table.md", folder / "table.tex"
-    caption = findings.manifest.question or f"Study {findings.manifest.name}."
-    label = re.sub(r"[^A-Za-z0-9-]+", "-", findings.manifest.name)
-    write_text(markdown, tables.to_markdown(table, note))
-    write_text(latex, tables.to_latex(table, note, caption, label))
-    return [markdown, latex]
+def write_evidence(evidence: Evidence, folder: Path, captions: bool = True) -> list[Path]:
+    """Write every figure and table of a study into a folder, and return the paths."""
+    caption = evidence.manifest.question or f"Study {evidence.manifest.name}."
+    paths = [
+        path for name, draw in evidence.drawings().items() for path in figures.save(draw(), folder / name)
+    ]
+    for table in evidence.tables:
+        paths += table.save(folder, caption if captions and table.name == "table" else "")
+    return paths
 
 
-def _page(findings: Findings, runs_dir: Path, drawings: dict[str, Path]) -> str:
+def _page(evidence: Evidence, runs_dir: Path, drawings: dict[str, Path]) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("ablate.results", "."),
         autoescape=True,
@@ -70,21 +76,41 @@ def _page(findings: Findings, runs_dir: Path, drawings: dict[str, Path]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    findings = evidence.findings
     states = findings.runs["state"].value_counts()
+    conditions, *more = evidence.tables
     return environment.get_template(TEMPLATE).render(
         manifest=findings.manifest,
         findings=findings,
+        evidence=evidence,
         finished=int((findings.runs["state"] == FINISHED).sum()),
         states={str(state): int(count) for state, count in states.items()},
         fixed=_fixed(findings.runs),
-        table=tables.cells(findings),
-        note=tables.footnote(findings),
+        conditions=conditions,
+        tables={table.name: table for table in more},
+        most=MOST_ROWS,
         formats=formats,
         figures={name: inline_svg(path.read_text(encoding="utf-8"), name) for name, path in drawings.items()},
         unfinished=_unfinished(findings),
+        odd=_odd(evidence),
         environments=_environments(findings.runs, runs_dir),
         configuration=_configuration(findings, runs_dir),
     )
+
+
+def _odd(evidence: Evidence) -> list[dict[str, Any]]:
+    """The finished runs that did not converge, with the reason."""
+    runs = evidence.findings.runs.set_index("signature")
+    return [
+        {
+            "condition": runs.loc[signature, "condition"],
+            "seed": runs.loc[signature, "seed"],
+            "signature": signature,
+            "reason": reason,
+        }
+        for signature, reason in evidence.not_converged.items()
+        if signature in runs.index
+    ]
 
 
 def inline_svg(svg: str, name: str) -> Markup:

@@ -28,6 +28,7 @@ CONFIDENCE = 0.95
 EXACT_PAIRS = 16  # up to here all 2^n sign assignments are counted
 RESAMPLES = 9999
 FLIPS = 99_999
+MANY_NUMBERS = 4_000_000  # that are drawn at a time: studies of thousands of seeds get fewer resamples
 MANY_SEEDS = 10_000  # more than anybody runs
 
 Interval = tuple[float, float]
@@ -74,7 +75,7 @@ def bca_interval(values: ArrayLike, confidence: float = CONFIDENCE, resamples: i
     values = np.asarray(values, dtype=float)
     if values.size < 3 or not _varies(values):
         return NO_INTERVAL
-    mean = values.mean()
+    mean, resamples = values.mean(), min(resamples, max(MANY_NUMBERS // values.size, 999))
     drawn = np.random.default_rng(0).integers(0, values.size, (resamples, values.size))
     means = values[drawn].mean(axis=1)
     below = (np.mean(means < mean) + np.mean(means <= mean)) / 2
@@ -111,8 +112,10 @@ def sign_flip_p(differences: ArrayLike) -> float:
         for difference in differences[1:]:
             sums = np.concatenate([sums + difference, sums - difference])
         return float(np.mean(np.abs(sums) >= observed))
-    signs = np.random.default_rng(0).choice([-1.0, 1.0], (FLIPS, differences.size))
-    return float((1 + np.sum(np.abs(signs @ differences) >= observed)) / (1 + FLIPS))
+    flips = _flips(differences.size)
+    signs = np.random.default_rng(0).integers(0, 2, (flips, differences.size), dtype=np.int8)
+    sums = 2 * (signs @ differences) - differences.sum()
+    return float((1 + np.sum(np.abs(sums) >= observed)) / (1 + flips))
 
 
 def permutation_p(values: ArrayLike, others: ArrayLike) -> float:
@@ -169,7 +172,7 @@ def smallest_p(pairs: int) -> float:
     """The smallest p-value that the two-sided sign-flip test can reach with so many pairs."""
     if not pairs:
         return math.nan
-    return 2.0 ** (1 - pairs) if pairs <= EXACT_PAIRS else max(2.0 ** (1 - pairs), 1 / (1 + FLIPS))
+    return 2.0 ** (1 - pairs) if pairs <= EXACT_PAIRS else max(2.0 ** (1 - pairs), 1 / (1 + _flips(pairs)))
 
 
 def holm(p_values: Sequence[float]) -> NDArray[np.float64]:
@@ -185,6 +188,11 @@ def holm(p_values: Sequence[float]) -> NDArray[np.float64]:
     corrected = np.empty_like(p)
     corrected[order] = np.minimum(stepped, 1.0)
     return np.where(np.isnan(p), math.nan, corrected)
+
+
+def _flips(pairs: int) -> int:
+    """How many random assignments of signs are drawn for so many pairs."""
+    return min(FLIPS, max(10 * MANY_NUMBERS // pairs, 999))
 
 
 def _varies(values: NDArray[np.float64]) -> bool:

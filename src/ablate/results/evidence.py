@@ -1,0 +1,96 @@
+"""All that a study shows, in one place: what the page, the figures and the records are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ablate.results import comparisons, costs, curves, factorial, figures, paths, tables
+from ablate.results.comparisons import Comparison, Findings
+from ablate.results.curves import Reached
+from ablate.results.factorial import Factorial
+from ablate.results.paths import Path
+from ablate.results.tables import Table
+from ablate.store.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The collected runs of a study and every analysis that its design allows."""
+
+    findings: Findings
+    metrics: pd.DataFrame  # a row an epoch
+    factorial: Factorial | None
+    paths: list[Path]
+    matched: list[Comparison]
+    reached: list[Reached]
+    not_converged: dict[str, str]  # reasons, by signature
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the study is."""
+        return self.findings.manifest
+
+    @cached_property
+    def tables(self) -> list[Table]:
+        """Its tables, the study's own first; those without rows are left out."""
+        odd = len(self.not_converged)
+        found = [tables.study_table(self.findings, odd)]
+        if self.paths:
+            found.append(tables.roadmap(self.findings, self.paths, odd))
+        if self.factorial is not None:
+            found.append(tables.effects(self.findings, self.factorial, odd))
+            found.append(tables.interactions(self.findings, self.factorial))
+            found.append(tables.variance(self.factorial))
+        found.append(tables.matched(self.findings, self.matched))
+        found.append(tables.reached(self.reached))
+        found.append(tables.details(self.findings))
+        return [table for table in found if table.rows]
+
+    def drawings(self) -> dict[str, Callable[[], Figure]]:
+        """What draws its figures, by the name of their files."""
+        found = self.findings
+        drawn: dict[str, Callable[[], Figure]] = {}
+        if self.paths:
+            drawn["roadmap"] = lambda: figures.roadmap(found, self.paths)
+        if (factors := self.factorial) is not None:
+            drawn["main_effects"] = lambda: figures.main_effects(found, factors)
+            drawn["interactions"] = lambda: figures.heat_map(found, factors)
+        if len(found.summaries) > 1:
+            drawn["differences"] = lambda: figures.forest(found)
+        else:
+            drawn["seed_noise"] = lambda: figures.seed_noise(found)
+        drawn["accuracy_macs"] = lambda: figures.accuracy_against_macs(found)
+        drawn["learning_curves"] = lambda: figures.learning_curves(found, self.metrics)
+        return drawn
+
+
+def examine(
+    manifest: Manifest, runs: pd.DataFrame, metrics: pd.DataFrame, *, paired: bool = True
+) -> Evidence:
+    """Every analysis that a study's design allows.
+
+    Args:
+        manifest: its question, baseline, factors and walks.
+        runs: a row a run, as `collect` gives them.
+        metrics: a row an epoch, as `collect_metrics` gives them.
+        paired: whether runs are paired by seed; else comparisons with the baseline are unpaired,
+            and marked so. Factors and walks are paired by seed always, and left out if not.
+
+    Raises:
+        UserError: see `comparisons.analyse` and `paths.analyse`.
+    """
+    findings = comparisons.analyse(manifest, runs, paired=paired)
+    return Evidence(
+        findings=findings,
+        metrics=metrics,
+        factorial=factorial.analyse(manifest, runs) if paired else None,
+        paths=paths.analyse(findings) if paired else [],
+        matched=costs.matched(findings) if paired else [],
+        reached=curves.time_to(findings, metrics),
+        not_converged=curves.not_converged(metrics),
+    )

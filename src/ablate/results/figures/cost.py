@@ -1,0 +1,81 @@
+"""Accuracy against what it costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox, ScaledTranslation, Transform
+
+from ablate.results import costs, formats
+from ablate.results.comparisons import Findings
+from ablate.results.figures import placement
+from ablate.results.figures.canvas import MEAN, blank, conditions, direct, fit, legend_unless_direct, say
+from ablate.results.figures.style import FAINT, RC, looks
+
+FRONT: dict[str, Any] = {"color": FAINT, "linewidth": 1.0, "linestyle": (0, (2, 2)), "zorder": 1}
+MANY_MARKS = 36
+LOG_RATIO = 10  # costs that differ by more are drawn on a logarithmic axis
+
+
+@rc_context(RC)
+def accuracy_against_macs(findings: Findings) -> Figure:
+    """Mean over seeds with its 95 % t interval against the MACs of one image, and the Pareto front.
+
+    Of more than MANY_MARKS conditions only those on the front have names and intervals.
+    """
+    shown = [summary for summary in findings.summaries if summary.n and math.isfinite(summary.macs)]
+    look = looks(conditions(findings), findings.baseline)
+    figure, axes = blank(3.6)
+    axes.set_xlabel("MACs of one image (millions)")
+    axes.set_ylabel(formats.metric_name(findings.metric))
+    if not shown:
+        say(axes, "no finished run yet")
+        fit(figure, axes)
+        return figure
+    front = costs.pareto(shown, higher=not findings.metric.endswith("loss"))
+    crowded = len(look) > MANY_MARKS
+    if crowded:
+        rest = [summary for summary in shown if summary.condition not in front]
+        axes.plot([s.macs / 1e6 for s in rest], [s.mean for s in rest], ".", color=FAINT, markersize=3)
+        shown = [summary for summary in shown if summary.condition in front]
+        look = {summary.condition: look[summary.condition] for summary in shown}
+    macs = [summary.macs / 1e6 for summary in shown]
+    if max(macs) > LOG_RATIO * min(macs) > 0:
+        axes.set_xscale("log")
+    axes.update_datalim([(x, y) for x, s in zip(macs, shown, strict=True) for y in (s.mean, *s.interval)])
+    axes.margins(x=0.12, y=0.08)
+    axes.autoscale_view()
+    axes.grid(color=FAINT, alpha=0.25, linewidth=0.6)
+    legend_unless_direct(figure, axes, look, lines=False)
+    fit(figure, axes)
+    marks = _side_by_side(axes, macs)
+    means = {summary.condition: (summary.macs / 1e6, summary.mean) for summary in shown}
+    if len(front) > 1:
+        axes.step(*zip(*(means[name] for name in front), strict=True), where="post", **FRONT)
+    taken = []
+    for x, mark, summary in zip(macs, marks, shown, strict=True):
+        style = look[summary.condition]
+        axes.plot((x, x), summary.interval, color=style.color, alpha=0.8, transform=mark, zorder=2)
+        axes.plot(x, summary.mean, style.marker, color=style.color, **MEAN, transform=mark, zorder=3)
+        ends = summary.interval if math.isfinite(summary.interval[0]) else (summary.mean, summary.mean)
+        taken.append(Bbox(mark.transform([(x, end) for end in ends])).padded(2))
+        taken.append(Bbox(mark.transform([(x, summary.mean)] * 2)).padded(6))
+    if direct(look):
+        points = [(x, summary.mean) for x, summary in zip(macs, shown, strict=True)]
+        placement.label_points(axes, points, marks, [summary.condition for summary in shown], taken)
+    return figure
+
+
+def _side_by_side(axes: Axes, xs: Sequence[float], gap: float = 6.0) -> list[Transform]:
+    """Data transforms for marks at these x that keep them at least `gap` points apart."""
+    pixels = axes.transData.transform([(x, axes.get_ylim()[0]) for x in xs])[:, 0]
+    frame, dpi = axes.get_window_extent(), axes.figure.dpi
+    places = placement.spread(pixels.tolist(), gap * dpi / 72, frame.x0, frame.x1)
+    inches = axes.figure.dpi_scale_trans
+    shifts = [(place - pixel) / dpi for place, pixel in zip(places, pixels, strict=True)]
+    return [axes.transData + ScaledTranslation(shift, 0, inches) for shift in shifts]

@@ -1,0 +1,61 @@
+"""Forest plots: what each condition differs by from the baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from ablate.results import formats
+from ablate.results.comparisons import Comparison, Findings
+from ablate.results.figures.canvas import LONG_NAME, MEAN, blank, conditions, fit, say
+from ablate.results.figures.style import FAINT, INK, RC, looks
+
+MANY_ROWS = 60  # of one figure
+MANY_SEEDS = 60  # beyond, their dots would be a smear
+
+
+def most_different(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """All comparisons in the study's order, or the MANY_ROWS that differ most where there are more."""
+    ranked = sorted(comparisons, key=lambda each: -abs(np.nan_to_num(each.difference)))[:MANY_ROWS]
+    shown = {each.condition for each in ranked}
+    return [each for each in comparisons if each.condition in shown]
+
+
+@rc_context(RC)
+def forest(findings: Findings) -> Figure:
+    """Paired differences against the baseline: mean, 95 % t interval, and every seed's difference."""
+    compared = most_different(findings.comparisons)
+    look = looks(conditions(findings), findings.baseline)
+    digits = formats.decimals(comparison.interval for comparison in compared)
+    figure, axes = blank(0.9 + 0.42 * max(len(compared), 1))
+    axes.axvline(0, color=INK, linewidth=0.8)
+    for row, comparison in enumerate(compared):
+        style = look[comparison.condition]
+        below = row + 0.24 + 0.05 * (np.arange(len(comparison.differences)) % 3)
+        seed: dict[str, Any] = {"color": style.color, "alpha": 0.75, "markersize": 3, "markeredgewidth": 0}
+        if comparison.n <= MANY_SEEDS and comparison.differences:
+            axes.plot(comparison.differences, below, "o", **seed)
+        axes.plot(comparison.interval, (row, row), color=style.color, linewidth=2, solid_capstyle="butt")
+        axes.plot(comparison.difference, row, style.marker, color=style.color, **MEAN)
+        figures = formats.interval(comparison.interval, digits)
+        text = f"{formats.signed(comparison.difference, digits)} {figures}" if comparison.n else "no pair yet"
+        axes.text(1.02, row, text, transform=axes.get_yaxis_transform(), va="center", fontsize=8)
+    axes.set_ylim(max(len(compared), 1) - 0.4, -0.6)
+    axes.set_yticks(range(len(compared)), [comparison.condition for comparison in compared])
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.grid(axis="x", color=FAINT, alpha=0.25, linewidth=0.6)
+    metric = formats.metric_name(findings.metric).removesuffix(" (%)")
+    baseline = findings.baseline if len(findings.baseline) <= LONG_NAME else "the baseline"
+    unit = ", pp" if formats.is_accuracy(findings.metric) else ""
+    axes.set_xlabel(f"{metric}: difference from {baseline}{unit}")
+    if not compared:
+        say(axes, "only one condition: nothing to compare")
+    elif not any(comparison.n for comparison in compared):
+        axes.set_xticks([0])
+    fit(figure, axes)
+    return figure

@@ -1,0 +1,90 @@
+"""Learning curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from ablate.results import formats
+from ablate.results.comparisons import Findings
+from ablate.results.curves import CURVE, band
+from ablate.results.figures import placement
+from ablate.results.figures.canvas import blank, conditions, direct, fit, legend_unless_direct, say
+from ablate.results.figures.style import FAINT, RC, Look, looks
+
+MANY_CURVES = 24
+
+
+def best(findings: Findings) -> list[str]:
+    """All conditions, or the baseline and the best MANY_CURVES − 1 where there are more."""
+    down = findings.metric.endswith("loss")
+    ranked = sorted(findings.summaries, key=lambda s: np.nan_to_num(s.mean if down else -s.mean, nan=np.inf))
+    others = [summary.condition for summary in ranked if summary.condition != findings.baseline]
+    return [findings.baseline, *others[: MANY_CURVES - 1]]
+
+
+@rc_context(RC)
+def learning_curves(findings: Findings, metrics: pd.DataFrame) -> Figure:
+    """Validation accuracy over the epochs: mean over seeds, and its 95 % t interval.
+
+    A condition's curve is over its finished runs; while it has none, over those under way.
+    The vertical axis leaves out the steep first third.
+    """
+    look = looks(conditions(findings), findings.baseline)
+    figure, axes = blank(3.6)
+    axes.set_xlabel("Epoch")
+    axes.set_ylabel(formats.metric_name(CURVE))
+    groups = dict(list(metrics.groupby("condition", sort=False))) if len(metrics) else {}
+    shown = [condition for condition in best(findings) if condition in groups]
+    curves = {name: curve for name in look if name in shown and len(curve := band(groups[name], name))}
+    look = {name: look[name] for name in look if name in curves or len(look) <= MANY_CURVES}
+    if not curves:
+        say(axes, "no epoch finished yet")
+        fit(figure, axes)
+        return figure
+    shade = 0.8 / max(len(curves), 6)
+    for condition, curve in curves.items():
+        style, epochs = look[condition], curve.index
+        axes.fill_between(epochs, curve["low"], curve["high"], color=style.color, alpha=shade, linewidth=0)
+        single = style.marker if len(curve) == 1 else ""
+        axes.plot(epochs, curve["mean"], color=style.color, linestyle=style.line, marker=single)
+    _leave_out_the_rise(axes, list(curves.values()))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(color=FAINT, alpha=0.25, linewidth=0.6)
+    if direct(look):
+        ends = {condition: (curve.index[-1], curve["mean"].iloc[-1]) for condition, curve in curves.items()}
+        _label_ends(axes, ends, look)
+    legend_unless_direct(figure, axes, look, lines=True)
+    fit(figure, axes)
+    return figure
+
+
+def _leave_out_the_rise(axes: Axes, curves: Sequence[pd.DataFrame]) -> None:
+    """Limits around the last two thirds of training, where conditions differ by what matters."""
+    last = max(curve.index[-1] for curve in curves)
+    late = [curve[curve.index >= min(1 + last / 3, curve.index[-1])] for curve in curves]
+    low, high = min(curve["min"].min() for curve in late), max(curve["max"].max() for curve in late)
+    margin = 0.05 * (high - low) or 0.5
+    axes.set_xlim(min(1, last - 1), last)
+    axes.set_ylim(low - margin, high + margin)
+
+
+def _label_ends(axes: Axes, ends: Mapping[str, tuple[float, float]], look: Mapping[str, Look]) -> None:
+    """Name every curve to the right of the axes, with a line to where it ends."""
+    data_to_axes = axes.transData - axes.transAxes
+    starts = [tuple(data_to_axes.transform(end)) for end in ends.values()]
+    line_height = 12 / 72 * axes.figure.dpi / axes.get_window_extent().height
+    places = placement.spread([y for _, y in starts], line_height, 0.0, 1.0)
+    for condition, (x, y), place in zip(ends, starts, places, strict=True):
+        line = ":" if x < 0.99 else "-"  # of a curve that ends early, not to be taken for the curve
+        color = look[condition].color
+        axes.plot(
+            (x, 1.03), (y, place), line, color=color, linewidth=0.7, transform=axes.transAxes, clip_on=False
+        )
+        axes.text(1.04, place, condition, transform=axes.transAxes, va="center")

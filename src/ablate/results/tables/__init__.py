@@ -1,0 +1,25 @@
+"""The tables of a study, each as Markdown, LaTeX (booktabs), CSV and rows of the page.
+
+`table` says what a table is and how it is written; the other files are named after what they list.
+"""
+
+from ablate.results.tables.budgets import matched, reached
+from ablate.results.tables.conditions import details, footnote, study_table
+from ablate.results.tables.factors import effects, interactions, variance
+from ablate.results.tables.table import Cell, Table, escape_latex
+from ablate.results.tables.walks import roadmap
+
+__all__ = [
+    "Cell",
+    "Table",
+    "details",
+    "effects",
+    "escape_latex",
+    "footnote",
+    "interactions",
+    "matched",
+    "reached",
+    "roadmap",
+    "study_table",
+    "variance",
+]

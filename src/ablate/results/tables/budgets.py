@@ -1,0 +1,54 @@
+"""Tables of cost: conditions at the same budget, and the time to an accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ablate.results import formats
+from ablate.results.comparisons import Comparison, Findings
+from ablate.results.costs import MATCHED
+from ablate.results.curves import Reached
+from ablate.results.tables.table import Table, difference, number, probability, words
+
+
+def matched(findings: Findings, comparisons: Sequence[Comparison]) -> Table:
+    """Pairs of conditions with the same MACs."""
+    digits = formats.decimals(each.interval for each in comparisons)
+    macs = {summary.condition: summary.macs for summary in findings.summaries}
+    rows = [
+        {
+            "Condition": words(each.condition),
+            "Against": words(each.baseline),
+            "MACs": number(macs[each.baseline], formats.human(macs[each.baseline])),
+            "n": number(each.n, str(each.n)),
+            f"{formats.difference_name(findings.metric)} [95 % interval]": difference(
+                each.difference, each.interval, digits
+            ),
+            "p (Holm)": probability(each.p_holm),
+        }
+        for each in comparisons
+    ]
+    note = (
+        f"All pairs of conditions whose multiply-accumulates are the same within {MATCHED:.0%}, but for pairs "
+        "with the baseline, which stand above. Paired by seed; Holm-corrected over the rows."
+    )
+    return Table("matched_budget", "At the same budget", rows, note)
+
+
+def reached(found: Sequence[Reached]) -> Table:
+    """When each condition comes to the accuracy that the baseline ends with."""
+    rows = [
+        {
+            "Condition": words(each.condition),
+            "Runs that reach it": number(each.reached, f"{each.reached} of {each.n}"),
+            "Epochs (median)": number(each.epochs, formats.plain(each.epochs, 2)),
+            "Training seconds (median)": number(each.seconds, formats.plain(each.seconds, 0)),
+        }
+        for each in found
+    ]
+    target = found[0].target if found else 0.0
+    note = (
+        f"To a validation accuracy of {target:.2f} %, what the baseline's median run ends with; between epochs "
+        "by a straight line. Medians are over the runs that reach it."
+    )
+    return Table("time_to_accuracy", "Time to the baseline's accuracy", rows, note)

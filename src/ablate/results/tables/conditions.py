@@ -1,0 +1,144 @@
+"""The table of a study's conditions, and that of its comparisons in detail."""
+
+from __future__ import annotations
+
+import math
+
+from ablate.results import formats
+from ablate.results.comparisons import Comparison, Findings, Summary
+from ablate.results.tables.table import Cell, Table, difference, number, probability, words
+from ablate.store.folder import FINISHED
+
+FEW_PAIRS = 5
+
+
+def study_table(findings: Findings, not_converged: int = 0) -> Table:
+    """Cost, accuracy and difference from the baseline, a row a condition.
+
+    Decimals follow the width of the intervals, which are 95 % Student's t (Welch's if unpaired).
+
+    Args:
+        findings: of the study.
+        not_converged: how many of the finished runs did not; they count, and the note says so.
+    """
+    by_condition = {comparison.condition: comparison for comparison in findings.comparisons}
+    digits = formats.decimals(
+        [comparison.interval for comparison in findings.comparisons]
+        or [summary.interval for summary in findings.summaries]
+    )
+    mean_title = f"{formats.metric_name(findings.metric)}, mean ± sd (n)"
+    rows = [
+        {
+            "Condition": words(summary.condition),
+            "Parameters": number(summary.parameters, formats.human(summary.parameters)),
+            "MACs": number(summary.macs, formats.human(summary.macs)),
+            "Images/s": number(summary.throughput, formats.plain(summary.throughput, 0)),
+            "Memory": number(summary.memory, formats.memory(summary.memory)),
+            mean_title: number(summary.mean, _mean(summary, digits)),
+            **_comparison_cells(by_condition.get(summary.condition), findings.metric, digits),
+        }
+        for summary in findings.summaries
+    ]
+    return Table("table", "Conditions", rows, footnote(findings, not_converged))
+
+
+def details(findings: Findings) -> Table:
+    """Every comparison with both intervals, its p-values and how many seeds it would need."""
+    digits = formats.decimals(comparison.interval for comparison in findings.comparisons) + 1
+    rows = [
+        {
+            "Condition": words(each.condition),
+            "n": number(each.n, str(each.n)),
+            "Without a pair" if each.paired else "Without a figure": number(each.missing, str(each.missing)),
+            "Mean": number(each.mean_condition, formats.plain(each.mean_condition, digits)),
+            "Baseline": number(each.mean_baseline, formats.plain(each.mean_baseline, digits)),
+            "Difference": number(each.difference, formats.signed(each.difference, digits)),
+            "t interval": _bounds(each.interval, digits),
+            "BCa interval": _bounds(each.bootstrap, digits),
+            "p": probability(each.p),
+            "Smallest p": probability(each.smallest_p),
+            "Seeds needed": _seeds(each.seeds_needed),
+        }
+        for each in findings.comparisons
+    ]
+    note = (
+        "Seeds needed: with how many a t-test at 5 % would see a true difference of this effect size with "
+        "80 % power; an estimate from few seeds is itself uncertain, and too optimistic for differences that "
+        "were singled out because they are large."
+    )
+    return Table("comparisons", "Comparisons in detail", rows, note)
+
+
+def footnote(findings: Findings, not_converged: int = 0) -> str:
+    """What the table can support: n, the smallest p it can reach, and what is missing."""
+    compared = findings.comparisons
+    pairs = [comparison.n for comparison in compared]
+    paired = all(comparison.paired for comparison in compared)
+    if paired:
+        sentences = [f"Differences from {findings.baseline}, paired by seed; 95 % Student's t intervals."]
+    else:
+        sentences = [
+            f"Differences from {findings.baseline}, UNPAIRED as asked for; 95 % Welch intervals, "
+            "permutation tests."
+        ]
+    kind = "pair" if paired else "run"
+    if pairs:
+        fewest, most = min(pairs), max(pairs)
+        sentences.append(f"n = {fewest if fewest == most else f'{fewest} to {most}'} {kind}s a comparison.")
+    if any(pairs):
+        reachable = min(comparison.smallest_p for comparison in compared if comparison.n)
+        effect = (
+            "mean of the paired differences over their standard deviation"
+            if paired
+            else "difference over the pooled standard deviation"
+        )
+        sentences.append(
+            f"p: {'sign-flip' if paired else 'permutation'} test, Holm-corrected over "
+            f"{formats.counted(len(pairs), 'comparison')}; "
+            f"the smallest that {formats.counted(max(pairs), kind)} can reach is {reachable:.3g}, "
+            f"corrected {min(1.0, reachable * len(pairs)):.3g}. "
+            f"Effect size d: {effect}."
+        )
+    sentences += uncounted(findings, not_converged)
+    if pairs and min(pairs) < FEW_PAIRS:
+        sentences.append(f"Small scale: fewer than {FEW_PAIRS} {kind}s show where to look, not what is so.")
+    return " ".join(sentences)
+
+
+def uncounted(findings: Findings, not_converged: int = 0) -> list[str]:
+    """Sentences on planned runs that do not count and on finished ones that did not converge."""
+    sentences = []
+    unfinished = findings.unfinished()["state"].replace(FINISHED, "not finite").value_counts()
+    if len(unfinished):
+        parts = ", ".join(f"{count} {state}" for state, count in unfinished.items())
+        planned = formats.counted(len(findings.runs), "planned run")
+        sentences.append(f"Of {planned}, {unfinished.sum()} do not count: {parts}.")
+    if not_converged:
+        sentences.append(
+            f"{formats.counted(not_converged, 'finished run')} did not converge, and count like the others."
+        )
+    return sentences
+
+
+def _comparison_cells(comparison: Comparison | None, metric: str, digits: int) -> dict[str, Cell]:
+    if comparison is None:
+        found, effect, p = Cell("baseline", 0.0), Cell("", None), Cell("", None)
+    else:
+        found = difference(comparison.difference, comparison.interval, digits)
+        effect = number(comparison.effect_size, formats.signed(comparison.effect_size, 2))
+        p = probability(comparison.p_holm)
+    title = f"{formats.difference_name(metric)} [95 % interval]"
+    return {title: found, "Effect size d": effect, "p (Holm)": p}
+
+
+def _mean(summary: Summary, digits: int) -> str:
+    spread = f" ± {formats.plain(summary.sd, digits)}" if math.isfinite(summary.sd) else ""
+    return f"{formats.plain(summary.mean, digits)}{spread} ({summary.n})"
+
+
+def _bounds(interval: tuple[float, float], digits: int) -> Cell:
+    return number(interval[0], formats.interval(interval, digits) or formats.NOTHING)
+
+
+def _seeds(count: int | None) -> Cell:
+    return Cell(formats.NOTHING, None) if count is None else number(count, str(count))

@@ -1,0 +1,157 @@
+"""A table, and how it is written: Markdown, LaTeX for booktabs, CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ablate.results import formats
+from ablate.results.statistics import Interval
+from ablate.store.files import write_text
+
+_LATEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "{": r"\{",
+        "}": r"\}",
+        "$": r"\$",
+        "&": r"\&",
+        "#": r"\#",
+        "%": r"\%",
+        "_": r"\_",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"$<$",
+        ">": r"$>$",
+        "[": "{[}",  # after \\\\ a bracket would open an optional argument
+        "]": "{]}",
+        "|": r"\textbar{}",
+        "\n": " ",
+        "−": "$-$",
+        "±": r"$\pm$",
+        "×": r"$\times$",
+        "–": "--",
+        "λ": r"$\lambda$",
+        "γ": r"$\gamma$",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a reader sees, and what a column is sorted by (None sorts last)."""
+
+    text: str
+    value: float | str | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells by column title; `name` is that of its files, `note` stands under it."""
+
+    name: str
+    title: str
+    rows: Sequence[Mapping[str, Cell]]
+    note: str = ""
+
+    @property
+    def columns(self) -> list[str]:
+        """The titles of its columns."""
+        return list(self.rows[0]) if self.rows else []
+
+    def column(self, title: str) -> list[str]:
+        """A column as text."""
+        return [row[title].text for row in self.rows]
+
+    def text_columns(self) -> list[bool]:
+        """Which columns hold text, and stand to the left."""
+        return [all(isinstance(row[title].value, str) for row in self.rows) for title in self.columns]
+
+    def markdown(self) -> str:
+        """The table in Markdown, numbers to the right, with the note under it."""
+        if not self.rows:
+            return f"{self.note}\n"
+        rule = [":--" if text else "--:" for text in self.text_columns()]
+        rows = [
+            "| " + " | ".join(_one_line(text) for text in line) + " |"
+            for line in [self.columns, rule, *self._lines()]
+        ]
+        return "\n".join([*rows, *(["", self.note] if self.note else [])]) + "\n"
+
+    def latex(self, caption: str = "") -> str:
+        """The table in LaTeX for the booktabs package, with the note under it."""
+        header, *rows = [
+            " & ".join(escape_latex(text) for text in line) + r" \\"
+            for line in [self.columns, *self._lines()]
+        ]
+        columns = "".join("l" if text else "r" for text in self.text_columns())
+        note = rf"  \begin{{minipage}}{{\linewidth}}\footnotesize {escape_latex(self.note)}\end{{minipage}}"
+        return "\n".join(
+            [
+                r"% \usepackage{booktabs}",
+                r"\begin{table}",
+                r"  \centering",
+                rf"  \caption{{{escape_latex(caption or self.title)}}}",
+                rf"  \label{{tab:{re.sub(r'[^A-Za-z0-9-]+', '-', self.name)}}}",
+                rf"  \begin{{tabular}}{{{columns}}}",
+                r"    \toprule",
+                f"    {header}",
+                r"    \midrule",
+                *(f"    {row}" for row in rows),
+                r"    \bottomrule",
+                r"  \end{tabular}",
+                *([r"  \par\smallskip", note] if self.note else []),
+                r"\end{table}",
+                "",
+            ]
+        )
+
+    def csv(self) -> str:
+        """The cells as a reader sees them, separated by commas."""
+        file = io.StringIO()
+        csv.writer(file, lineterminator="\n").writerows([self.columns, *self._lines()])
+        return file.getvalue()
+
+    def save(self, folder: Path, caption: str = "") -> list[Path]:
+        """Write `name`.md, .tex and .csv into a folder, each whole or not at all."""
+        texts = {"md": self.markdown(), "tex": self.latex(caption), "csv": self.csv()} if self.rows else {}
+        for suffix, text in texts.items():
+            write_text(folder / f"{self.name}.{suffix}", text)
+        return [folder / f"{self.name}.{suffix}" for suffix in texts]
+
+    def _lines(self) -> list[list[str]]:
+        return [[cell.text for cell in row.values()] for row in self.rows]
+
+
+def words(text: str) -> Cell:
+    """A cell of text."""
+    return Cell(text, text)
+
+
+def number(value: float, text: str) -> Cell:
+    """A cell that is sorted by a number, at the end where it is none."""
+    return Cell(text, value if math.isfinite(value) else None)
+
+
+def difference(value: float, interval: Interval, digits: int) -> Cell:
+    """A signed difference with its interval."""
+    return number(value, f"{formats.signed(value, digits)} {formats.interval(interval, digits)}".strip())
+
+
+def probability(p: float) -> Cell:
+    """A p-value."""
+    return number(p, formats.probability(p))
+
+
+def escape_latex(text: str) -> str:
+    """Plain text as LaTeX that prints the same."""
+    return text.translate(_LATEX)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split()).replace("|", r"\|")
