@@ -95,8 +95,9 @@ def _add(
     verbs: argparse._SubParsersAction, verb: Callable, help_text: str, example: str, optional: bool = False
 ) -> argparse.ArgumentParser:
     sub = add_verb(verbs, verb, help_text, example)
+    several = "+" if verb is collect else None
     sub.add_argument(
-        "study", metavar="STUDY", nargs="?" if optional else None, help="name of the study, e.g. quick"
+        "study", metavar="STUDY", nargs="?" if optional else several, help="name of the study, e.g. quick"
     )
     _add_runs_dir(sub)
     return sub
@@ -169,12 +170,15 @@ def dashboard(arguments: argparse.Namespace) -> None:
 
 
 def collect(arguments: argparse.Namespace) -> None:
-    """One CSV of a study's runs."""
+    """One CSV of the runs of a study, or of several that belong together."""
+    import pandas as pd
+
     from ablate.results.collect import collect, collect_metrics, write_csv
     from ablate.store.manifest import study_dir
 
-    frame = collect(arguments.runs_dir, arguments.study)
-    path = arguments.output or study_dir(arguments.runs_dir, arguments.study) / "results.csv"
+    frames = [collect(arguments.runs_dir, study) for study in arguments.study]
+    frame = frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
+    path = arguments.output or study_dir(arguments.runs_dir, arguments.study[0]) / "results.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_csv(frame, path)
     if arguments.curves:

@@ -81,7 +81,9 @@ def not_converged(metrics: pd.DataFrame) -> dict[str, str]:
     accuracy ends more than COLLAPSE points below its best.
     """
     reasons: dict[str, str] = {}
-    finished = metrics[metrics["state"] == FINISHED] if len(metrics) else metrics
+    if metrics.empty:
+        return reasons
+    finished = metrics[metrics["state"] == FINISHED]
     for signature, run in finished.groupby("signature"):
         run = run.sort_values("epoch")
         loss = run["train_loss"].to_numpy(dtype=float) if "train_loss" in run else np.array([])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +23,20 @@ LONG_NAME, MANY_NAMES = 24, 8  # beyond either, names stand in a legend and not 
 MEAN: dict[str, Any] = {"markersize": 8, "markeredgecolor": PAPER}
 
 
-def save(figure: Figure, stem: Path) -> list[Path]:
+def save(figure: Figure, stem: Path, formats: Sequence[str] = ("svg", "png")) -> list[Path]:
     """Write `stem`.svg and `stem`.png, each whole or not at all, and return their paths."""
-    nameless = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    quick = {"compress_level": 1}
-    svg, png = (stem.with_name(f"{stem.name}.{suffix}") for suffix in ("svg", "png"))
+    options: dict[str, dict[str, Any]] = {
+        "svg": {"metadata": dict.fromkeys(("Date", "Creator", "Format", "Type"))},
+        "png": {"metadata": {"Software": None}, "dpi": PNG_DPI, "pil_kwargs": {"compress_level": 1}},
+    }
+    paths = []
     with rc_context(RC):
-        write_atomically(svg, lambda file: figure.savefig(file, format="svg", metadata=nameless))
-        write_atomically(
-            png,
-            lambda file: figure.savefig(
-                file, format="png", dpi=PNG_DPI, metadata={"Software": None}, pil_kwargs=quick
-            ),
-        )
-    return [svg, png]
+        for kind in formats:
+            path = stem.with_name(f"{stem.name}.{kind}")
+            draw = partial(figure.savefig, format=kind, **options[kind])
+            write_atomically(path, draw)
+            paths.append(path)
+    return paths
 
 
 def blank(height: float) -> tuple[Figure, Axes]:

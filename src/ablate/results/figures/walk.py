@@ -66,6 +66,7 @@ def _walk(axes: Axes, path: Path, digits: int) -> None:
         bounds = formats.interval(last.interval, digits)
         total = f"{formats.signed(last.difference, digits)} {bounds}"
         _beside(axes, len(path.steps) - 0.1, f"in all {total}", INK, weight="bold")
+    axes.margins(x=0.06)
     axes.set_ylim(len(path.steps) + 0.35, -0.6)
     axes.set_yticks(
         range(len(path.steps)), [_name(index, step.condition) for index, step in enumerate(path.steps)]

@@ -29,8 +29,8 @@ def matched(findings: Findings, comparisons: Sequence[Comparison]) -> Table:
         for each in comparisons
     ]
     note = (
-        f"All pairs of conditions whose multiply-accumulates are the same within {MATCHED:.0%}, but for pairs "
-        "with the baseline, which stand above. Paired by seed; Holm-corrected over the rows."
+        f"All pairs of conditions whose multiply-accumulates are the same within {MATCHED:.0%}, but for "
+        "pairs with the baseline, which stand above. Paired by seed; Holm-corrected over the rows."
     )
     return Table("matched_budget", "At the same budget", rows, note)
 
@@ -48,7 +48,7 @@ def reached(found: Sequence[Reached]) -> Table:
     ]
     target = found[0].target if found else 0.0
     note = (
-        f"To a validation accuracy of {target:.2f} %, what the baseline's median run ends with; between epochs "
-        "by a straight line. Medians are over the runs that reach it."
+        f"To a validation accuracy of {target:.2f} %, what the baseline's median run ends with; between "
+        "epochs by a straight line. Medians are over the runs that reach it."
     )
     return Table("time_to_accuracy", "Time to the baseline's accuracy", rows, note)

@@ -74,7 +74,9 @@ def footnote(findings: Findings, not_converged: int = 0) -> str:
     compared = findings.comparisons
     pairs = [comparison.n for comparison in compared]
     paired = all(comparison.paired for comparison in compared)
-    if paired:
+    if not compared:
+        sentences = [f"One condition; its mean has the 95 % interval {_mean_interval(findings)}."]
+    elif paired:
         sentences = [f"Differences from {findings.baseline}, paired by seed; 95 % Student's t intervals."]
     else:
         sentences = [
@@ -112,7 +114,8 @@ def uncounted(findings: Findings, not_converged: int = 0) -> list[str]:
     if len(unfinished):
         parts = ", ".join(f"{count} {state}" for state, count in unfinished.items())
         planned = formats.counted(len(findings.runs), "planned run")
-        sentences.append(f"Of {planned}, {unfinished.sum()} do not count: {parts}.")
+        verb = "does" if unfinished.sum() == 1 else "do"
+        sentences.append(f"Of {planned}, {unfinished.sum()} {verb} not count: {parts}.")
     if not_converged:
         sentences.append(
             f"{formats.counted(not_converged, 'finished run')} did not converge, and count like the others."
@@ -134,6 +137,13 @@ def _comparison_cells(comparison: Comparison | None, metric: str, digits: int) -
 def _mean(summary: Summary, digits: int) -> str:
     spread = f" ± {formats.plain(summary.sd, digits)}" if math.isfinite(summary.sd) else ""
     return f"{formats.plain(summary.mean, digits)}{spread} ({summary.n})"
+
+
+def _mean_interval(findings: Findings) -> str:
+    bounds = [summary.interval for summary in findings.summaries]
+    digits = formats.decimals(bounds)
+    low, high = (formats.plain(end, digits) for end in bounds[0])
+    return f"[{low}, {high}]"
 
 
 def _bounds(interval: tuple[float, float], digits: int) -> Cell:

@@ -42,4 +42,4 @@ def roadmap(findings: Findings, paths: Sequence[Path], not_converged: int = 0) -
         f"Holm-corrected over {formats.counted(len(compared), 'step')}; the smallest that can be reached is "
         f"{reachable:.3g}, corrected {corrected:.3g}."
     )
-    return Table("roadmap", "Walks", rows, " ".join([note, *uncounted(findings, not_converged)]))
+    return Table("roadmap", "Steps", rows, " ".join([note, *uncounted(findings, not_converged)]))

@@ -1,0 +1,98 @@
+"""Committed records: experiments/<name>/results.csv and what is regenerated from it.
+
+A record needs no run folders: results.csv has a row a run, curves.csv (if it is there) a row an
+epoch, and `conf/study/` what the study asks. One folder may hold several studies that belong
+together, told apart by the column `study`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from ablate.errors import UserError
+from ablate.results import figures
+from ablate.results.evidence import Evidence, examine
+from ablate.store.manifest import Manifest, PlannedRun
+
+RESULTS, CURVES = "results.csv", "curves.csv"
+TEXT = {"signature": str, "pair_key": str, "condition": str, "error": str}
+
+
+def read(folder: Path, conf_dir: Path) -> dict[str, Evidence]:
+    """The studies of a record, by name, in the order of its rows.
+
+    Args:
+        folder: experiments/<name>.
+        conf_dir: the repository's `conf`.
+
+    Raises:
+        UserError: the folder has no results, or a study that `conf/study` does not know.
+    """
+    if not (folder / RESULTS).exists():
+        raise UserError(
+            f"{folder} has no {RESULTS}", f"write it: ablate collect {folder.name} -o {folder / RESULTS}"
+        )
+    rows = pd.read_csv(folder / RESULTS, dtype=TEXT)
+    has_curves = (folder / CURVES).exists()
+    curves = pd.read_csv(folder / CURVES, dtype=TEXT) if has_curves else pd.DataFrame({"condition": []})
+    found = {}
+    for study, runs in rows.groupby("study", sort=False):
+        manifest = _manifest(str(study), runs, conf_dir)
+        theirs = curves[curves["signature"].isin(runs["signature"])] if has_curves else curves
+        # A run that two studies of the folder share has a row in either, under its condition there.
+        named = dict(zip(runs["signature"], runs["condition"], strict=True))
+        if has_curves:
+            theirs = theirs.assign(condition=theirs["signature"].map(named))
+            theirs = theirs.drop_duplicates(["signature", "epoch"])
+        found[str(study)] = examine(manifest, runs.reset_index(drop=True), theirs)
+    return found
+
+
+def regenerate(folder: Path, conf_dir: Path, output: Path) -> list[Path]:
+    """Write the figures (SVG) and tables of every study of a record, and return their paths.
+
+    They lie in figures/ and tables/ under `output`, those of a study that is not called as the
+    folder in a folder of its own within: experiments/operators/figures/swin/.
+    """
+    paths = []
+    for study, evidence in read(folder, conf_dir).items():
+        part = "" if study == folder.name else study.rpartition("/")[2]
+        for name, draw in evidence.drawings().items():
+            if name != "learning_curves" or len(evidence.metrics):
+                target = output / "figures" / part
+                target.mkdir(parents=True, exist_ok=True)
+                paths += figures.save(draw(), target / name, formats=("svg",))
+        target = output / "tables" / part
+        target.mkdir(parents=True, exist_ok=True)
+        for table in evidence.tables:
+            paths += table.save(target, evidence.manifest.question if table.name == "table" else "")
+    return paths
+
+
+def _manifest(study: str, runs: pd.DataFrame, conf_dir: Path) -> Manifest:
+    path = conf_dir / "study" / f"{study}.yaml"
+    if not path.exists():
+        raise UserError(f"study {study!r} of a record has no {path}", "a record keeps its study's settings")
+    asked = yaml.safe_load(path.read_text(encoding="utf-8"))["study"]
+    factors = [str(factor) for factor in asked.get("factors") or ()]
+    planned = [
+        PlannedRun(
+            run["signature"],
+            run["pair_key"],
+            int(run["seed"]),
+            {factor: str(run[factor]) for factor in factors},
+        )
+        for run in runs.to_dict("records")
+    ]
+    return Manifest(
+        name=study,
+        question=asked.get("question") or "",
+        baseline={str(key): str(value) for key, value in (asked.get("baseline") or {}).items()},
+        factors=factors,
+        paths=asked.get("paths") or {},
+        metric=asked["metric"],
+        runs=planned,
+    )
