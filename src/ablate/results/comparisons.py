@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from ablate.errors import UserError, unknown
 from ablate.results import conditions, statistics
 from ablate.results.statistics import Interval
 from ablate.store.folder import FINISHED
 from ablate.store.manifest import Manifest
+
+Figures = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -125,43 +129,56 @@ def analyse(manifest: Manifest, runs: pd.DataFrame, *, paired: bool = True) -> F
 def usable(runs: pd.DataFrame, metric: str) -> pd.Series[bool]:
     """Which runs are finished and have a finite figure."""
     figures = runs[metric].to_numpy(dtype=float, na_value=math.nan)
-    return (runs["state"] == FINISHED) & np.isfinite(figures)
+    return pd.Series((runs["state"].to_numpy(dtype=object) == FINISHED) & np.isfinite(figures), runs.index)
+
+
+def by_seed(runs: pd.DataFrame, metric: str) -> dict[int, float]:
+    """The usable figures of one condition."""
+    kept = usable(runs, metric).to_numpy()
+    figures = runs[metric].to_numpy(dtype=float, na_value=math.nan)[kept]
+    return dict(zip(runs["seed"].to_numpy()[kept].tolist(), figures.tolist(), strict=True))
 
 
 def summarise(runs: pd.DataFrame, metric: str) -> Summary:
     """Mean, spread and cost of the runs of one condition."""
     finished = runs[usable(runs, metric)]
     figures = finished[metric].to_numpy(dtype=float)
+
+    def cost(column: str, of: Callable[[Figures], float]) -> float:
+        found = (
+            finished[column].to_numpy(dtype=float, na_value=math.nan) if column in finished else np.array([])
+        )
+        found = found[np.isfinite(found)]
+        return float(of(found)) if len(found) else math.nan
+
     return Summary(
         condition=runs["condition"].iloc[0],
         planned=len(runs),
         n=len(finished),
-        mean=_mean(finished[metric]),
+        mean=_mean(figures),
         sd=float(figures.std(ddof=1)) if len(figures) > 1 else math.nan,
         interval=statistics.t_interval(figures),
-        parameters=_mean(finished["parameters"]),
-        macs=_mean(finished["macs"]),
-        throughput=_median(finished, "throughput"),
-        memory=_median(finished, "peak_memory_bytes"),
+        parameters=cost("parameters", np.mean),
+        macs=cost("macs", np.mean),
+        throughput=cost("throughput", np.median),
+        memory=cost("peak_memory_bytes", np.median),
     )
 
 
 def compare(runs: pd.DataFrame, baseline: pd.DataFrame, metric: str) -> Comparison:
     """Pair the runs of one condition with the baseline's by seed; the p-value is uncorrected."""
-    ours, theirs = (
-        group[usable(group, metric)].set_index("seed")[metric].astype(float) for group in (runs, baseline)
-    )
-    seeds = ours.index.intersection(theirs.index).sort_values()
-    differences = (ours[seeds] - theirs[seeds]).to_numpy()
+    ours, theirs = (by_seed(group, metric) for group in (runs, baseline))
+    seeds = sorted(ours.keys() & theirs.keys())
+    differences = np.array([ours[seed] - theirs[seed] for seed in seeds])
     return Comparison(
         condition=runs["condition"].iloc[0],
         baseline=baseline["condition"].iloc[0],
-        seeds=tuple(int(seed) for seed in seeds),
-        differences=tuple(float(difference) for difference in differences),
+        seeds=tuple(seeds),
+        differences=tuple(differences.tolist()),
         missing=len({*runs["seed"], *baseline["seed"]}) - len(seeds),
-        mean_condition=_mean(ours[seeds]),
-        mean_baseline=_mean(theirs[seeds]),
-        difference=float(differences.mean()) if len(seeds) else math.nan,
+        mean_condition=_mean([ours[seed] for seed in seeds]),
+        mean_baseline=_mean([theirs[seed] for seed in seeds]),
+        difference=_mean(differences),
         interval=statistics.t_interval(differences),
         bootstrap=statistics.bca_interval(differences),
         effect_size=statistics.effect_size(differences),
@@ -172,36 +189,34 @@ def compare(runs: pd.DataFrame, baseline: pd.DataFrame, metric: str) -> Comparis
 
 def compare_unpaired(runs: pd.DataFrame, baseline: pd.DataFrame, metric: str) -> Comparison:
     """Two conditions as groups of runs that have nothing in common; the p-value is uncorrected."""
-    ours, theirs = (
-        group[usable(group, metric)].set_index("seed")[metric].astype(float) for group in (runs, baseline)
-    )
-    smaller = min(ours, theirs, key=len)
-    difference = float(ours.mean() - theirs.mean()) if len(smaller) else math.nan
+    both = [by_seed(group, metric) for group in (runs, baseline)]
+    ours, theirs = (np.array(list(group.values())) for group in both)
+    smaller = min(both, key=len)
     ways = math.comb(len(ours) + len(theirs), len(ours))
     return Comparison(
         condition=runs["condition"].iloc[0],
         baseline=baseline["condition"].iloc[0],
-        seeds=tuple(int(seed) for seed in smaller.index),
+        seeds=tuple(sorted(smaller)),
         differences=(),
         missing=len(runs) + len(baseline) - len(ours) - len(theirs),
         mean_condition=_mean(ours),
         mean_baseline=_mean(theirs),
-        difference=difference,
-        interval=statistics.welch_interval(ours.to_numpy(), theirs.to_numpy()),
+        difference=_mean(ours) - _mean(theirs),
+        interval=statistics.welch_interval(ours, theirs),
         bootstrap=statistics.NO_INTERVAL,
         effect_size=_cohens_d(ours, theirs),
-        p=statistics.permutation_p(ours.to_numpy(), theirs.to_numpy()),
-        smallest_p=(2 if len(ours) == len(theirs) else 1) / ways if len(smaller) else math.nan,
+        p=statistics.permutation_p(ours, theirs),
+        smallest_p=(2 if len(ours) == len(theirs) else 1) / ways if smaller else math.nan,
         paired=False,
     )
 
 
-def _cohens_d(ours: pd.Series[float], theirs: pd.Series[float]) -> float:
+def _cohens_d(ours: Figures, theirs: Figures) -> float:
     degrees = len(ours) + len(theirs) - 2
     if min(len(ours), len(theirs)) < 2:
         return math.nan
-    pooled = math.sqrt(((len(ours) - 1) * ours.var() + (len(theirs) - 1) * theirs.var()) / degrees)
-    return float(ours.mean() - theirs.mean()) / pooled if pooled > 0 else math.nan
+    squares = (len(ours) - 1) * ours.var(ddof=1) + (len(theirs) - 1) * theirs.var(ddof=1)
+    return float((ours.mean() - theirs.mean()) / math.sqrt(squares / degrees)) if squares > 0 else math.nan
 
 
 def _refuse_duplicates(runs: pd.DataFrame) -> None:
@@ -215,10 +230,5 @@ def _refuse_duplicates(runs: pd.DataFrame) -> None:
         )
 
 
-def _median(runs: pd.DataFrame, column: str) -> float:
-    figures = runs[column] if column in runs else pd.Series(dtype=float)
-    return float(figures.median()) if figures.notna().any() else math.nan
-
-
-def _mean(column: pd.Series) -> float:
-    return float(column.mean()) if column.notna().any() else math.nan
+def _mean(figures: Sequence[float] | Figures) -> float:
+    return float(np.mean(figures)) if len(figures) else math.nan

@@ -49,23 +49,25 @@ def time_to(findings: Findings, metrics: pd.DataFrame, target: float | None = No
     """When each condition comes to `target`; by default to what the baseline's median run ends with."""
     if CURVE not in metrics or metrics.empty:
         return []
-    finished = metrics[metrics["state"] == FINISHED].sort_values(["signature", "epoch"])
+    finished = metrics[metrics["state"] == FINISHED].sort_values("epoch")
     if target is None:
         baseline = finished[finished["condition"] == findings.baseline]
         if baseline.empty:
             return []
         target = float(baseline.groupby("signature")[CURVE].last().median())
+    when: dict[str, list[tuple[float, float]]] = {summary.condition: [] for summary in findings.summaries}
+    for _, run in finished.groupby("signature", sort=False):
+        epoch = _crossing(run, target)
+        when[run["condition"].iloc[0]].append((epoch, _seconds(run, epoch)))
     found = []
-    for summary in findings.summaries:
-        runs = [run for _, run in finished[finished["condition"] == summary.condition].groupby("signature")]
-        epochs = [_crossing(run, target) for run in runs]
-        seconds = [_seconds(run, epoch) for run, epoch in zip(runs, epochs, strict=True)]
+    for condition, reached in when.items():
+        epochs, seconds = ([each[place] for each in reached] for place in (0, 1))
         hits = [epoch for epoch in epochs if math.isfinite(epoch)]
         found.append(
             Reached(
-                summary.condition,
+                condition,
                 target,
-                len(runs),
+                len(reached),
                 len(hits),
                 float(np.median(hits)) if hits else math.nan,
                 float(np.nanmedian(seconds)) if np.isfinite(seconds).any() else math.nan,
@@ -83,9 +85,8 @@ def not_converged(metrics: pd.DataFrame) -> dict[str, str]:
     reasons: dict[str, str] = {}
     if metrics.empty:
         return reasons
-    finished = metrics[metrics["state"] == FINISHED]
-    for signature, run in finished.groupby("signature"):
-        run = run.sort_values("epoch")
+    finished = metrics[metrics["state"] == FINISHED].sort_values("epoch")
+    for signature, run in finished.groupby("signature", sort=False):
         loss = run["train_loss"].to_numpy(dtype=float) if "train_loss" in run else np.array([])
         curve = run[CURVE].to_numpy(dtype=float) if CURVE in run else np.array([])
         if len(loss) and not np.isfinite(loss[-1]):

@@ -192,7 +192,7 @@ def holm(p_values: Sequence[float]) -> NDArray[np.float64]:
 
 def _flips(pairs: int) -> int:
     """How many random assignments of signs are drawn for so many pairs."""
-    return min(FLIPS, max(10 * MANY_NUMBERS // pairs, 999))
+    return min(FLIPS, max(4 * MANY_NUMBERS // pairs, 999))
 
 
 def _varies(values: NDArray[np.float64]) -> bool:
