@@ -48,11 +48,10 @@ def test_a_study_from_sweep_to_report(ablate: Callable, tmp_path: Path) -> None:
     assert report.code == 0, report.err
     assert "| lsa" in report.out
     assert (tmp_path / "page" / "index.html").stat().st_size > 10_000
-    assert {path.name for path in (tmp_path / "page").glob("*.png")} == {
-        "differences.png",
-        "accuracy_macs.png",
-        "learning_curves.png",
-    }
+    drawn = {path.name for path in (tmp_path / "page").glob("*.png")}
+    assert drawn == {"differences.png", "accuracy_macs.png", "learning_curves.png"}
+    unpaired = ablate("report", "small", "--unpaired")
+    assert "UNPAIRED as asked for" in unpaired.out
 
 
 def test_optuna_searches_and_a_trial_that_fails_is_one_of_its_results(

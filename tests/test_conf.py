@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from ablate import data, hosts
 from ablate.ops.configs import conf_dir
+from ablate.results.conditions import labels
+from ablate.store.manifest import load
 from ablate.training.loop import host_arguments
 from ablate.training.recipe import read
 
@@ -22,6 +27,9 @@ FILES = sorted(path.relative_to(CONF).with_suffix("") for path in CONF.rglob("*.
 def test_every_file_composes_and_opens_with_a_comment(path: Path) -> None:
     assert (CONF / path).with_suffix(".yaml").read_text(encoding="utf-8").startswith("#")
     group, choice = str(path.parent), path.name
+    for flat in ("study", "variant"):  # their files lie in folders that are no groups of their own
+        if group.startswith(f"{flat}/"):
+            group, choice = flat, f"{group.removeprefix(flat)[1:]}/{choice}"
     overrides = [] if group == "." else [f"{group}={choice}"]
     if group == "op/weights":  # the one level that needs a region of its own
         overrides.append("op/region=neighborhood")
@@ -33,8 +41,46 @@ def test_every_file_composes_and_opens_with_a_comment(path: Path) -> None:
     data.info(config["data"])
     if group != "recipe":
         name, arguments = host_arguments(config)
+        if group == "study":
+            hosts.check(name, config["op"], **arguments)
+            return
         if group == "host" and choice != "swin_micro":  # made for larger images than the default data
             arguments["img_size"] = hosts.spec(name).image_size
         if group == "data":
             arguments["img_size"] = 28
         hosts.check(name, config["op"], **arguments)
+
+
+STUDIES = sorted(
+    path.relative_to(CONF / "study").with_suffix("").as_posix()
+    for path in CONF.rglob("study/imagenet/**/*.yaml")
+)
+ANSWERS = {"sbatch": "cat >/dev/null; echo Submitted batch job 7", "scontrol": "echo MaxArraySize = 1001"}
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_imagenet_studies_can_be_handed_in(
+    study: str, ablate: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every run is checked, frozen and packed, and SLURM, a double of three shell scripts, takes it."""
+    for program in ("sbatch", "scontrol", "squeue"):
+        script = tmp_path / "bin" / program
+        script.parent.mkdir(exist_ok=True)
+        script.write_text(f"#!/bin/sh\n{ANSWERS.get(program, ':')}\n")
+        script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    for part in ("train", "val"):
+        (tmp_path / "data" / "imagenet" / part / "n01440764").mkdir(parents=True)
+    eight = ("infra.devices=8", "infra.launcher.gpus=8", "infra.launcher.time=1440")
+    done = ablate(
+        "train", f"study={study}", "hydra/launcher=slurm", f"infra.data_root={tmp_path}/data", *eight
+    )
+    assert done.code == 0, done.err
+    manifest = load(tmp_path / "runs", study)
+    micro = yaml.safe_load((CONF / "study" / f"{study.removeprefix('imagenet/')}.yaml").read_text())["study"]
+    assert (manifest.factors, manifest.baseline) == (micro["factors"], micro["baseline"])
+    said = re.search(r"three seeds\. (\d+) runs", (CONF / "study" / f"{study}.yaml").read_text())[1]
+    assert len(manifest.runs) == int(said)
+    assert {run.seed for run in manifest.runs} == {0, 1, 2}
+    for name, steps in manifest.paths.items():
+        assert {*steps} <= {*labels(manifest)}, name
