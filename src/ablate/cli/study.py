@@ -47,6 +47,24 @@ def add(verbs: argparse._SubParsersAction) -> None:
     sub.add_argument("-n", "--lines", type=positive, help="the last ones only")
     sub = add_verb(
         verbs,
+        look,
+        "what a run's operators look at: filters, gates or receptive fields on test images",
+        "ablate look 3f2a --images 6 --at 0.3 0.5",
+    )
+    sub.add_argument("run", metavar="RUN", help="the beginning of a run's signature")
+    _add_runs_dir(sub)
+    sub.add_argument("--images", type=positive, default=4, help="how many test images (default: 4)")
+    sub.add_argument(
+        "--at",
+        nargs=2,
+        type=float,
+        default=(0.5, 0.5),
+        metavar=("ROW", "COLUMN"),
+        help="the position whose filter is shown, in shares of height and width (default: 0.5 0.5)",
+    )
+    sub.add_argument("-o", "--output", type=Path, help="where to write (default: `look` in the run's folder)")
+    sub = add_verb(
+        verbs,
         clean,
         "show what a folder of runs can do without, and delete it when told",
         "ablate clean --yes",
@@ -146,6 +164,16 @@ def logs(arguments: argparse.Namespace) -> None:
     from ablate.runs.verbs import logs
 
     logs.show(arguments.runs_dir, arguments.run, follow=arguments.follow, lines=arguments.lines)
+
+
+def look(arguments: argparse.Namespace) -> None:
+    """What a run's operators look at."""
+    from ablate.runs.verbs.look import look
+
+    for path in look(
+        arguments.runs_dir, arguments.run, arguments.images, tuple(arguments.at), arguments.output
+    ):
+        print(path)
 
 
 def clean(arguments: argparse.Namespace) -> None:

@@ -21,6 +21,7 @@ from typing import Any
 
 import yaml
 
+from ablate.errors import UserError
 from ablate.store.files import read_json, read_json_lines
 
 # libyaml's are some ten times as fast; PyYAML lacks them where it was built without
@@ -120,6 +121,23 @@ class RunFolder:
     def finished(self) -> bool:
         """True once the run has its final figures and says so."""
         return self.state() == FINISHED and self.result() is not None
+
+
+def find(runs_dir: Path, beginning: str) -> RunFolder:
+    """The one run whose signature begins so.
+
+    Raises:
+        UserError: no run does, or several do.
+    """
+    safe = beginning if beginning.isalnum() else ""
+    found = sorted(path.parent for path in runs_dir.glob(f"{safe}*/config.yaml")) if safe else []
+    if len(found) == 1:
+        return RunFolder(found[0])
+    if found:
+        raise UserError(f"{len(found)} runs begin with {beginning}", "give more of the signature")
+    raise UserError(
+        f"no run {beginning!r} under {runs_dir}", "`ablate status STUDY` shows signatures in its column `run`"
+    )
 
 
 def dump(config: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ablate.errors import UserError
 from ablate.runs.verbs import states
-from ablate.store.folder import FINISHED, RunFolder
+from ablate.store.folder import FINISHED, find
 from ablate.store.jobs import of_study
 from ablate.store.manifest import names
 
@@ -26,7 +26,7 @@ def show(runs_dir: Path, beginning: str, follow: bool = False, lines: int | None
     Raises:
         UserError: no run, or several, whose signature begins so; nothing printed yet.
     """
-    folder = RunFolder(_found(runs_dir, beginning))
+    folder = find(runs_dir, beginning)
     output, error = folder.path / OUTPUT, folder.error()
     for log in _of_jobs(runs_dir, folder.signature):
         print(f"job: {log}", file=sys.stderr)
@@ -55,18 +55,6 @@ def show(runs_dir: Path, beginning: str, follow: bool = False, lines: int | None
         time.sleep(0.5)
     if error := folder.error():
         sys.stdout.write(error)
-
-
-def _found(runs_dir: Path, beginning: str) -> Path:
-    safe = beginning if beginning.isalnum() else ""
-    found = sorted(path.parent for path in runs_dir.glob(f"{safe}*/config.yaml")) if safe else []
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise UserError(f"{len(found)} runs begin with {beginning}", "give more of the signature")
-    raise UserError(
-        f"no run {beginning!r} under {runs_dir}", "`ablate status STUDY` shows signatures in its column `run`"
-    )
 
 
 def _of_jobs(runs_dir: Path, signature: str) -> list[Path]:

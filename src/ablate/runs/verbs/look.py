@@ -1,0 +1,126 @@
+"""`ablate look`: what a trained operator looks at, on images that it was not trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ablate import data
+from ablate.errors import UserError
+from ablate.ops import inspection
+from ablate.ops.local import LocalOperator
+from ablate.results import figures
+from ablate.results.figures.panels import Column
+from ablate.store.folder import RunFolder, find
+from ablate.training import checkpoint as checkpoints
+from ablate.training.loop import build_model
+from ablate.training.seeding import derive
+
+MOST_MAPS = 8  # beside an image
+
+
+def look(runs_dir: Path, run: str, images: int, at: tuple[float, float], output: Path | None) -> list[Path]:
+    """Draw what every operator of a run looks at, and return the paths of the figure.
+
+    Args:
+        runs_dir: where the runs lie.
+        run: the beginning of a run's signature.
+        images: how many of the test set.
+        at: the position that filters belong to, in shares of height and width.
+        output: a folder; else `look` in the run's own.
+
+    Raises:
+        UserError: no such run, a run without weights, or a position outside the image.
+    """
+    if not all(0 <= share < 1 for share in at):
+        raise UserError(
+            f"--at {at[0]} {at[1]}", "give shares of height and width: 0 or more, and less than 1"
+        )
+    folder = find(runs_dir, run)
+    config = folder.config()
+    model = _trained(folder, config)
+    shown = _images(config, images)
+    caught = _features(model, shown)
+    columns = [column for name, (operator, x) in caught.items() for column in _columns(name, operator, x, at)]
+    target = (output or folder.path / "look").expanduser()
+    target.mkdir(parents=True, exist_ok=True)
+    drawn = figures.panels(_for_eyes(shown), columns[:MOST_MAPS])
+    return figures.save(drawn, target / f"{config['op']['name']}-{folder.signature}")
+
+
+def _trained(folder: RunFolder, config: dict[str, Any]) -> nn.Module:
+    found, _ = checkpoints.load(folder.checkpoint_path)
+    if found is None:
+        raise UserError(
+            f"run {folder.signature} has no weights on disk",
+            "train it, or keep its checkpoint: `ablate clean` without --checkpoints does",
+        )
+    model = build_model(config)
+    model.load_state_dict(found.best or found.model)
+    return model.eval()
+
+
+def _images(config: dict[str, Any], count: int) -> Tensor:
+    """The first test images, normalised as the network has them."""
+    splits = data.create(
+        config["data"],
+        seed=derive(config["seed"], "data"),
+        batch_size=count,
+        augment=config["recipe"]["augment"],
+        evaluation_batch_size=count,
+        device="cpu",
+        data_root=Path(str(config["infra"]["data_root"])) if config["infra"]["data_root"] else None,
+        download=False,
+        workers=0,
+    )
+    return next(iter(splits.test.epoch(0)))[0]
+
+
+def _features(model: nn.Module, images: Tensor) -> dict[str, tuple[nn.Module, Tensor]]:
+    """Every operator with the features that it is given, by its place in the network."""
+    found: dict[str, tuple[nn.Module, Tensor]] = {}
+    handles = []
+    for name, module in model.named_modules():
+        if type(module).__module__.startswith("ablate.ops.") and not any(
+            name.startswith(f"{outer}.") for outer in found
+        ):
+            found[name] = (module, images)
+
+            def catch(module: nn.Module, arguments: tuple[Tensor, ...], name: str = name) -> None:
+                found[name] = (module, arguments[0].detach())
+
+            handles.append(module.register_forward_pre_hook(catch))
+    with torch.no_grad():
+        model(images)
+    for handle in handles:
+        handle.remove()
+    return found
+
+
+def _columns(name: str, operator: nn.Module, x: Tensor, at: tuple[float, float]) -> list[Column]:
+    height, width = x.shape[1:3]
+    stride = 1 if isinstance(operator, LocalOperator) else max(1, height // operator(x).shape[1])
+    position = int(at[0] * height) // stride, int(at[1] * width) // stride
+    place = (at[0] * height // 1 + 0.5) / height, (at[1] * width // 1 + 0.5) / width
+    if isinstance(operator, LocalOperator):
+        maps = inspection.filters(operator, x, position)
+        by_head = maps.unflatten(1, (operator.heads, -1)).mean(2)
+        return [
+            Column(f"{name}\nhead {head + 1}", by_head[:, head].numpy(), place)
+            for head in range(min(operator.heads, 4))
+        ]
+    gate = inspection.gate(operator, x)
+    field = Column(
+        f"{name}\nreceptive field", inspection.receptive_field(operator, x, position).numpy(), place
+    )
+    return [field] if gate is None else [field, Column(f"{name}\ngate", gate.mean(1).numpy())]
+
+
+def _for_eyes(images: Tensor) -> Any:
+    """Between 0 and 1; grey where there is one channel."""
+    low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
+    scaled = ((images - low) / (high - low).clamp(min=1e-6)).permute(0, 2, 3, 1)
+    return scaled[..., 0].numpy() if scaled.shape[-1] == 1 else scaled[..., :3].numpy()
