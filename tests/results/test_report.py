@@ -1,5 +1,7 @@
 """Figures that do not change, and a page that asks nothing of anyone."""
 
+import hashlib
+import itertools
 import re
 import subprocess
 import sys
@@ -7,12 +9,17 @@ import time
 from html.parser import HTMLParser
 
 import numpy as np
+import pandas as pd
 import pytest
+from tests.results.conftest import fabricate_run
 
+from ablate.results import evidence
 from ablate.results.collect import collect
+from ablate.results.conditions import labels
 from ablate.results.figures.placement import spread
 from ablate.results.figures.style import INK, looks
-from ablate.results.report import report
+from ablate.results.report import report, write_evidence
+from ablate.store.manifest import Manifest, PlannedRun
 
 FIGURES = ("differences", "accuracy_macs", "learning_curves")
 TABLES = ("table", "time_to_accuracy", "comparisons")
@@ -109,6 +116,61 @@ def test_runs_in_different_environments_are_pointed_out(half_finished, tmp_path)
     environment = tmp_path / half_finished.runs[0].signature / "environment.json"
     environment.write_text(environment.read_text().replace("EPYC", "Xeon"))
     assert "not all trained in the same environment" in index(report(tmp_path, "quick"))
+
+
+def factorial(seeds=5):
+    """Two factors and a walk through them, one run failed, one cell never run."""
+    noise = np.random.default_rng(0)
+    factors = {"op.channel.heads": ["1x", "C"], "op/region": ["window", "neighborhood", "global"]}
+    planned, rows = [], []
+    for seed in range(seeds):
+        for cell in itertools.product(*factors.values()):
+            if cell == ("C", "global"):
+                continue
+            levels = dict(zip(factors, cell, strict=True))
+            signature = hashlib.sha256(f"{seed} {cell}".encode()).hexdigest()[:12]
+            planned.append(PlannedRun(signature, str(cell), seed, levels))
+            state = "failed" if (seed, cell) == (3, ("C", "window")) else "finished"
+            top1 = 80 + 2 * (cell[0] == "C") + (cell[1] == "neighborhood") + noise.normal(0, 0.3) + seed
+            rows.append({**levels, "seed": seed, "signature": signature, "state": state, "test_top1": top1})
+    walk = ["heads=1x, region=window", "heads=1x, region=neighborhood", "heads=C, region=neighborhood"]
+    manifest = Manifest("walk", factors=list(factors), runs=planned, paths={"one way": walk})
+    frame = pd.DataFrame(rows).assign(condition=labels(manifest), macs=1e6, parameters=1e5, throughput=100.0)
+    return evidence.examine(manifest, frame.assign(epoch=1, epochs=2, error=""), pd.DataFrame())
+
+
+def test_factors_and_walks_have_figures_and_tables_that_do_not_change(tmp_path):
+    one, other = (write_evidence(factorial(), tmp_path / name) for name in ("one", "other"))
+    names = {path.name for path in one}
+    assert {"roadmap.svg", "main_effects.svg", "interactions.svg", "differences.svg"} <= names
+    assert {"roadmap.md", "effects.tex", "interactions.csv", "variance.md", "matched_budget.md"} <= names
+    for first, second in zip(one, other, strict=True):
+        assert first.read_bytes() == second.read_bytes(), first.name
+    effects = (tmp_path / "one" / "effects.md").read_text(encoding="utf-8")
+    assert "Left out, because a cell is missing: seed 3." in effects
+    assert "Missing: C, global." in effects
+    assert "1 does not count: 1 failed" in effects
+    assert "in all" in (tmp_path / "one" / "roadmap.svg").read_text(encoding="utf-8")  # as a comment
+
+
+@pytest.mark.parametrize("shape", [(300, 1), (2, 150)])
+def test_a_large_study_has_a_light_page(shape, tmp_path):
+    """Hundreds of conditions, or hundreds of seeds: what is left out of a figure is said."""
+    conditions, seeds = shape
+    found = np.random.default_rng(0).normal(80, 1, shape)
+    runs = [
+        PlannedRun(f"{c:06x}{s:06x}", f"{c}", s, {"op": f"op{c}"})
+        for c in range(conditions)
+        for s in range(seeds)
+    ]
+    study = Manifest("large", factors=["op"], runs=runs)
+    study.save(tmp_path)
+    for run in runs:
+        fabricate_run(tmp_path, run, float(found[int(run.factors["op"][2:]), run.seed]))
+    page = report(tmp_path, "large")[0]
+    assert page.stat().st_size < 3_000_000
+    text = page.read_text(encoding="utf-8")
+    assert ("The first 250 of 300 rows" in text) == (conditions == 300)
 
 
 @pytest.mark.parametrize("module", ["collect", "report"])

@@ -46,7 +46,6 @@ def report(runs_dir: Path, study: str, output: Path | None = None, *, paired: bo
     metrics = collect_metrics(runs_dir, runs)
     evidence = examine(manifest, runs, metrics, paired=paired)
     folder = output or study_dir(runs_dir, study) / "report"
-    folder.mkdir(parents=True, exist_ok=True)
     paths = write_evidence(evidence, folder)
     results, curves = folder / "results.csv", folder / "curves.csv"
     write_csv(runs, results)
@@ -57,14 +56,15 @@ def report(runs_dir: Path, study: str, output: Path | None = None, *, paired: bo
     return [page, *paths, results, curves]
 
 
-def write_evidence(evidence: Evidence, folder: Path, captions: bool = True) -> list[Path]:
+def write_evidence(evidence: Evidence, folder: Path) -> list[Path]:
     """Write every figure and table of a study into a folder, and return the paths."""
+    folder.mkdir(parents=True, exist_ok=True)
     caption = evidence.manifest.question or f"Study {evidence.manifest.name}."
     paths = [
         path for name, draw in evidence.drawings().items() for path in figures.save(draw(), folder / name)
     ]
     for table in evidence.tables:
-        paths += table.save(folder, caption if captions and table.name == "table" else "")
+        paths += table.save(folder, caption if table.name == "table" else "")
     return paths
 
 
