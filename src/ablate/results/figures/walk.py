@@ -35,8 +35,7 @@ def roadmap(findings: Findings, paths: Sequence[Path]) -> Figure:
     for axes, path in zip(grid[:, 0], paths, strict=True):
         _walk(axes, path, digits)
     grid[-1, 0].set_xlabel(formats.metric_name(findings.metric))
-    figure.subplots_adjust(left=0.24, right=0.74, top=1 - 0.3 / figure.get_figheight())
-    figure.subplots_adjust(bottom=0.45 / figure.get_figheight(), hspace=0.28)
+    figure.tight_layout(pad=0.6, h_pad=1.2)
     return figure
 
 
@@ -66,7 +65,8 @@ def _walk(axes: Axes, path: Path, digits: int) -> None:
         bounds = formats.interval(last.interval, digits)
         total = f"{formats.signed(last.difference, digits)} {bounds}"
         _beside(axes, len(path.steps) - 0.1, f"in all {total}", INK, weight="bold")
-    axes.margins(x=0.06)
+    axes.use_sticky_edges = False  # bars hold the axis to their ends, and cut the first mark
+    axes.margins(x=0.04)
     axes.set_ylim(len(path.steps) + 0.35, -0.6)
     axes.set_yticks(
         range(len(path.steps)), [_name(index, step.condition) for index, step in enumerate(path.steps)]
