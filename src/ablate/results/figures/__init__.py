@@ -10,7 +10,7 @@ from ablate.results.figures.cost import accuracy_against_macs
 from ablate.results.figures.differences import forest
 from ablate.results.figures.factors import heat_map, main_effects
 from ablate.results.figures.learning import learning_curves
-from ablate.results.figures.panels import panels
+from ablate.results.figures.maps import panels
 from ablate.results.figures.seeds import seed_noise
 from ablate.results.figures.walk import roadmap
 

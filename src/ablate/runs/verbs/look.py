@@ -13,7 +13,7 @@ from ablate.errors import UserError
 from ablate.ops import inspection
 from ablate.ops.local import LocalOperator
 from ablate.results import figures
-from ablate.results.figures.panels import Column
+from ablate.results.figures.maps import Column
 from ablate.store.folder import RunFolder, find
 from ablate.training import checkpoint as checkpoints
 from ablate.training.loop import build_model

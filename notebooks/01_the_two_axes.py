@@ -1,0 +1,119 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # The two axes
+# Every operator of the family is one weighted sum over a region around each position:
+#
+#     y_i[c]  = Σ_j  F_ij[c] · v_j[c]
+#     F_ij[c] = (o_Δ[c])^λ · Norm_j( A_ij[g(c)] )  +  γ · s_Δ[c]
+#
+# *Spatial processing* says where the weights A come from, how they are normalised and which j are met;
+# *channel setting* how many different filters there are over the channels. This notebook draws F itself, of
+# operators that have learned nothing yet: what differs below is the form, not the training.
+
+# %%
+import torch
+
+from ablate import data, ops
+from ablate.ops.inspection import filters
+from ablate.results.figures.maps import Column, panels
+
+splits = data.create(
+    {"name": "fashion_mini"}, seed=0, batch_size=4, augment={}, evaluation_batch_size=4, device="cpu"
+)
+images = next(iter(splits.test.epoch(0)))[0][1:4]
+torch.manual_seed(0)
+embed = torch.nn.Conv2d(1, 32, 2, stride=2).requires_grad_(
+    False
+)  # as in the micro Swin: 14×14 of 32 channels
+features = torch.nn.functional.layer_norm(embed(images).permute(0, 2, 3, 1), (32,))
+
+
+def column(title, preset, position=(5, 8), head=0, **changes):
+    """One head's filter at one position, on every image."""
+    torch.manual_seed(1)
+    operator = ops.create(preset, 32, heads=2, resolution=(14, 14), **changes)
+    for parameter in operator.weights.parameters():
+        parameter.data.mul_(12)  # initial weights are small: enlarged, their form can be seen
+    maps = filters(operator, features, position).unflatten(1, (operator.heads, -1))[:, head].mean(1)
+    return Column(title, maps.numpy(), ((position[0] + 0.5) / 14, (position[1] + 0.5) / 14))
+
+
+def show(*columns):
+    """Three test images, and maps beside them."""
+    pixels = images[:, 0]
+    return panels(((pixels - pixels.min()) / (pixels.max() - pixels.min())).numpy(), columns)
+
+
+# %% [markdown]
+# ## Region: which positions are met
+# Windows cut the map, whatever the position; a neighbourhood slides with it; NAT's moves inside at borders.
+
+# %%
+show(
+    column("window", "lsa"),
+    column("neighborhood", "lsa_neighborhood"),
+    column("neighborhood\nat the border", "lsa_neighborhood", (0, 12)),
+    column("inside\nat the border", "na", (0, 12)),
+    column("global", "lsa", region="global"),
+)
+
+# %% [markdown]
+# ## Weights: what they depend on
+# Read along rows and columns. *Static* weights are the same for every image and position, *pooled* ones for
+# every position of an image; *linear* and *bottleneck* ones depend on the feature at the centre, *pairwise* and
+# *Hadamard* ones on the features at both ends.
+
+# %%
+free = {"region": "neighborhood", "norm": "identity"}
+show(
+    column("static", "lsa", weights="static", **free),
+    column("static\nelsewhere", "lsa", (9, 5), weights="static", **free),
+    column("linear", "lsa", weights="linear", **free),
+    column("linear\nelsewhere", "lsa", (9, 5), weights="linear", **free),
+    column("pairwise", "lsa", weights="pairwise", **free),
+    column("hadamard", "lsa", weights="hadamard", **free),
+)
+
+# %% [markdown]
+# ## Norm: what is done to them
+# Softmax makes weights positive and lets them compete; filter-norm gives them mean 0 and one scale; identity
+# leaves them as they are.
+
+# %%
+region = {"region": "neighborhood", "weights": "linear"}
+show(*(column(norm, "lsa", norm=norm, **region) for norm in ("softmax", "filter_norm", "identity")))
+
+# %% [markdown]
+# ## Channel setting: how many filters there are
+# Attention has one filter a head, a depthwise convolution one a channel. The ghost head keeps the heads' filters
+# and adds a static filter to each channel: here two channels of one head, without it and with it.
+
+
+# %%
+def channel(title, number, **changes):
+    """One channel's filter."""
+    torch.manual_seed(1)
+    operator = ops.create("lsa_neighborhood", 32, heads=2, resolution=(14, 14), **changes)
+    maps = filters(operator, features, (5, 8))[:, number]
+    return Column(title, maps.numpy(), (5.5 / 14, 8.5 / 14))
+
+
+show(
+    channel("head 1\nchannel 1", 0),
+    channel("head 1\nchannel 2", 1),
+    channel("ghost head\nchannel 1", 0, channel="ghost_head"),
+    channel("ghost head\nchannel 2", 1, channel="ghost_head"),
+)
+
+# %% [markdown]
+# The studies under `experiments/` train networks that differ in one of these choices.
