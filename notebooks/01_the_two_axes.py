@@ -70,8 +70,8 @@ show(
 # %% [markdown]
 # ## Weights: what they depend on
 # Read along rows and columns. *Static* weights are the same for every image and position, *pooled* ones for
-# every position of an image; *linear* and *bottleneck* ones depend on the feature at the centre, *pairwise* and
-# *Hadamard* ones on the features at both ends.
+# every position of an image; *linear* and *bottleneck* ones depend on the feature at the centre, *pairwise*
+# and *Hadamard* ones on the features at both ends.
 
 # %%
 free = {"region": "neighborhood", "norm": "identity"}
@@ -95,8 +95,8 @@ show(*(column(norm, "lsa", norm=norm, **region) for norm in ("softmax", "filter_
 
 # %% [markdown]
 # ## Channel setting: how many filters there are
-# Attention has one filter a head, a depthwise convolution one a channel. The ghost head keeps the heads' filters
-# and adds a static filter to each channel: here two channels of one head, without it and with it.
+# Attention has one filter a head, a depthwise convolution one a channel. The ghost head keeps the heads'
+# filters and adds a static filter to each channel: here two channels of one head, without it and with it.
 
 
 # %%
