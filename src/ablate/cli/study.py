@@ -107,6 +107,12 @@ def add(verbs: argparse._SubParsersAction) -> None:
                 action="store_true",
                 help="compare runs as groups that share nothing, where seeds are no pairs; marked so",
             )
+            sub.add_argument(
+                "--target",
+                type=float,
+                metavar="PERCENT",
+                help="validation accuracy to tell the time to (default: the baseline's median at its end)",
+            )
 
 
 def _add(
@@ -221,7 +227,13 @@ def report(arguments: argparse.Namespace) -> None:
     """Page, figures and tables of a study."""
     from ablate.results.report import report
 
-    paths = report(arguments.runs_dir, arguments.study, arguments.output, paired=not arguments.unpaired)
+    paths = report(
+        arguments.runs_dir,
+        arguments.study,
+        arguments.output,
+        paired=not arguments.unpaired,
+        target=arguments.target,
+    )
     table = next(path for path in paths if path.name == "table.md")
     print(table.read_text(encoding="utf-8"))
     for path in paths:

@@ -22,6 +22,7 @@ class Reached:
 
     condition: str
     target: float  # percent
+    asked: bool  # by the user; else it is what the baseline's median run ends with
     n: int  # finished runs
     reached: int  # of them
     epochs: float  # median over the runs that reach it, between epochs by a straight line
@@ -50,6 +51,7 @@ def time_to(findings: Findings, metrics: pd.DataFrame, target: float | None = No
     if CURVE not in metrics or metrics.empty:
         return []
     finished = metrics[metrics["state"] == FINISHED].sort_values("epoch")
+    asked = target is not None
     if target is None:
         baseline = finished[finished["condition"] == findings.baseline]
         if baseline.empty:
@@ -67,6 +69,7 @@ def time_to(findings: Findings, metrics: pd.DataFrame, target: float | None = No
             Reached(
                 condition,
                 target,
+                asked,
                 len(reached),
                 len(hits),
                 float(np.median(hits)) if hits else math.nan,

@@ -70,7 +70,12 @@ class Evidence:
 
 
 def examine(
-    manifest: Manifest, runs: pd.DataFrame, metrics: pd.DataFrame, *, paired: bool = True
+    manifest: Manifest,
+    runs: pd.DataFrame,
+    metrics: pd.DataFrame,
+    *,
+    paired: bool = True,
+    target: float | None = None,
 ) -> Evidence:
     """Every analysis that a study's design allows.
 
@@ -80,6 +85,8 @@ def examine(
         metrics: a row an epoch, as `collect_metrics` gives them.
         paired: whether runs are paired by seed; else comparisons with the baseline are unpaired,
             and marked so. Factors and walks are paired by seed always, and left out if not.
+        target: validation accuracy in percent, the time to which is asked for; None: what the
+            baseline's median run ends with.
 
     Raises:
         UserError: see `comparisons.analyse` and `paths.analyse`.
@@ -91,6 +98,6 @@ def examine(
         factorial=factorial.analyse(manifest, runs) if paired else None,
         paths=paths.analyse(findings) if paired else [],
         matched=costs.matched(findings) if paired else [],
-        reached=curves.time_to(findings, metrics),
+        reached=curves.time_to(findings, metrics, target),
         not_converged=curves.not_converged(metrics),
     )

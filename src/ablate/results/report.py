@@ -25,7 +25,14 @@ TEMPLATE = "report.html.jinja"
 MOST_ROWS = 250  # of a table on the page; its files have all
 
 
-def report(runs_dir: Path, study: str, output: Path | None = None, *, paired: bool = True) -> list[Path]:
+def report(
+    runs_dir: Path,
+    study: str,
+    output: Path | None = None,
+    *,
+    paired: bool = True,
+    target: float | None = None,
+) -> list[Path]:
     """Write the report of a study, finished or not, and return the paths of its files.
 
     They are index.html (figures inside, no request to anywhere), the figures as SVG and PNG, every
@@ -36,7 +43,8 @@ def report(runs_dir: Path, study: str, output: Path | None = None, *, paired: bo
         runs_dir: where the runs lie.
         study: its name.
         output: a folder.
-        paired: whether runs are compared within seeds; see `evidence.examine`.
+        paired: whether runs are compared within seeds; see `evidence.examine`, also for `target`.
+        target: a validation accuracy in percent.
 
     Raises:
         UserError: there is no such study, or it names no baseline that it has.
@@ -44,7 +52,7 @@ def report(runs_dir: Path, study: str, output: Path | None = None, *, paired: bo
     manifest = load(runs_dir, study)
     runs = collect(runs_dir, study)
     metrics = collect_metrics(runs_dir, runs)
-    evidence = examine(manifest, runs, metrics, paired=paired)
+    evidence = examine(manifest, runs, metrics, paired=paired, target=target)
     folder = output or study_dir(runs_dir, study) / "report"
     paths = write_evidence(evidence, folder)
     results, curves = folder / "results.csv", folder / "curves.csv"
