@@ -7,7 +7,9 @@ together, told apart by the column `study`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import yaml
@@ -35,12 +37,15 @@ def read(folder: Path, conf_dir: Path) -> dict[str, Evidence]:
         raise UserError(
             f"{folder} has no {RESULTS}", f"write it: ablate collect {folder.name} -o {folder / RESULTS}"
         )
-    rows = pd.read_csv(folder / RESULTS, dtype=TEXT)
+    studies = pd.read_csv(folder / RESULTS, usecols=["study"])["study"].unique()
+    asked = {str(study): _asked(str(study), conf_dir) for study in studies}
+    levels = {str(factor): str for settings in asked.values() for factor in settings.get("factors") or ()}
+    rows = pd.read_csv(folder / RESULTS, dtype={**TEXT, **levels})
     has_curves = (folder / CURVES).exists()
     curves = pd.read_csv(folder / CURVES, dtype=TEXT) if has_curves else pd.DataFrame({"condition": []})
     found = {}
     for study, runs in rows.groupby("study", sort=False):
-        manifest = _manifest(str(study), runs, conf_dir)
+        manifest = _manifest(str(study), asked[str(study)], runs)
         theirs = curves[curves["signature"].isin(runs["signature"])] if has_curves else curves
         # A run that two studies of the folder share has a row in either, under its condition there.
         named = dict(zip(runs["signature"], runs["condition"], strict=True))
@@ -72,18 +77,22 @@ def regenerate(folder: Path, conf_dir: Path, output: Path) -> list[Path]:
     return paths
 
 
-def _manifest(study: str, runs: pd.DataFrame, conf_dir: Path) -> Manifest:
+def _asked(study: str, conf_dir: Path) -> dict[str, Any]:
+    """The node `study` of a study's file, on that of the study that it starts from, if any."""
     path = conf_dir / "study" / f"{study}.yaml"
     if not path.exists():
         raise UserError(f"study {study!r} of a record has no {path}", "a record keeps its study's settings")
-    asked = yaml.safe_load(path.read_text(encoding="utf-8"))["study"]
+    written = yaml.safe_load(path.read_text(encoding="utf-8"))
+    started = [entry for entry in written.get("defaults", ()) if str(entry).startswith("/study/")]
+    below = {key: value for entry in started for key, value in _asked(entry[7:], conf_dir).items()}
+    return {**below, **written["study"]}
+
+
+def _manifest(study: str, asked: Mapping[str, Any], runs: pd.DataFrame) -> Manifest:
     factors = [str(factor) for factor in asked.get("factors") or ()]
     planned = [
         PlannedRun(
-            run["signature"],
-            run["pair_key"],
-            int(run["seed"]),
-            {factor: str(run[factor]) for factor in factors},
+            run["signature"], run["pair_key"], int(run["seed"]), {factor: run[factor] for factor in factors}
         )
         for run in runs.to_dict("records")
     ]
