@@ -148,6 +148,10 @@ def test_one_failure_does_not_stop_the_rest_and_is_retried_when_asked(
 
 REFUSED = {
     "operator": (["op=elssa"], "did you mean 'elsa'"),
+    "study in a folder": (["study=operators/swim"], "did you mean 'operators/swin'"),
+    "step of a walk": (["variant=lsa_to_elsa/elssa"], "did you mean 'lsa_to_elsa/elsa'"),
+    "path": (["study.paths={walk:lsa}"], "from the first to the last"),
+    "sweep over nothing": (["-m", "op=glob(none*)"], "matches nothing"),
     "level of an axis": (["op/norm=softmix"], "did you mean 'softmax'"),
     "setting": (["op.region.sizes=3"], "did you mean 'size'"),
     "recipe setting": (["recipe.epoch=3"], "did you mean 'epochs'"),

@@ -9,13 +9,27 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from ablate.errors import UserError, unknown
+from ablate.ops.configs import conf_dir
+
+
+FOLDERS = ("study", "variant")
+
+
+def _choices(group: str) -> list[str]:
+    root = conf_dir() / group
+    return sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.yaml"))
 
 
 def explain(error: HydraException) -> UserError:
     """The user's error behind a failed composition."""
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
-        group, _, choice = error.missing_cfg_file.rpartition("/")
-        return unknown(group, choice, error.options)
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        path = error.missing_cfg_file.removesuffix(".yaml")
+        group, _, choice = path.rpartition("/")
+        flat = path.partition("/")[0]  # `study` and `variant` have choices in folders of their own
+        if flat in FOLDERS:
+            return unknown(flat, path.removeprefix(f"{flat}/"), _choices(flat))
+        if error.options:
+            return unknown(group, choice, error.options)
     cause = error.__cause__
     if isinstance(cause, OmegaConfBaseException) and isinstance(cause.parent_node, DictConfig):
         key = str(cause.full_key)
