@@ -11,7 +11,6 @@ from omegaconf.errors import OmegaConfBaseException
 from ablate.errors import UserError, unknown
 from ablate.ops.configs import conf_dir
 
-
 FOLDERS = ("study", "variant")
 
 
