@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from tests.slurm.cluster import Cluster
-from tests.slurm.conftest import Study
+from tests.slurm.study import Study
 
 from ablate.runs.claim import living_holder
 from ablate.store import jobs
