@@ -320,7 +320,7 @@ def test_relative_positions_norms_and_biases_are_not_decayed(configure: Configur
         ({"weight_decay": float("nan")}, "expected float"),
         ({"epochs": True}, "expected int"),
         ({"ema_decay": 3}, "between 0 and 1"),
-        ({"augment": None}, "expected Mapping"),
+        ({"augment": None}, "expected a group of settings"),
     ],
 )
 def test_recipes_that_cannot_be(override: dict[str, Any], expected: str, configure: Configure) -> None:
@@ -342,7 +342,6 @@ def test_what_weights_and_biases_is_told(
     configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import wandb
-
     from ablate.runs import identity
 
     started: dict[str, Any] = {}

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from ablate.results import formats
 from ablate.results.statistics import Interval
 from ablate.store.files import write_text
@@ -67,6 +69,10 @@ class Table:
     def column(self, title: str) -> list[str]:
         """A column as text."""
         return [row[title].text for row in self.rows]
+
+    def frame(self) -> pd.DataFrame:
+        """The cells as a reader sees them, for notebooks."""
+        return pd.DataFrame(self._lines(), columns=self.columns)
 
     def text_columns(self) -> list[bool]:
         """Which columns hold text, and stand to the left."""
