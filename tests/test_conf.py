@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from ablate import data, hosts
-from ablate.ops.configs import conf_dir
+from ablate.configuration import conf_dir
 from ablate.results.conditions import labels
 from ablate.store.manifest import load
 from ablate.training.loop import host_arguments

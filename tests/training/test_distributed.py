@@ -18,9 +18,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from torch import nn
 
+from ablate.configuration import conf_dir
 from ablate.data import Shard
 from ablate.errors import UserError
-from ablate.ops.configs import conf_dir
 from ablate.runs import launchers
 from ablate.runs.submit import Request, submit
 from ablate.runs.together import Place

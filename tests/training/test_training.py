@@ -16,8 +16,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from ablate import ops
+from ablate.configuration import conf_dir
 from ablate.errors import UserError
-from ablate.ops.configs import conf_dir
 from ablate.runs.execute import execute
 from ablate.store.folder import RunFolder
 from ablate.training import checkpoint, loop, optimization, recipe

@@ -52,7 +52,7 @@ def train(arguments: list[str]) -> None:
     import hydra
     from hydra.errors import HydraException
 
-    from ablate.ops.configs import conf_dir
+    from ablate.configuration import conf_dir
     from ablate.runs.catalogue import publish_operators
     from ablate.runs.composition import explain
 

@@ -10,18 +10,9 @@ from typing import Any
 
 import yaml
 
-from ablate.errors import UserError, unknown
+from ablate.configuration import conf_dir
+from ablate.errors import unknown
 from ablate.ops.axes import AXES
-
-
-@cache
-def conf_dir() -> Path:
-    """The folder `conf/`: inside an installed package, else at the top of the repository."""
-    package = Path(__file__).resolve().parent.parent
-    for candidate in (package / "conf", package.parent.parent / "conf"):
-        if (candidate / "train.yaml").exists():
-            return candidate
-    raise UserError(f"no configuration folder beside {package}", "reinstall the package: `pip install .`")
 
 
 def levels(axis: str) -> list[str]:

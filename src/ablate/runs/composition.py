@@ -8,8 +8,8 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from ablate.configuration import conf_dir
 from ablate.errors import UserError, unknown
-from ablate.ops.configs import conf_dir
 
 FOLDERS = ("study", "variant")
 

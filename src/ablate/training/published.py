@@ -17,10 +17,10 @@ from timm.data import resolve_data_config
 from torch import Tensor
 
 from ablate import data
+from ablate.configuration import conf_dir
 from ablate.data import Loader
 from ablate.errors import UserError
 from ablate.official import checkpoints
-from ablate.ops.configs import conf_dir
 from ablate.runs.composition import explain
 from ablate.training.evaluation import evaluate
 from ablate.training.loop import resolve_device

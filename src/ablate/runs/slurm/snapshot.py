@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import shutil
 import stat
@@ -10,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from ablate.configuration import conf_dir
 from ablate.errors import UserError
 from ablate.runs import environment
 from ablate.store.files import write_json
@@ -33,8 +35,6 @@ def take() -> Path:
     Raises:
         UserError: others could write there.
     """
-    from ablate.ops.configs import conf_dir
-
     package = Path(__file__).resolve().parents[2]
     parts = {"src/ablate": package, "src/hydra_plugins/ablate_launchers": _entry()}
     if not conf_dir().resolve().is_relative_to(package):
@@ -57,9 +57,11 @@ def take() -> Path:
 
 
 def _entry() -> Path:
-    import hydra_plugins.ablate_launchers as entry
-
-    return Path(str(entry.__file__)).resolve().parent
+    """Hydra's entry, found without importing it: it would bring in Hydra."""
+    found = importlib.util.find_spec("hydra_plugins.ablate_launchers")
+    assert found is not None
+    assert found.origin is not None
+    return Path(found.origin).resolve().parent
 
 
 def _digest(parts: dict[str, Path], repository: str) -> str:
