@@ -13,6 +13,7 @@ from ablate.results.comparisons import Findings
 from ablate.store.folder import FINISHED
 
 CURVE = "validation_top1"
+FEWEST = 3  # runs that a band is drawn for
 COLLAPSE = 5.0  # percentage points that a run may end below its best epoch
 
 
@@ -30,7 +31,7 @@ class Reached:
 
 
 def band(metrics: pd.DataFrame, condition: str) -> pd.DataFrame:
-    """Mean, 95 % t interval, least and greatest of a condition's validation accuracy, by epoch.
+    """Mean, 95 % t interval (of three runs or more), least and greatest of the validation accuracy, by epoch.
 
     Over its finished runs, or while it has none over those under way; by the epochs that all of
     these have.
@@ -41,7 +42,12 @@ def band(metrics: pd.DataFrame, condition: str) -> pd.DataFrame:
     finished = rows[rows["state"] == FINISHED]
     rows = finished if len(finished) else rows
     curve = rows.groupby("epoch")[CURVE].agg(["mean", "min", "max", "count"])
-    intervals = [statistics.t_interval(values.to_numpy()) for _, values in rows.groupby("epoch")[CURVE]]
+    groups = [values.to_numpy() for _, values in rows.groupby("epoch")[CURVE]]
+    enough = [len(values) >= FEWEST for values in groups]  # two runs have an interval that fills the figure
+    intervals = [
+        statistics.t_interval(values) if some else statistics.NO_INTERVAL
+        for values, some in zip(groups, enough, strict=True)
+    ]
     curve["low"], curve["high"] = ([bounds[end] for bounds in intervals] for end in (0, 1))
     return curve[curve["count"] == curve["count"].max()]
 
