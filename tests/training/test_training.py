@@ -342,6 +342,7 @@ def test_what_weights_and_biases_is_told(
     configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import wandb
+
     from ablate.runs import identity
 
     started: dict[str, Any] = {}
