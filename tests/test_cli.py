@@ -54,6 +54,19 @@ def test_a_study_from_sweep_to_report(ablate: Callable, tmp_path: Path) -> None:
     assert "UNPAIRED as asked for" in unpaired.out
 
 
+def test_a_look_at_a_strided_operator(ablate: Callable, tmp_path: Path) -> None:
+    trained = ablate("train", "op=involution", "host=resnet_micro", *TINY, "recipe.epochs=1")
+    assert trained.code == 0, trained.err
+    (folder,) = folders(tmp_path)
+    looked = ablate("look", folder.signature[:6], "--images", "2", "--at", "0.9", "0.9")
+    assert looked.code == 0, looked.err
+    assert "of 10 maps are drawn" in looked.err
+    assert {path.suffix for path in (folder.path / "look").iterdir()} == {".svg", ".png"}
+    nowhere = ablate("look", folder.signature[:6], "--at", "1", "0")
+    assert nowhere.code == 2
+    assert "less than 1" in nowhere.err
+
+
 def test_optuna_searches_and_a_trial_that_fails_is_one_of_its_results(
     ablate: Callable, tmp_path: Path
 ) -> None:

@@ -9,12 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from selenium.webdriver import Chrome, ChromeOptions, ChromeService, Keys
+from selenium.webdriver.common.by import By
 
 from ablate.results.report import report
-
-selenium = pytest.importorskip("selenium")
-from selenium.webdriver import Chrome, ChromeOptions, ChromeService, Keys  # noqa: E402
-from selenium.webdriver.common.by import By  # noqa: E402
 
 PROGRAMS = tuple(filter(None, (shutil.which("chromium"), shutil.which("chromedriver"))))
 pytestmark = pytest.mark.skipif(

@@ -29,7 +29,7 @@ def test_a_walk_has_steps_and_what_they_come_to(findings):
     steps = [step.step.difference for step in walk.steps[1:]]
     assert sum(steps) == pytest.approx(walk.steps[-1].so_far.difference)
     assert back.steps[1].step.difference == pytest.approx(-sum(steps))
-    assert walk.steps[0].step is None and walk.complete
+    assert walk.steps[0].step is None
     assert walk.steps[1].step.baseline == "lsa" and walk.steps[2].step.baseline == "lsa_neighborhood"
     assert walk.steps[1].step.p_holm == pytest.approx(3 * walk.steps[1].step.p)  # three steps in all
 

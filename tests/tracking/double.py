@@ -31,6 +31,13 @@ class Page:
     opened: int = 0
 
 
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: Any) -> None:
+        """The client hangs up at its end: that is no error."""
+
+
 class Double:
     """The server; `down`: it answers nothing but errors; `doomed`: from when a page is to be filled."""
 
@@ -83,9 +90,7 @@ class Double:
             def do_GET(self) -> None:
                 self.answer({})
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.server.handle_error = lambda *_: None  # type: ignore[method-assign] # the client hangs up at its end
+        self.server = Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 

@@ -16,7 +16,7 @@ def add(verbs: argparse._SubParsersAction) -> None:
         status,
         "states of a study's runs, from their folders and the cluster's queue; without STUDY, the studies",
         "ablate status quick --watch",
-        optional=True,
+        studies="?",
     )
     sub.add_argument("-w", "--watch", action="store_true", help="until no run is at work or in a job")
     sub.add_argument("--all", action="store_true", help="every run, also of a study of more than a hundred")
@@ -89,42 +89,46 @@ def add(verbs: argparse._SubParsersAction) -> None:
     sub.add_argument("--entity", help="user or team of W&B (default: the key's own)")
     sub.add_argument("--project", help="of W&B (default: infra.wandb_project, as the runs have it)")
     sub.add_argument("--offline", action="store_true", help="write its specification into the study's folder")
-    for verb, help_text, example in (
-        (
-            collect,
-            "one CSV of a study's runs, failed ones too",
-            "ablate collect quick -o quick.csv",
-        ),
-        (report, "page, figures and tables of a study", "ablate report quick -o quick_report"),
-    ):
-        sub = _add(verbs, verb, help_text, example)
-        sub.add_argument("-o", "--output", type=Path, help="where to write (default: in the study's folder)")
-        if verb is collect:
-            sub.add_argument("--curves", type=Path, metavar="CSV", help="also a row an epoch, into this file")
-        else:
-            sub.add_argument(
-                "--unpaired",
-                action="store_true",
-                help="compare runs as groups that share nothing, where seeds are no pairs; marked so",
-            )
-            sub.add_argument(
-                "--target",
-                type=float,
-                metavar="PERCENT",
-                help="validation accuracy to tell the time to (default: the baseline's median at its end)",
-            )
+    sub = _add(
+        verbs,
+        collect,
+        "one CSV of the runs of a study or several, failed ones too",
+        "ablate collect quick -o quick.csv --curves curves.csv",
+        studies="+",
+    )
+    _add_output(sub)
+    sub.add_argument("--curves", type=Path, metavar="CSV", help="also a row an epoch, into this file")
+    sub = _add(verbs, report, "page, figures and tables of a study", "ablate report quick -o quick_report")
+    _add_output(sub)
+    sub.add_argument(
+        "--unpaired",
+        action="store_true",
+        help="compare runs as groups that share nothing, where seeds are no pairs; marked so",
+    )
+    sub.add_argument(
+        "--target",
+        type=float,
+        metavar="PERCENT",
+        help="validation accuracy to tell the time to (default: the baseline's median at its end)",
+    )
 
 
 def _add(
-    verbs: argparse._SubParsersAction, verb: Callable, help_text: str, example: str, optional: bool = False
+    verbs: argparse._SubParsersAction,
+    verb: Callable,
+    help_text: str,
+    example: str,
+    studies: str | None = None,
 ) -> argparse.ArgumentParser:
+    """A verb of one study, or of as many as `studies` says in argparse's way."""
     sub = add_verb(verbs, verb, help_text, example)
-    several = "+" if verb is collect else None
-    sub.add_argument(
-        "study", metavar="STUDY", nargs="?" if optional else several, help="name of the study, e.g. quick"
-    )
+    sub.add_argument("study", metavar="STUDY", nargs=studies, help="name of the study, e.g. quick")
     _add_runs_dir(sub)
     return sub
+
+
+def _add_output(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("-o", "--output", type=Path, help="where to write (default: in the study's folder)")
 
 
 def _add_runs_dir(sub: argparse.ArgumentParser) -> None:

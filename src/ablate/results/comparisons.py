@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -86,6 +87,11 @@ class Findings:
         """The figure that conditions are compared by."""
         return self.manifest.metric
 
+    @cached_property
+    def groups(self) -> dict[str, pd.DataFrame]:
+        """The runs of every condition."""
+        return by_condition(self.runs)
+
     @property
     def paired(self) -> bool:
         """Whether comparisons are within seeds."""
@@ -111,7 +117,7 @@ def analyse(manifest: Manifest, runs: pd.DataFrame, *, paired: bool = True) -> F
     _refuse_duplicates(runs)
     baseline = conditions.baseline(manifest)
     names = list(dict.fromkeys(runs["condition"]))
-    groups = dict(list(runs.groupby("condition", sort=False)))
+    groups = by_condition(runs)
     contrast = compare if paired else compare_unpaired
     compared = [
         contrast(groups[name], groups[baseline], manifest.metric) for name in names if name != baseline
@@ -124,6 +130,11 @@ def analyse(manifest: Manifest, runs: pd.DataFrame, *, paired: bool = True) -> F
         summaries=[summarise(groups[name], manifest.metric) for name in names],
         comparisons=[replace(c, p_holm=float(p)) for c, p in zip(compared, corrected, strict=True)],
     )
+
+
+def by_condition(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Collected runs by condition, in their order."""
+    return {str(name): group for name, group in runs.groupby("condition", sort=False)}
 
 
 def usable(runs: pd.DataFrame, metric: str) -> pd.Series[bool]:

@@ -36,16 +36,16 @@ def pareto(summaries: Sequence[Summary], cost: str = "macs", higher: bool = True
     return front
 
 
-def matched(findings: Findings, tolerance: float = MATCHED) -> list[Comparison]:
+def matched(findings: Findings, tolerance: float = MATCHED) -> list[Comparison] | None:
     """All pairs of conditions with the same MACs within `tolerance`, paired by seed.
 
     Pairs with the baseline are left out: they stand among the study's own comparisons. p-values are
-    Holm-corrected over the pairs listed here. Of more than MANY_PAIRS none is compared.
+    Holm-corrected over the pairs listed here. None where there are more than MANY_PAIRS.
     """
     pairs = same_budget(findings, tolerance)
     if len(pairs) > MANY_PAIRS:
-        return []
-    groups = dict(list(findings.runs.groupby("condition", sort=False)))
+        return None
+    groups = findings.groups
     found = [compare(groups[b], groups[a], findings.metric) for a, b in pairs]
     corrected = statistics.holm([comparison.p for comparison in found])
     return [replace(c, p_holm=float(p)) for c, p in zip(found, corrected, strict=True)]

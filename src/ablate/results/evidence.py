@@ -26,7 +26,7 @@ class Evidence:
     metrics: pd.DataFrame  # a row an epoch
     factorial: Factorial | None
     paths: list[Path]
-    matched: list[Comparison]
+    matched: list[Comparison] | None  # None: too many to say anything
     reached: list[Reached]
     not_converged: dict[str, str]  # reasons, by signature
 
@@ -46,7 +46,7 @@ class Evidence:
             found.append(tables.effects(self.findings, self.factorial, odd))
             found.append(tables.interactions(self.findings, self.factorial))
             found.append(tables.variance(self.factorial))
-        found.append(tables.matched(self.findings, self.matched))
+        found.append(tables.matched(self.findings, self.matched or []))
         found.append(tables.reached(self.reached))
         found.append(tables.details(self.findings))
         return [table for table in found if table.rows]

@@ -28,11 +28,6 @@ class Path:
     name: str
     steps: tuple[Step, ...]
 
-    @property
-    def complete(self) -> bool:
-        """Whether every step has a pair."""
-        return all(step.step is None or step.step.n for step in self.steps)
-
 
 def analyse(findings: Findings) -> list[Path]:
     """The walks that the study declares (`study.paths`), in its order.
@@ -40,7 +35,7 @@ def analyse(findings: Findings) -> list[Path]:
     Raises:
         UserError: a path names a condition that the study does not have; names the nearest one.
     """
-    groups = {str(name): runs for name, runs in findings.runs.groupby("condition", sort=False)}
+    groups = findings.groups
     means = {summary.condition: summary for summary in findings.summaries}
     paths = []
     for name, conditions in findings.manifest.paths.items():

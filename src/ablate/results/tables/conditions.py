@@ -21,9 +21,10 @@ def study_table(findings: Findings, not_converged: int = 0) -> Table:
         findings: of the study.
         not_converged: how many of the finished runs did not; they count, and the note says so.
     """
-    by_condition = {comparison.condition: comparison for comparison in findings.comparisons}
+    compared = findings.comparisons
+    by_condition = {comparison.condition: comparison for comparison in compared}
     digits = formats.decimals(
-        [comparison.interval for comparison in findings.comparisons]
+        [comparison.interval for comparison in compared]
         or [summary.interval for summary in findings.summaries]
     )
     mean_title = f"{formats.metric_name(findings.metric)}, mean ± sd (n)"
@@ -35,7 +36,11 @@ def study_table(findings: Findings, not_converged: int = 0) -> Table:
             "Images/s": number(summary.throughput, formats.plain(summary.throughput, 0)),
             "Memory": number(summary.memory, formats.memory(summary.memory)),
             mean_title: number(summary.mean, _mean(summary, digits)),
-            **_comparison_cells(by_condition.get(summary.condition), findings.metric, digits),
+            **(
+                _comparison_cells(by_condition.get(summary.condition), findings.metric, digits)
+                if compared
+                else {}
+            ),
         }
         for summary in findings.summaries
     ]
@@ -73,7 +78,7 @@ def footnote(findings: Findings, not_converged: int = 0) -> str:
     """What the table can support: n, the smallest p it can reach, and what is missing."""
     compared = findings.comparisons
     pairs = [comparison.n for comparison in compared]
-    paired = all(comparison.paired for comparison in compared)
+    paired = findings.paired
     if not compared:
         sentences = [f"One condition; its mean has the 95 % interval {_mean_interval(findings)}."]
     elif paired:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,8 @@ def look(runs_dir: Path, run: str, images: int, at: tuple[float, float], output:
     columns = [column for name, (operator, x) in caught.items() for column in _columns(name, operator, x, at)]
     target = (output or folder.path / "look").expanduser()
     target.mkdir(parents=True, exist_ok=True)
+    if len(columns) > MOST_MAPS:
+        print(f"the first {MOST_MAPS} of {len(columns)} maps are drawn", file=sys.stderr)
     drawn = figures.panels(_for_eyes(shown), columns[:MOST_MAPS])
     return figures.save(drawn, target / f"{config['op']['name']}-{folder.signature}")
 
@@ -102,7 +105,11 @@ def _features(model: nn.Module, images: Tensor) -> dict[str, tuple[nn.Module, Te
 
 def _columns(name: str, operator: nn.Module, x: Tensor, at: tuple[float, float]) -> list[Column]:
     height, width = x.shape[1:3]
-    stride = 1 if isinstance(operator, LocalOperator) else max(1, height // operator(x).shape[1])
+    if isinstance(operator, LocalOperator):
+        stride = operator.region.stride  # its filters are made for every so many positions
+    else:
+        with torch.no_grad():
+            stride = max(1, height // operator(x).shape[1])
     position = int(at[0] * height) // stride, int(at[1] * width) // stride
     place = (at[0] * height // 1 + 0.5) / height, (at[1] * width // 1 + 0.5) / width
     if isinstance(operator, LocalOperator):
@@ -110,7 +117,7 @@ def _columns(name: str, operator: nn.Module, x: Tensor, at: tuple[float, float])
         by_head = maps.unflatten(1, (operator.heads, -1)).mean(2)
         return [
             Column(f"{name}\nhead {head + 1}", by_head[:, head].numpy(), place)
-            for head in range(min(operator.heads, 4))
+            for head in range(operator.heads)
         ]
     gate = inspection.gate(operator, x)
     field = Column(
