@@ -88,6 +88,11 @@ def page(config: Mapping[str, Any], folder: RunFolder, mode: Mode, **others: Any
     return wandb.init(**settings)
 
 
+def project_of(folder: RunFolder) -> str:
+    """The project that a run's configuration names."""
+    return str(folder.config()["infra"]["wandb_project"])
+
+
 def client() -> Any:
     """The client of W&B, silent."""
     os.environ.setdefault("WANDB_SILENT", "true")

@@ -33,8 +33,7 @@ def dashboard(
     """
     planned = manifest.load(runs_dir, study)
     findings = analyse(planned, collect(runs_dir, study))
-    if project is None:
-        project = RunFolder(runs_dir / planned.runs[0].signature).config()["infra"]["wandb_project"]
+    project = project or tracking.project_of(RunFolder(runs_dir / planned.runs[0].signature))
     if offline:
         path = manifest.study_dir(runs_dir, study) / SPECIFICATION
         made = workspaces.workspace(findings, entity or "entity", project)

@@ -73,7 +73,7 @@ def _report(planned: Manifest, runs_dir: Path, project: str | None) -> str:
     files = sorted(path for path in (folder / "report").rglob("*") if path.is_file())
     if not files:
         return f"no report yet: ablate report {planned.name}"
-    project = project or RunFolder(runs_dir / planned.runs[0].signature).config()["infra"]["wandb_project"]
+    project = project or tracking.project_of(RunFolder(runs_dir / planned.runs[0].signature))
     sent = {"project": project, "digest": _digest(files)}
     if read_json(folder / SENT) == sent:
         return "report sent before"
@@ -175,7 +175,7 @@ def _sent(folder: RunFolder, shown: Mapping[str, Shown], project: str | None) ->
     """What is written down of a page: its project, and the digest of all that it shows."""
     said = f"{folder.state()} {shown.get(folder.signature)}"
     digest = _digest([folder.metrics_path, folder.result_path, folder.config_path], said)
-    return {"project": project or folder.config()["infra"]["wandb_project"], "digest": digest}
+    return {"project": project or tracking.project_of(folder), "digest": digest}
 
 
 def _digest(files: Sequence[Path], said: str = "") -> str:
