@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
         if not torch.cuda.is_available():
             pytest.skip("needs a CUDA device")
+
+
+@pytest.fixture(autouse=True)
+def no_shared_service() -> Iterator[None]:
+    """W&B's client names its service in the environment, where every process that a test starts would join it:
+    pages that one of them left open are in use for the others."""
+    yield
+    os.environ.pop("WANDB_SERVICE", None)
 
 
 @dataclass
