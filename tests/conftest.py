@@ -29,8 +29,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(autouse=True)
 def no_shared_service() -> Iterator[None]:
-    """W&B's client names its service in the environment, where every process that a test starts would join it:
-    pages that one of them left open are in use for the others."""
+    """W&B's client names its service in the environment, where all processes that a test starts would join it.
+
+    A page that one of them left open is then in use for the others.
+    """
     yield
     os.environ.pop("WANDB_SERVICE", None)
 
