@@ -29,7 +29,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(autouse=True)
 def no_shared_service() -> Iterator[None]:
-    """W&B's client names its service in the environment, where all processes that a test starts would join it.
+    """W&B's client names its service in the environment, where whatever a test starts would join it.
 
     A page that one of them left open is then in use for the others.
     """
