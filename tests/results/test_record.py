@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
 from ablate.errors import UserError
-from ablate.results import record
+from ablate.results import record, tables
 from ablate.results.collect import collect, collect_metrics, write_csv
 
 STUDY = {
@@ -61,3 +62,26 @@ def test_the_full_scale_studies_are_read_through_those_that_they_start_from() ->
     asked = record._asked("imagenet/lsa_to_elsa", conf)
     assert asked["name"] == "imagenet/lsa_to_elsa"
     assert asked["factors"] == ["variant"]
+
+
+def test_records_are_pooled_and_a_shared_run_counts_once(folder: Path, tmp_path: Path) -> None:
+    runs = pd.read_csv(folder / "results.csv", dtype={"op": str, "condition": str})
+    own = runs["condition"] == "2"
+    runs["study"], runs["test_top1"] = "other", runs["test_top1"].where(~own, runs["test_top1"] + 1)
+    runs["signature"] = runs["signature"].where(~own, "other-" + runs["signature"])
+    other = folder.parent / "other"
+    other.mkdir()
+    runs.to_csv(other / "results.csv", index=False)
+    settings = yaml.safe_dump({"study": {**STUDY, "name": "other"}})
+    (tmp_path / "conf" / "study" / "other.yaml").write_text(settings)
+    host = str(runs["host"].iloc[0])
+
+    findings = record.pooled([folder, other], tmp_path / "conf", host)
+    assert [summary.condition for summary in findings.summaries] == ["1", "2", "other: 2"]
+    assert [summary.n for summary in findings.summaries] == [2, 1, 1]
+    assert {c.condition: c.differences for c in findings.comparisons} == {"2": (2.0,), "other: 2": (3.0,)}
+    table = tables.front(findings)
+    assert [row["Condition"].text for row in table.rows] == ["other: 2"]  # all cost the same here
+    assert "The 1 of 3 conditions" in table.note
+    with pytest.raises(UserError, match="no run in host 'none'"):
+        record.pooled([folder, other], tmp_path / "conf", "none")

@@ -7,7 +7,7 @@ together, told apart by the column `study`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ import pandas as pd
 import yaml
 
 from ablate.errors import UserError
-from ablate.results import figures
+from ablate.results import comparisons, conditions, figures
+from ablate.results.comparisons import Findings
 from ablate.results.evidence import Evidence, examine
 from ablate.store.manifest import Manifest, PlannedRun
 
@@ -33,27 +34,60 @@ def read(folder: Path, conf_dir: Path) -> dict[str, Evidence]:
     Raises:
         UserError: the folder has no results, or a study that `conf/study` does not know.
     """
-    if not (folder / RESULTS).exists():
-        raise UserError(
-            f"{folder} has no {RESULTS}", f"write it: ablate collect {folder.name} -o {folder / RESULTS}"
-        )
-    studies = pd.read_csv(folder / RESULTS, usecols=["study"])["study"].unique()
-    asked = {str(study): _asked(str(study), conf_dir) for study in studies}
-    levels = {str(factor): str for settings in asked.values() for factor in settings.get("factors") or ()}
-    rows = pd.read_csv(folder / RESULTS, dtype={**TEXT, **levels})
     has_curves = (folder / CURVES).exists()
     curves = pd.read_csv(folder / CURVES, dtype=TEXT) if has_curves else pd.DataFrame({"condition": []})
     found = {}
-    for study, runs in rows.groupby("study", sort=False):
-        manifest = _manifest(str(study), asked[str(study)], runs)
+    for manifest, runs in _studies(folder, conf_dir):
         theirs = curves[curves["signature"].isin(runs["signature"])] if has_curves else curves
         # A run that two studies of the folder share has a row in either, under its condition there.
         named = dict(zip(runs["signature"], runs["condition"], strict=True))
         if has_curves:
             theirs = theirs.assign(condition=theirs["signature"].map(named))
             theirs = theirs.drop_duplicates(["signature", "epoch"])
-        found[str(study)] = examine(manifest, runs.reset_index(drop=True), theirs)
+        found[manifest.name] = examine(manifest, runs, theirs)
     return found
+
+
+def pooled(folders: Sequence[Path], conf_dir: Path, host: str) -> Findings:
+    """Every condition that any study of these records trained in one host.
+
+    The first study with that host gives baseline and metric; the conditions of the others have their study's
+    name before their own. A run that several studies share counts once, in the first of them.
+
+    Args:
+        folders: experiments/<name>.
+        conf_dir: the repository's `conf`.
+        host: as in the column `host`.
+
+    Raises:
+        UserError: as `read`; no run in that host.
+    """
+    found: list[pd.DataFrame] = []
+    baseline = metric = ""
+    for folder in folders:
+        for manifest, runs in _studies(folder, conf_dir):
+            theirs = runs[runs["host"] == host]
+            if theirs.empty:
+                continue
+            if not found:
+                baseline, metric = conditions.baseline(manifest), manifest.metric
+            else:
+                theirs = theirs.assign(condition=f"{manifest.name}: " + theirs["condition"])
+            found.append(theirs)
+    if not found:
+        raise UserError(
+            f"no run in host {host!r} in {', '.join(map(str, folders))}",
+            "their column `host` has what there is",
+        )
+    together = pd.concat(found, ignore_index=True).drop_duplicates("signature", ignore_index=True)
+    planned = [
+        PlannedRun(run["signature"], run["pair_key"], int(run["seed"]), {"condition": run["condition"]})
+        for run in together.to_dict("records")
+    ]
+    of_all = Manifest(
+        name=host, baseline={"condition": baseline}, factors=["condition"], metric=metric, runs=planned
+    )
+    return comparisons.analyse(of_all, together)
 
 
 def regenerate(folder: Path, conf_dir: Path, output: Path) -> list[Path]:
@@ -75,6 +109,20 @@ def regenerate(folder: Path, conf_dir: Path, output: Path) -> list[Path]:
         for table in evidence.tables:
             paths += table.save(target, evidence.manifest.question if table.name == "table" else "")
     return paths
+
+
+def _studies(folder: Path, conf_dir: Path) -> Iterator[tuple[Manifest, pd.DataFrame]]:
+    """Each study of a record with its runs."""
+    if not (folder / RESULTS).exists():
+        raise UserError(
+            f"{folder} has no {RESULTS}", f"write it: ablate collect {folder.name} -o {folder / RESULTS}"
+        )
+    studies = pd.read_csv(folder / RESULTS, usecols=["study"])["study"].unique()
+    asked = {str(study): _asked(str(study), conf_dir) for study in studies}
+    levels = {str(factor): str for settings in asked.values() for factor in settings.get("factors") or ()}
+    rows = pd.read_csv(folder / RESULTS, dtype={**TEXT, **levels})
+    for study, runs in rows.groupby("study", sort=False):
+        yield _manifest(str(study), asked[str(study)], runs), runs.reset_index(drop=True)
 
 
 def _asked(study: str, conf_dir: Path) -> dict[str, Any]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ablate.results import formats
+from ablate.results import costs, formats
 from ablate.results.comparisons import Comparison, Findings
 from ablate.results.costs import MATCHED
 from ablate.results.curves import Reached
-from ablate.results.tables.table import Table, difference, number, probability, words
+from ablate.results.tables.table import Cell, Table, difference, number, probability, words
 
 
 def matched(findings: Findings, comparisons: Sequence[Comparison]) -> Table:
@@ -33,6 +33,39 @@ def matched(findings: Findings, comparisons: Sequence[Comparison]) -> Table:
         "pairs with the baseline, which stand above. Paired by seed; Holm-corrected over the rows."
     )
     return Table("matched_budget", "At the same budget", rows, note)
+
+
+def front(findings: Findings) -> Table:
+    """The Pareto front of mean accuracy and MACs, the cheapest first."""
+    higher = not findings.metric.endswith("loss")
+    names = costs.pareto(findings.summaries, higher=higher)
+    by_name = {summary.condition: summary for summary in findings.summaries}
+    compared = {comparison.condition: comparison for comparison in findings.comparisons}
+    digits = formats.decimals(comparison.interval for comparison in compared.values())
+    rows = []
+    for summary in map(by_name.__getitem__, names):
+        against = compared.get(summary.condition)
+        rows.append(
+            {
+                "Condition": words(summary.condition),
+                "Parameters": number(summary.parameters, formats.human(summary.parameters)),
+                "MACs": number(summary.macs, formats.human(summary.macs)),
+                "n": number(summary.n, str(summary.n)),
+                f"{formats.metric_name(findings.metric)}, mean": number(
+                    summary.mean, formats.plain(summary.mean, digits)
+                ),
+                f"{formats.difference_name(findings.metric)} [95 % interval]": Cell("baseline", 0.0)
+                if against is None
+                else difference(against.difference, against.interval, digits),
+            }
+        )
+    every = formats.counted(len(findings.summaries), "condition")
+    note = (
+        f"The {len(names)} of {every} that no other one beats in both mean accuracy and MACs. Differences "
+        f"from {findings.baseline}, paired by seed. The best of many means is partly the luckiest: what "
+        "stands here is where to look, and not by how much it is ahead."
+    )
+    return Table("front", "The Pareto front", rows, note)
 
 
 def reached(found: Sequence[Reached]) -> Table:
