@@ -6,7 +6,7 @@ import math
 
 from ablate.results import formats
 from ablate.results.comparisons import Comparison, Findings, Summary
-from ablate.results.tables.table import Cell, Table, difference, number, probability, words
+from ablate.results.tables.table import Cell, Table, difference, number, probability, tested, words
 from ablate.store.folder import FINISHED
 
 FEW_PAIRS = 5
@@ -99,13 +99,9 @@ def footnote(findings: Findings, not_converged: int = 0) -> str:
             if paired
             else "difference over the pooled standard deviation"
         )
-        sentences.append(
-            f"p: {'sign-flip' if paired else 'permutation'} test, Holm-corrected over "
-            f"{formats.counted(len(pairs), 'comparison')}; "
-            f"the smallest that {formats.counted(max(pairs), kind)} can reach is {reachable:.3g}, "
-            f"corrected {min(1.0, reachable * len(pairs)):.3g}. "
-            f"Effect size d: {effect}."
-        )
+        by, data = "sign-flip" if paired else "permutation", formats.counted(max(pairs), kind)
+        sentences.append(tested(by, len(pairs), "comparison", data, reachable))
+        sentences.append(f"Effect size d: {effect}.")
     sentences += uncounted(findings, not_converged)
     if pairs and min(pairs) < FEW_PAIRS:
         sentences.append(f"Small scale: fewer than {FEW_PAIRS} {kind}s show where to look, not what is so.")

@@ -9,7 +9,7 @@ from ablate.results.comparisons import Findings
 from ablate.results.factorial import REST, Factorial
 from ablate.results.statistics import smallest_p
 from ablate.results.tables.conditions import uncounted
-from ablate.results.tables.table import Cell, Table, difference, number, probability, words
+from ablate.results.tables.table import Cell, Table, difference, number, probability, tested, words
 
 
 def effects(findings: Findings, factorial: Factorial, not_converged: int = 0) -> Table:
@@ -74,16 +74,13 @@ def variance(factorial: Factorial) -> Table:
 
 
 def _note(findings: Findings, factorial: Factorial, not_converged: int) -> str:
-    seeds = len(factorial.seeds)
+    seeds = formats.counted(len(factorial.seeds), "seed")
     tests = sum(math.isfinite(level.difference) for level in factorial.marginal)
-    reachable = smallest_p(seeds)
-    corrected = min(1.0, reachable * tests)
     sentences = [
         "Means over all combinations of the other factors, within each seed; 95 % Student's t intervals over "
         "seeds.",
-        f"n = {formats.counted(seeds, 'seed')}; p: sign-flip test, Holm-corrected over "
-        f"{formats.counted(tests, 'level')}; the smallest that can be reached is {reachable:.3g}, corrected "
-        f"{corrected:.3g}.",
+        f"n = {seeds}.",
+        tested("sign-flip", tests, "level", seeds, smallest_p(len(factorial.seeds))),
     ]
     if factorial.left_out:
         left = ", ".join(map(str, factorial.left_out))

@@ -154,6 +154,22 @@ def probability(p: float) -> Cell:
     return number(p, formats.probability(p))
 
 
+def tested(by: str, tests: int, what: str, data: str, reachable: float) -> str:
+    """The sentence on p-values: whose they are, what they are corrected for, and how small they can be.
+
+    Args:
+        by: the test's name.
+        tests: how many there are, which the correction is over.
+        what: what each of them is of, in the singular.
+        data: of how much, "5 pairs".
+        reachable: the smallest p-value that so much data can give.
+    """
+    return (
+        f"p: {by} test, Holm-corrected over {formats.counted(tests, what)}; the smallest that {data} can "
+        f"reach is {reachable:.3g}, corrected {min(1.0, reachable * tests):.3g}."
+    )
+
+
 def escape_latex(text: str) -> str:
     """Plain text as LaTeX that prints the same."""
     return text.translate(_LATEX)

@@ -9,7 +9,7 @@ from ablate.results.comparisons import Findings
 from ablate.results.paths import Path
 from ablate.results.statistics import smallest_p
 from ablate.results.tables.conditions import uncounted
-from ablate.results.tables.table import Cell, Table, difference, number, probability, words
+from ablate.results.tables.table import Cell, Table, difference, number, probability, tested, words
 
 
 def roadmap(findings: Findings, paths: Sequence[Path], not_converged: int = 0) -> Table:
@@ -34,12 +34,10 @@ def roadmap(findings: Findings, paths: Sequence[Path], not_converged: int = 0) -
         for index, step in enumerate(path.steps)
     ]
     compared = {(step.step.condition, step.step.baseline): step.step.n for step in steps if step.step}
-    fewest = min(compared.values(), default=0)
-    reachable = smallest_p(max(compared.values(), default=0))
-    corrected = min(1.0, reachable * len(compared))
-    note = (
-        f"Steps are paired by seed, n = {fewest} or more; 95 % Student's t intervals. p: sign-flip test, "
-        f"Holm-corrected over {formats.counted(len(compared), 'step')}; the smallest that can be reached is "
-        f"{reachable:.3g}, corrected {corrected:.3g}."
-    )
-    return Table("roadmap", "Steps", rows, " ".join([note, *uncounted(findings, not_converged)]))
+    fewest, most = min(compared.values(), default=0), max(compared.values(), default=0)
+    sentences = [
+        f"Steps are paired by seed, n = {fewest} or more; 95 % Student's t intervals.",
+        tested("sign-flip", len(compared), "step", formats.counted(most, "pair"), smallest_p(most)),
+        *uncounted(findings, not_converged),
+    ]
+    return Table("roadmap", "Steps", rows, " ".join(sentences))
