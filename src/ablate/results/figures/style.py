@@ -27,7 +27,7 @@ FACTORS = {  # place of a factor's colour: warm and cold by turns, the two axes 
     **{"op": 0, "heads": 1, "channel": 4, "ghost_lambda": 3, "ghost_gamma": 4},
     **{"terms": 0, "weights": 0, "norm": 3, "region": 2, "border": 5, "kernel": 1, "variant": 0},
 }
-LINES = ((0, ()), (0, (5, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (3, 1, 1, 1, 1, 1)))
+LINES = ((0, ()), (0, (5, 1.5)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5)), (0, (1, 2.5)))
 
 RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same glyphs on every machine
