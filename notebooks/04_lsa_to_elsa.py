@@ -11,8 +11,8 @@
 
 # %% [markdown]
 # # From local self-attention to ELSA
-# One factor a step, in two orders. A step that gains in one order and not in the other has company: it does what
-# another step does as well.
+# One factor a step, in two orders. A step that gains in one order and not in the other has company: it does
+# what another step does as well.
 
 # %%
 from pathlib import Path
@@ -26,9 +26,9 @@ findings, tables = evidence.findings, {table.name: table for table in evidence.t
 tables["table"].frame()
 
 # %% [markdown]
-# The two walks. In windows the ghost head brings three quarters of the way by itself. Hadamard attention moves
-# little in either walk; the convolutions that ELSA's code adds to it are the other large step. Zero-padding
-# costs accuracy on a map this small.
+# The two walks. In windows the ghost head brings three quarters of the way by itself. Hadamard attention
+# moves little in either walk; the convolutions that ELSA's code adds to it are the other large step.
+# Zero-padding costs accuracy on a map this small.
 
 # %%
 figures.roadmap(findings, evidence.paths)

@@ -1,8 +1,9 @@
-"""SAN's filters made in parts, against the plain form that keeps all pairs."""
+"""SAN's filters and LESA's attention made in parts, against the plain forms that keep all pairs."""
 
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -12,10 +13,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ablate.bench import memory
 from ablate.ops.kernels import relations
-from ablate.ops.kernels.relations import parts
-from ablate.ops.zoo import san
+from ablate.ops.kernels.relations import parts, similarities
+from ablate.ops.zoo import lesa, san
 
 FORMS = ("san_pairwise", "san_patchwise")
+LESA: dict[str, dict[str, Any]] = {
+    "lesa": {},
+    "lesa_qr": {},
+    "lesa_window": {"index": 1},
+}
 NORMS = {"training": (True, True), "first norm frozen": (False, True), "evaluation": (False, False)}
 
 
@@ -49,6 +55,25 @@ def test_parts_are_the_plain_form(
             close(found[key], value)
 
 
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+@pytest.mark.parametrize("entries", [1, 2**20], ids=["tables", "one"])
+@pytest.mark.parametrize("name", LESA)
+def test_similarities_in_parts_are_the_plain_form(
+    name: str, entries: int, training: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Flattened, two-dimensional and decomposed positions; whole maps, and windows with a seam."""
+    monkeypatch.setitem(similarities.ENTRIES, "cpu", entries)
+    operator = drawn(build(name, resolution=(4, 6), **LESA[name])).train()
+    operator.binary.similarity_norm.train(training)
+    x = image(4, 6, batch=9)
+    expected = step(operator, x)
+    with monkeypatch.context() as patch:
+        patch.setattr(lesa, "fast", lambda _: True)
+        found = step(operator, x)
+    for key, value in expected.items():
+        close(found[key], value)
+
+
 @pytest.mark.parametrize("name", FORMS)
 def test_memory_grows_by_the_filters_and_by_nothing_else(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(parts.ENTRIES, "cpu", 2**10)
@@ -59,6 +84,18 @@ def test_memory_grows_by_the_filters_and_by_nothing_else(name: str, monkeypatch:
         filters = 4 * x[..., 0].numel() * (16 // 8) * kernel**2
         beside[kernel] = memory.peak(lambda operator=operator: step(operator, x), x.device) - 2 * filters
     assert beside[9] < 1.3 * beside[3]  # padded maps are a little larger; K² is 9 times as large
+
+
+def test_similarities_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training holds the attention and the maps of one part; the plain form holds all similarities."""
+    monkeypatch.setitem(similarities.ENTRIES, "cpu", 1)
+    operator, x = build("lesa", resolution=(12, 12)).train(), image(12, 12, batch=32, dtype=torch.float32)
+    map_bytes, found = 4 * len(x) * 2 * 144**2, []
+    for fast in (True, False):
+        monkeypatch.setattr(lesa, "fast", lambda _, fast=fast: fast)
+        step(operator, x)
+        found.append(memory.peak(lambda: step(operator, x), x.device) / map_bytes)
+    assert found[0] < 3 < 9 < found[1], found
 
 
 @pytest.mark.parametrize("name", FORMS)

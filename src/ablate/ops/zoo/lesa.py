@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from ablate.errors import UserError
 from ablate.ops.axes import Slot, Window
 from ablate.ops.checks import positive
+from ablate.ops.kernels import relations
+from ablate.ops.kernels.choice import fast
 from ablate.ops.kernels.geometry import constant
 from ablate.ops.kernels.layout import average_pool
 from ablate.ops.regions import WindowRegion, pair_offsets
@@ -64,13 +66,18 @@ class FlattenedPositions(nn.Module):
         self.relative = nn.Parameter(torch.empty(2 * width, count))
         nn.init.normal_(self.relative, std=width**-0.5)
 
+    def tables(self) -> tuple[Tensor, Tensor, Tensor]:
+        """r^q, r^k and r^v of every pair: (d/2, L, L) twice and (d, L, L)."""
+        if self.two_dimensional:
+            index = pair_offsets(*self.map, self.relative.device).T  # of i − j
+        else:
+            index = raster_offsets(*self.map, self.relative.device)
+        at_query, at_key, at_value = self.relative[:, index].split(self.split)
+        return at_query, at_key, at_value
+
     def forward(self, query: Tensor, key: Tensor) -> tuple[list[Tensor], Tensor]:
         """(N, G, d/2, L) twice → position similarities, each (N, G, L, L), and r^v_{i−j} as (d, L, L)."""
-        if self.two_dimensional:
-            index = pair_offsets(*self.map, query.device).T  # of i − j
-        else:
-            index = raster_offsets(*self.map, query.device)
-        at_query, at_key, at_value = self.relative[:, index].split(self.split)
+        at_query, at_key, at_value = self.tables()
         from_query = torch.einsum("ngci,cij->ngij", query, at_query)
         from_key = torch.einsum("ngci,cij->ngij", key, at_key).transpose(2, 3)
         return [from_query, from_key], at_value
@@ -87,19 +94,28 @@ class DecomposedPositions(nn.Module):
         self.rows = nn.Parameter(torch.randn(2 * height - 1, width // 2) * (width // 2) ** -0.5)
         self.columns = nn.Parameter(torch.randn(2 * columns - 1, width // 2) * (width // 2) ** -0.5)
 
+    def tables(self) -> tuple[Tensor, None, None]:
+        """r^row + r^column of every pair, (d/2, L, L)."""
+        by_row, by_column = (axis.permute(2, 0, 1) for axis in self._axes())
+        every = by_row[:, :, None, :, None] + by_column[:, None, :, None, :]  # (c, y, x, v, u)
+        return every.flatten(3).flatten(1, 2), None, None
+
     def forward(self, query: Tensor, key: Tensor) -> tuple[list[Tensor], None]:
         """(N, G, d/2, L) → the one position similarity (N, G, L, L)."""
-        height, width = self.map
         on_map = query.unflatten(-1, self.map)  # (N, G, c, H, W)
-        row, column = (
-            torch.arange(size, device=query.device)[None, :]
-            - torch.arange(size, device=query.device)[:, None]
-            for size in self.map
-        )
-        by_row = torch.einsum("ngcyx,yvc->ngyxv", on_map, self.rows[row + height - 1])
-        by_column = torch.einsum("ngcyx,xuc->ngyxu", on_map, self.columns[column + width - 1])
+        rows, columns = self._axes()
+        by_row = torch.einsum("ngcyx,yvc->ngyxv", on_map, rows)
+        by_column = torch.einsum("ngcyx,xuc->ngyxu", on_map, columns)
         logits = by_row[..., :, None] + by_column[..., None, :]  # (N, G, y, x, v, u)
         return [logits.flatten(4).flatten(2, 3)], None
+
+    def _axes(self) -> list[Tensor]:
+        """r^row (H, H, c) and r^column (W, W, c): own place first, then the other's."""
+        found = []
+        for size, vectors in zip(self.map, (self.rows, self.columns), strict=True):
+            place = torch.arange(size, device=vectors.device)
+            found.append(vectors[place[None, :] - place[:, None] + size - 1])
+        return found
 
 
 class BinaryTerm(nn.Module):
@@ -136,6 +152,23 @@ class BinaryTerm(nn.Module):
         query, key, value = by_head.split(
             [by_head.shape[2] // 4, by_head.shape[2] // 4, by_head.shape[2] // 2], 2
         )
+        outputs = self._outputs(query, key, value, valid)
+        interleaved = torch.stack(outputs, dim=3).flatten(1, 3)  # channel-major, term-minor
+        y = self.output_norm(interleaved).unflatten(1, (channels, self.position.outputs)).sum(2)
+        return y.transpose(1, 2).unflatten(1, (height, width))
+
+    def _outputs(self, query: Tensor, key: Tensor, value: Tensor, valid: Tensor | None) -> list[Tensor]:
+        """What attention gathers of values, and of r^v: (N, G, d, L) each."""
+        norm, pairs = self.similarity_norm, len(query) * query.shape[-1] ** 2
+        if fast(query) and type(norm) is nn.BatchNorm2d and pairs > 1:
+            at_query, at_key, at_value = self.position.tables()
+            moments = None
+            if norm.training:
+                found = relations.of_similarities(query, key, at_query, at_key)
+                moments = found[0].flatten(), found[1].flatten()
+            scale, shift = relations.normalization(norm, moments, pairs)
+            scale = (scale + 0 * shift).unflatten(0, (-1, self.heads))  # softmax does not see a shift
+            return relations.attend(query, key, value, at_query, at_key, at_value, scale, valid)
         similarities, at_value = self.position(query, key)
         stacked = torch.cat([query.transpose(-1, -2) @ key, *similarities], dim=1)  # (N, terms · G, L, L)
         logits = self.similarity_norm(stacked).unflatten(1, (self.position.terms, self.heads)).sum(1)
@@ -145,9 +178,7 @@ class BinaryTerm(nn.Module):
         outputs = [value @ attention.transpose(-1, -2)]  # (N, G, d, L)
         if at_value is not None:
             outputs.append(torch.einsum("ngij,cij->ngci", attention, at_value))
-        interleaved = torch.stack(outputs, dim=3).flatten(1, 3)  # channel-major, term-minor
-        y = self.output_norm(interleaved).unflatten(1, (channels, self.position.outputs)).sum(2)
-        return y.transpose(1, 2).unflatten(1, (height, width))
+        return outputs
 
 
 class UnaryTerm(nn.Module):

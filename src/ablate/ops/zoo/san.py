@@ -16,8 +16,6 @@ from ablate.ops.kernels.choice import fast
 from ablate.ops.kernels.layout import average_pool
 from ablate.ops.registry import RESNET, register
 
-Moments = tuple[Tensor, Tensor]  # mean and variance, biased
-
 CHANNELS = "a filter for every 8 channels, interleaved; value projection"
 QUIRKS = (
     "the neighbourhood is filled up by reflection at borders: a map needs more than ⌊K/2⌋ positions a side",
@@ -171,14 +169,14 @@ class PairwiseSelfAttention(SharedAggregation):
         first, reduce, second, expand = self.layers()
         dtype, count = own.dtype, own[:, 0].numel() * self.kernel**2
         moments = relations.of_differences(own, neighbor, self.kernel) if first.training else None
-        scale, shift = (x[:, None, None] for x in normalization(first, moments, count))
+        scale, shift = (x[:, None, None] for x in relations.normalization(first, moments, count))
         own, neighbor = (own * scale + shift).to(dtype), (neighbor * scale).to(dtype)
         moments = None
         if second.training:
             mean, covariance = relations.pair_moments(own, neighbor, self.kernel)
             weight = reduce.weight.double()
             moments = weight @ mean, ((weight @ covariance) * weight).sum(1)
-        scale, shift = normalization(second, moments, count)
+        scale, shift = relations.normalization(second, moments, count)
         weights = reduce.weight * scale[:, None], shift, expand.weight, expand.bias
         return relations.pair_filters(own, neighbor, *weights, self.kernel)
 
@@ -249,7 +247,7 @@ class PatchwiseSelfAttention(SharedAggregation):
             both = zip(relations.of_taps(own, 1), relations.of_taps(neighbor, self.kernel), strict=True)
             mean, variance = (torch.cat([one.flatten(), other.flatten()]) for one, other in both)
             moments = mean, variance
-        scale, shift = normalization(first, moments, x[..., 0].numel())
+        scale, shift = relations.normalization(first, moments, x[..., 0].numel())
 
         def features(taken: Tensor, kernel: int, columns: slice) -> Tensor:
             weights = (
@@ -281,21 +279,3 @@ def coordinates(height: int, width: int, like: Tensor) -> Tensor:
     rows, columns = (torch.linspace(-1, 1, n, dtype=like.dtype, device=like.device) for n in (height, width))
     grid = torch.stack([columns.expand(height, width), rows[:, None].expand(height, width)], dim=-1)
     return grid[None]
-
-
-def normalization(norm: nn.BatchNorm1d, moments: Moments | None, count: int) -> tuple[Tensor, Tensor]:
-    """Scale and shift of a batch norm, in float32 at least; its running statistics are kept up.
-
-    Args:
-        moments: in training, mean and variance of `count` values of each channel.
-    """
-    running = cast(tuple[Tensor, Tensor], (norm.running_mean, norm.running_var))
-    mean, variance = running if moments is None else moments
-    if moments is not None:
-        with torch.no_grad():
-            cast(Tensor, norm.num_batches_tracked).add_(1)
-            for average, value in zip(running, (mean, variance * (count / (count - 1))), strict=True):
-                average.lerp_(value.to(average), cast(float, norm.momentum))
-    scale = norm.weight * (variance.double() + norm.eps).rsqrt()
-    precise = torch.promote_types(norm.weight.dtype, torch.float32)
-    return scale.to(precise), (norm.bias - mean * scale).to(precise)

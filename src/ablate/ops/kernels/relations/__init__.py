@@ -1,4 +1,6 @@
-"""What small networks make of a neighbourhood's pairs (SAN), none of which is kept: PyTorch, in parts.
+"""What is made of pairs between batch norms, with none of the pairs kept: PyTorch, in parts.
+
+Of small networks on a neighbourhood's pairs (SAN):
 
     pairs:    F_ij = softmax_j( W₂ relu(W₁ h_ij + c₁) + c₂ ),   h_ij = relu(a_i − b_j)
     patches:  y_i = Σ_t W_t relu(s_t b_{n(i,t)} + u_t)
@@ -7,6 +9,8 @@
 mean and covariance of h, of which a batch norm of W₁h needs no more. `statistics` has those of what goes
 into relu. Loops over `parts` compute them in the dtype of the maps, on a CPU as on CUDA. They refuse a
 second derivative: that is for the plain form, which the operators of `zoo.san` are written in.
+
+`attend` is attention with normalised similarities (LESA), and `of_similarities` has their statistics.
 """
 
 from __future__ import annotations
@@ -20,9 +24,24 @@ from torch.utils.flop_counter import register_flop_formula
 
 from ablate.ops.kernels.relations import pairs, patches
 from ablate.ops.kernels.relations.parts import inner, totals
-from ablate.ops.kernels.relations.statistics import of_differences, of_taps
+from ablate.ops.kernels.relations.similarities import attend
+from ablate.ops.kernels.relations.statistics import (
+    normalization,
+    of_differences,
+    of_similarities,
+    of_taps,
+)
 
-__all__ = ["of_differences", "of_taps", "pair_filters", "pair_moments", "patch_features"]
+__all__ = [
+    "attend",
+    "normalization",
+    "of_differences",
+    "of_similarities",
+    "of_taps",
+    "pair_filters",
+    "pair_moments",
+    "patch_features",
+]
 
 
 @torch.library.custom_op("ablate::pair_moments", mutates_args=())
