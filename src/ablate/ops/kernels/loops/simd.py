@@ -78,6 +78,22 @@ def store(typing: Any, array: Any, position: Any, value: Any) -> Any:
 
 
 @intrinsic
+def prefetch(typing: Any, array: Any, position: Any) -> Any:
+    """Ask for the cache line at `position` of a flat array, which may be beyond its end."""
+    byte = ir.IntType(8).as_pointer()
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        values = context.make_array(signature.args[0])(context, builder, arguments[0])
+        address = builder.bitcast(builder.gep(values.data, [arguments[1]]), byte)
+        form = ir.FunctionType(ir.VoidType(), [byte, INDEX, INDEX, INDEX])
+        function = cgutils.get_or_insert_function(builder.module, form, "llvm.prefetch.p0")
+        builder.call(function, [address, *(ir.Constant(INDEX, x) for x in (0, 3, 1))])  # to read, into all
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), generate
+
+
+@intrinsic
 def zeros(typing: Any, lanes: Any) -> Any:
     """A vector of zeros."""
     kind = Vector(lanes.count)
