@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ablate.bench import memory
+from ablate.ops import binary
 from ablate.ops.kernels import relations
 from ablate.ops.kernels.relations import parts, similarities
-from ablate.ops.zoo import lesa, san
+from ablate.ops.zoo import san
 
 FORMS = ("san_pairwise", "san_patchwise")
 LESA: dict[str, dict[str, Any]] = {
@@ -70,7 +71,7 @@ def test_similarities_in_parts_are_the_plain_form(
     monkeypatch.setitem(similarities.ENTRIES, "cpu", entries)
     operator = drawn(build(name, resolution=(4, 6), **LESA[name])).train()
     operator.binary.similarity_norm.train(training)
-    same_in_parts(operator, image(4, 6, batch=9), lesa, monkeypatch)
+    same_in_parts(operator, image(4, 6, batch=9), binary, monkeypatch)
 
 
 @pytest.mark.parametrize("name", FORMS)
@@ -91,7 +92,7 @@ def test_similarities_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     operator, x = build("lesa", resolution=(12, 12)).train(), image(12, 12, batch=32, dtype=torch.float32)
     map_bytes, found = 4 * len(x) * 2 * 144**2, []
     for fast in (True, False):
-        monkeypatch.setattr(lesa, "fast", lambda _, fast=fast: fast)
+        monkeypatch.setattr(binary, "fast", lambda _, fast=fast: fast)
         step(operator, x)
         found.append(memory.peak(lambda: step(operator, x), x.device) / map_bytes)
     assert found[0] < 3 < 9 < found[1], found
