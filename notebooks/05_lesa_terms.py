@@ -12,8 +12,8 @@
 # %% [markdown]
 # # LESA's terms
 # Attention's binary term, a convolution's unary term, and three ways of joining them, in the place of the
-# micro ResNet's 3×3 convolution. LESA's claim is that attention misses the unary term, and that a gate joins
-# the two better than a sum.
+# micro ResNet's 3×3 convolution. LESA's claim is that attention misses the unary term, and that a gate
+# joins the two better than a sum.
 
 # %%
 from pathlib import Path
@@ -31,8 +31,8 @@ tables["table"].frame()
 
 # %% [markdown]
 # All differences from the binary term alone. Every interval holds zero: the small host shows neither that
-# attention misses something nor that a gate adds anything. The intervals also say what is excluded: a difference
-# of more than a point, either way.
+# attention misses something nor that a gate adds anything. The intervals also say what is excluded: a
+# difference of more than a point, either way.
 
 # %%
 figures.forest(findings)
@@ -47,15 +47,15 @@ for comparison in findings.comparisons:
     print(f"{comparison.condition:8} {smallest:.1f} points")
 
 # %% [markdown]
-# The binary term is dear: its pairs of positions outnumber everything else. The host's own convolution is as
-# good as any form that has it.
+# The binary term is dear: its pairs of positions outnumber everything else. The host's own convolution is
+# as good as any form that has it.
 
 # %%
 figures.accuracy_against_macs(findings)
 
 # %% [markdown]
-# The same terms in the windows of the micro Swin gained 7.5 points over windowed attention. That host has no
-# convolution and no batch norm beside the operator; this one has both.
+# The same terms in the windows of the micro Swin gained 7.5 points over windowed attention. That host has
+# no convolution and no batch norm beside the operator; this one has both.
 
 # %%
 swin = record.read(root / "experiments" / "operators", root / "conf")["operators/swin"]
