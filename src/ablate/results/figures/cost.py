@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -55,15 +56,19 @@ def accuracy_against_macs(findings: Findings) -> Figure:
     fit(figure, axes)
     marks = _side_by_side(axes, macs)
     means = {summary.condition: (summary.macs / 1e6, summary.mean) for summary in shown}
-    if len(front) > 1:
-        axes.step(*zip(*(means[name] for name in front), strict=True), where="post", **FRONT)
     taken = []
+    if len(front) > 1:
+        corners = [means[name] for name in front]
+        axes.step(*zip(*corners, strict=True), where="post", **FRONT)
+        for (left, low), (right, high) in itertools.pairwise(corners):
+            lines = ((left, low), (right, low)), ((right, low), (right, high))
+            taken += [Bbox(axes.transData.transform(ends)).padded(1) for ends in lines]
     for x, mark, summary in zip(macs, marks, shown, strict=True):
         style = look[summary.condition]
         axes.plot((x, x), summary.interval, color=style.color, alpha=0.8, transform=mark, zorder=2)
         axes.plot(x, summary.mean, style.marker, color=style.color, **MEAN, transform=mark, zorder=3)
-        ends = summary.interval if math.isfinite(summary.interval[0]) else (summary.mean, summary.mean)
-        taken.append(Bbox(mark.transform([(x, end) for end in ends])).padded(2))
+        reach = summary.interval if math.isfinite(summary.interval[0]) else (summary.mean, summary.mean)
+        taken.append(Bbox(mark.transform([(x, end) for end in reach])).padded(2))
         taken.append(Bbox(mark.transform([(x, summary.mean)] * 2)).padded(6))
     if direct(look):
         points = [(x, summary.mean) for x, summary in zip(macs, shown, strict=True)]
