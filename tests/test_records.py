@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jupytext
 import matplotlib
 import pytest
 
@@ -72,5 +73,8 @@ def test_the_readmes_operator_in_one_file_trains(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("notebook", sorted((ROOT / "notebooks").glob("*.py")), ids=lambda path: path.stem)
 def test_notebooks_run(notebook: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = jupytext.read(notebook).cells
+    assert cells[0].cell_type == "markdown"
+    assert not any("%%" in cell.source for cell in cells), "read as one text, not as cells"
     monkeypatch.chdir(ROOT)
     runpy.run_path(str(notebook))

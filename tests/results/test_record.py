@@ -44,6 +44,8 @@ def test_a_record_is_what_its_runs_were(folder: Path, tmp_path: Path) -> None:
     assert [each.n for each in evidence.reached] == [2, 1]
     paths = record.regenerate(folder, tmp_path / "conf", tmp_path / "again")
     assert {path.suffix for path in paths} == {".svg", ".md", ".tex", ".csv"}
+    shown = evidence.drawings()["differences"]()._repr_svg_()  # in a notebook
+    assert shown == (tmp_path / "again" / "figures" / "differences.svg").read_text(encoding="utf-8")
     (folder / "curves.csv").unlink()
     fewer = {path.name for path in record.regenerate(folder, tmp_path / "conf", tmp_path / "fewer")}
     assert {path.name for path in paths} - fewer >= {"learning_curves.svg", "time_to_accuracy.md"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -21,19 +22,29 @@ WIDTH = 6.4  # inches: the text width of most journals
 PNG_DPI = 200
 LONG_NAME, MANY_NAMES = 24, 8  # beyond either, names stand in a legend and not at their marks
 MEAN: dict[str, Any] = {"markersize": 8, "markeredgecolor": PAPER}
+OPTIONS: dict[str, dict[str, Any]] = {  # of files that are the same bytes whenever they are drawn
+    "svg": {"metadata": dict.fromkeys(("Date", "Creator", "Format", "Type"))},
+    "png": {"metadata": {"Software": None}, "dpi": PNG_DPI, "pil_kwargs": {"compress_level": 1}},
+}
+
+
+class Drawing(Figure):
+    """A figure that a notebook shows as it is saved, whatever backend the notebook has."""
+
+    def _repr_svg_(self) -> str:
+        drawn = io.BytesIO()
+        with rc_context(RC):
+            self.savefig(drawn, format="svg", **OPTIONS["svg"])
+        return drawn.getvalue().decode()
 
 
 def save(figure: Figure, stem: Path, formats: Sequence[str] = ("svg", "png")) -> list[Path]:
     """Write `stem`.svg and `stem`.png, each whole or not at all, and return their paths."""
-    options: dict[str, dict[str, Any]] = {
-        "svg": {"metadata": dict.fromkeys(("Date", "Creator", "Format", "Type"))},
-        "png": {"metadata": {"Software": None}, "dpi": PNG_DPI, "pil_kwargs": {"compress_level": 1}},
-    }
     paths = []
     with rc_context(RC):
         for kind in formats:
             path = stem.with_name(f"{stem.name}.{kind}")
-            draw = partial(figure.savefig, format=kind, **options[kind])
+            draw = partial(figure.savefig, format=kind, **OPTIONS[kind])
             write_atomically(path, draw)
             paths.append(path)
     return paths
@@ -41,7 +52,7 @@ def save(figure: Figure, stem: Path, formats: Sequence[str] = ("svg", "png")) ->
 
 def blank(height: float) -> tuple[Figure, Axes]:
     """A figure of the common width with one pair of axes; `height` in inches."""
-    figure = Figure(figsize=(WIDTH, height))
+    figure = Drawing(figsize=(WIDTH, height))
     return figure, figure.subplots()
 
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from ablate.results import formats
 from ablate.results.comparisons import Findings
 from ablate.results.factorial import Factorial
-from ablate.results.figures.canvas import WIDTH
+from ablate.results.figures.canvas import WIDTH, Drawing
 from ablate.results.figures.style import FAINT, INK, PAPER, RC, factor_color
 
 EVEN = "cividis"  # perceptually even, and the same to the colour-blind
@@ -26,7 +26,7 @@ LONG_LEVEL = 12  # characters, beyond which names of levels stand slanted
 def main_effects(findings: Findings, factorial: Factorial) -> Figure:
     """What each level changes, averaged over all others: mean and 95 % interval, paired by seed."""
     counts = [len(levels) for levels in factorial.levels.values()]
-    figure = Figure(figsize=(WIDTH, 3.1))
+    figure = Drawing(figsize=(WIDTH, 3.1))
     grid = figure.subplots(1, len(counts), sharey=True, squeeze=False, width_ratios=[n + 0.5 for n in counts])
     digits = formats.decimals(level.difference_interval for level in factorial.marginal)
     for axes, factor in zip(grid[0], factorial.factors, strict=True):
@@ -62,7 +62,7 @@ def heat_map(findings: Findings, factorial: Factorial) -> Figure:
     columns = min(len(pairs), 2)
     height = max(len(factorial.levels[a]) for a, _ in pairs)
     lines = math.ceil(len(pairs) / columns)
-    figure = Figure(figsize=(WIDTH, lines * (1.25 + 0.36 * height)))
+    figure = Drawing(figsize=(WIDTH, lines * (1.25 + 0.36 * height)))
     grid = figure.subplots(lines, columns, squeeze=False).ravel()
     for axes in grid[len(pairs) :]:
         axes.set_visible(False)

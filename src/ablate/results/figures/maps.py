@@ -11,7 +11,7 @@ from matplotlib.colors import Normalize, TwoSlopeNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from ablate.results.figures.canvas import WIDTH
+from ablate.results.figures.canvas import WIDTH, Drawing
 from ablate.results.figures.style import COLORS, RC
 
 SIGNED, UNSIGNED = "RdBu_r", "cividis"  # both can be told apart by the colour-blind
@@ -37,7 +37,7 @@ def panels(images: Maps, columns: Sequence[Column]) -> Figure:
     """
     count, wide = len(images), len(columns) + 1
     side = min(WIDTH / wide, 1.3)
-    figure = Figure(figsize=(side * wide, side * count + 0.3))
+    figure = Drawing(figsize=(side * wide, side * count + 0.3))
     grid = figure.subplots(count, wide, squeeze=False)
     for row, image in enumerate(images):
         grid[row, 0].imshow(image, cmap="gray", vmin=0, vmax=1)

@@ -11,7 +11,7 @@ from scipy.special import chdtri
 
 from ablate.results import formats, statistics
 from ablate.results.comparisons import Findings, usable
-from ablate.results.figures.canvas import WIDTH, fit, say
+from ablate.results.figures.canvas import WIDTH, Drawing, fit, say
 from ablate.results.figures.style import COLORS, FAINT, INK, RC
 
 SEEDS = (3, 5, 8, 12, 20, 30, 50)
@@ -47,7 +47,7 @@ def seed_noise(findings: Findings) -> Figure:
     """
     runs = findings.runs[findings.runs["condition"] == findings.baseline]
     values = runs[usable(runs, findings.metric)][findings.metric].to_numpy(dtype=float)
-    figure = Figure(figsize=(WIDTH, 3.0))
+    figure = Drawing(figsize=(WIDTH, 3.0))
     left, right = figure.subplots(1, 2, width_ratios=[1, 1.5])
     if values.size < 3:
         right.set_visible(False)

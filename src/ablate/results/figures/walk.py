@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from ablate.results import formats
 from ablate.results.comparisons import Findings
-from ablate.results.figures.canvas import WIDTH, fit, say
+from ablate.results.figures.canvas import WIDTH, Drawing, fit, say
 from ablate.results.figures.style import FAINT, GAIN, INK, LOSS, RC
 from ablate.results.paths import Path
 
@@ -24,7 +24,7 @@ def roadmap(findings: Findings, paths: Sequence[Path]) -> Figure:
     whose interval holds zero or does not exist. Walks stand below each other on one scale.
     """
     rows = [len(path.steps) for path in paths]
-    figure = Figure(figsize=(WIDTH, 0.75 + 0.55 * len(paths) + 0.3 * sum(rows)))
+    figure = Drawing(figsize=(WIDTH, 0.75 + 0.55 * len(paths) + 0.3 * sum(rows)))
     if not paths:
         axes = figure.subplots()
         say(axes, "this study declares no walk")
