@@ -62,8 +62,8 @@ ANSWERS = {"sbatch": "cat >/dev/null; echo Submitted batch job 7", "scontrol": "
 def test_imagenet_studies_can_be_handed_in(
     study: str, ablate: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every run is checked, frozen and packed, and SLURM, a double of three shell scripts, takes it."""
-    for program in ("sbatch", "scontrol", "squeue"):
+    """Every run is checked, frozen and packed, and SLURM, a double of four shell scripts, takes it."""
+    for program in ("sbatch", "scontrol", "squeue", "srun"):
         script = tmp_path / "bin" / program
         script.parent.mkdir(exist_ok=True)
         script.write_text(f"#!/bin/sh\n{ANSWERS.get(program, ':')}\n")
