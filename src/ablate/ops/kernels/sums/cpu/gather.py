@@ -74,6 +74,7 @@ def gather(
                         fixed = head * taps + row_tap[entry] * kernel  # what filters of all positions share
                         table = image * apart + row_offset[entry] * axis * channels + channel
                         e, end = first[block], first[block + 1]
+                        # 4 · heads · K² filters in heads · chunks · K turns: to K = 8, two lines each
                         prefetch(filters, ahead)
                         prefetch(filters, ahead + LINE)
                         ahead += 2 * LINE
