@@ -128,10 +128,10 @@ def test_preemption_without_a_signal_needs_nobody(
 def test_a_clock_that_is_moved_makes_nothing_lost_and_nothing_twice(study: Study) -> None:
     """The run's heartbeat and times are two hours ahead of everybody else's."""
     study.armed.touch()
-    asked = ("op=faulty", "op.fault=clock", *LONG[2:])
+    asked = ("op=faulty", "op.fault=clock", "recipe.epochs=16", *LONG[3:])  # outlasts the second handing in
     study.run(study.train(*asked))
-    folder = study.under_way()
-    assert folder.path.joinpath("claim.json").stat().st_mtime > time.time() + 7000
+    claim = study.under_way().path / "claim.json"
+    study.wait(lambda _: claim.stat().st_mtime > time.time() + 7000, seconds=30)  # its next heartbeat
     assert study.overview().counts == {"running": 1}
     again = study.run([*study.train(*asked), "hydra/launcher=local"])
     assert "1 at work" in again or "1 running" in again, again
