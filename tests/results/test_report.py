@@ -16,6 +16,7 @@ from tests.results.conftest import fabricate_run
 from ablate.results import evidence
 from ablate.results.collect import collect
 from ablate.results.conditions import labels
+from ablate.results.figures.encoding import encode
 from ablate.results.figures.placement import spread
 from ablate.results.figures.style import INK, looks
 from ablate.results.report import report, write_evidence
@@ -201,6 +202,48 @@ def test_a_condition_keeps_its_look_and_no_two_share_one():
     everything = looks(names, "op3")
     assert len({(look.color, look.marker) for look in everything.values()}) == 24
     assert everything["op3"].color == INK
+
+
+def crossed(**factors):
+    """Every combination of these levels with three seeds, and its evidence."""
+    cells = [dict(zip(factors, cell, strict=True)) for cell in itertools.product(*factors.values())]
+    runs = [PlannedRun(f"{s}-{c}", f"{c}", s, cell) for s in range(3) for c, cell in enumerate(cells)]
+    manifest = Manifest("crossed", factors=list(factors), runs=runs)
+    rows = [{**run.factors, "seed": run.seed, "signature": run.signature} for run in runs]
+    frame = pd.DataFrame(rows).assign(condition=labels(manifest), state="finished", macs=1e6, throughput=1.0)
+    frame["test_top1"] = 80 + 3 * np.random.default_rng(0).random(len(frame))
+    frame = frame.assign(parameters=1e5, error="", epochs=2)
+    epochs = pd.concat([frame.assign(epoch=epoch, validation_top1=frame["test_top1"]) for epoch in (1, 2)])
+    return evidence.examine(manifest, frame.assign(epoch=2), epochs)
+
+
+def test_many_conditions_share_the_looks_of_their_levels_and_nothing_is_cut_off():
+    terms = "[bias]", "[content,bias]", "[query_position,key_position,bias]"
+    study = crossed(
+        terms=terms, region=("window", "neighborhood"), norm=("softmax", "filter_norm", "identity")
+    )
+    looks = encode(study.findings).looks
+    assert len(set(looks.values())) == 18
+    for one, other in itertools.combinations(looks, 2):
+        alike = [a == b for a, b in zip(one.split(", "), other.split(", "), strict=True)]
+        first, second = looks[one], looks[other]
+        assert [
+            first.color == second.color,
+            first.filled == second.filled,
+            first.marker == second.marker,
+        ] == alike
+    for name, draw in study.drawings().items():
+        figure = draw()
+        extent = figure.get_tightbbox()  # inches
+        assert 0 <= extent.x0 < extent.x1 <= figure.get_figwidth(), name
+        assert 0 <= extent.y0 < extent.y1 <= figure.get_figheight(), name
+
+
+def test_levels_that_are_too_many_leave_each_condition_a_look_of_its_own():
+    heads = [f"{count}_heads_of_a_long_name" for count in range(9)]
+    encoding = encode(crossed(heads=heads, region=("window", "neighborhood")).findings)
+    assert not encoding.levels
+    assert len({(look.color, look.marker) for look in encoding.looks.values()}) == 18
 
 
 def test_labels_are_spread_no_closer_than_asked_and_no_further_than_needed():

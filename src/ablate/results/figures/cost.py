@@ -15,8 +15,9 @@ from matplotlib.transforms import Bbox, ScaledTranslation, Transform
 from ablate.results import costs, formats
 from ablate.results.comparisons import Findings
 from ablate.results.figures import placement
-from ablate.results.figures.canvas import MEAN, blank, conditions, direct, fit, legend_unless_direct, say
-from ablate.results.figures.style import FAINT, RC, looks
+from ablate.results.figures.canvas import blank, fit, say
+from ablate.results.figures.encoding import BASELINE, encode, mark
+from ablate.results.figures.style import FAINT, RC
 
 FRONT: dict[str, Any] = {"color": FAINT, "linewidth": 1.0, "linestyle": (0, (2, 2)), "zorder": 1}
 MANY_MARKS = 36
@@ -27,10 +28,10 @@ LOG_RATIO = 10  # costs that differ by more are drawn on a logarithmic axis
 def accuracy_against_macs(findings: Findings) -> Figure:
     """Mean over seeds with its 95 % t interval against the MACs of one image, and the Pareto front.
 
-    Of more than MANY_MARKS conditions only those on the front have names and intervals.
+    Of more than MANY_MARKS conditions only the baseline and those on the front have names and intervals.
     """
     shown = [summary for summary in findings.summaries if summary.n and math.isfinite(summary.macs)]
-    look = looks(conditions(findings), findings.baseline)
+    encoding = encode(findings)
     figure, axes = blank(3.6)
     axes.set_xlabel("MACs of one image (millions)")
     axes.set_ylabel(formats.metric_name(findings.metric))
@@ -39,12 +40,13 @@ def accuracy_against_macs(findings: Findings) -> Figure:
         fit(figure, axes)
         return figure
     front = costs.pareto(shown, higher=not findings.metric.endswith("loss"))
-    crowded = len(look) > MANY_MARKS
+    crowded = len(encoding.looks) > MANY_MARKS
     if crowded:
-        rest = [summary for summary in shown if summary.condition not in front]
+        named = {*front, findings.baseline}
+        rest = [summary for summary in shown if summary.condition not in named]
         axes.plot([s.macs / 1e6 for s in rest], [s.mean for s in rest], ".", color=FAINT, markersize=3)
-        shown = [summary for summary in shown if summary.condition in front]
-        look = {summary.condition: look[summary.condition] for summary in shown}
+        shown = [summary for summary in shown if summary.condition in named]
+        encoding = encoding.only(summary.condition for summary in shown)
     macs = [summary.macs / 1e6 for summary in shown]
     if max(macs) > LOG_RATIO * min(macs) > 0:
         axes.set_xscale("log")
@@ -52,9 +54,9 @@ def accuracy_against_macs(findings: Findings) -> Figure:
     axes.margins(x=0.12, y=0.08)
     axes.autoscale_view()
     axes.grid(color=FAINT, alpha=0.25, linewidth=0.6)
-    legend_unless_direct(figure, axes, look, lines=False)
+    encoding.legend_unless_direct(figure, axes, lines=False)
     fit(figure, axes)
-    marks = _side_by_side(axes, macs)
+    places = _side_by_side(axes, macs)
     means = {summary.condition: (summary.macs / 1e6, summary.mean) for summary in shown}
     taken = []
     if len(front) > 1:
@@ -63,16 +65,18 @@ def accuracy_against_macs(findings: Findings) -> Figure:
         for (left, low), (right, high) in itertools.pairwise(corners):
             lines = ((left, low), (right, low)), ((right, low), (right, high))
             taken += [Bbox(axes.transData.transform(ends)).padded(1) for ends in lines]
-    for x, mark, summary in zip(macs, marks, shown, strict=True):
-        style = look[summary.condition]
-        axes.plot((x, x), summary.interval, color=style.color, alpha=0.8, transform=mark, zorder=2)
-        axes.plot(x, summary.mean, style.marker, color=style.color, **MEAN, transform=mark, zorder=3)
+    for x, place, summary in zip(macs, places, shown, strict=True):
+        style = encoding.looks[summary.condition]
+        axes.plot((x, x), summary.interval, color=style.color, alpha=0.8, transform=place, zorder=2)
+        if encoding.levels and summary.condition == findings.baseline:
+            axes.plot(x, summary.mean, **BASELINE, transform=place, zorder=3)
+        axes.plot(x, summary.mean, **mark(style), transform=place, zorder=3)
         reach = summary.interval if math.isfinite(summary.interval[0]) else (summary.mean, summary.mean)
-        taken.append(Bbox(mark.transform([(x, end) for end in reach])).padded(2))
-        taken.append(Bbox(mark.transform([(x, summary.mean)] * 2)).padded(6))
-    if direct(look):
+        taken.append(Bbox(place.transform([(x, end) for end in reach])).padded(2))
+        taken.append(Bbox(place.transform([(x, summary.mean)] * 2)).padded(6))
+    if encoding.direct:
         points = [(x, summary.mean) for x, summary in zip(macs, shown, strict=True)]
-        placement.label_points(axes, points, marks, [summary.condition for summary in shown], taken)
+        placement.label_points(axes, points, places, [summary.condition for summary in shown], taken)
     return figure
 
 

@@ -11,11 +11,13 @@ from matplotlib.figure import Figure
 
 from ablate.results import formats
 from ablate.results.comparisons import Comparison, Findings
-from ablate.results.figures.canvas import LONG_NAME, MEAN, blank, conditions, fit, say
-from ablate.results.figures.style import FAINT, INK, RC, looks
+from ablate.results.figures.canvas import blank, fit, say
+from ablate.results.figures.encoding import LONG_NAME, encode, mark
+from ablate.results.figures.style import FAINT, INK, RC
 
 MANY_ROWS = 60  # of one figure
 MANY_SEEDS = 60  # beyond, their dots would be a smear
+LONG_LINE = 42  # characters of a condition's name, beyond which its levels stand in several lines
 
 
 def most_different(comparisons: Sequence[Comparison]) -> list[Comparison]:
@@ -29,7 +31,7 @@ def most_different(comparisons: Sequence[Comparison]) -> list[Comparison]:
 def forest(findings: Findings) -> Figure:
     """Paired differences against the baseline: mean, 95 % t interval, and every seed's difference."""
     compared = most_different(findings.comparisons)
-    look = looks(conditions(findings), findings.baseline)
+    look = encode(findings).looks
     digits = formats.decimals(comparison.interval for comparison in compared)
     figure, axes = blank(0.9 + 0.42 * max(len(compared), 1))
     axes.axvline(0, color=INK, linewidth=0.8)
@@ -40,22 +42,34 @@ def forest(findings: Findings) -> Figure:
         if comparison.n <= MANY_SEEDS and comparison.differences:
             axes.plot(comparison.differences, below, "o", **seed)
         axes.plot(comparison.interval, (row, row), color=style.color, linewidth=2, solid_capstyle="butt")
-        axes.plot(comparison.difference, row, style.marker, color=style.color, **MEAN)
+        axes.plot(comparison.difference, row, **mark(style))
         figures = formats.interval(comparison.interval, digits)
         text = f"{formats.signed(comparison.difference, digits)} {figures}" if comparison.n else "no pair yet"
         axes.text(1.02, row, text, transform=axes.get_yaxis_transform(), va="center", fontsize=8)
     axes.set_ylim(max(len(compared), 1) - 0.4, -0.6)
-    axes.set_yticks(range(len(compared)), [comparison.condition for comparison in compared])
+    axes.set_yticks(range(len(compared)), [_wrapped(comparison.condition) for comparison in compared])
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x", color=FAINT, alpha=0.25, linewidth=0.6)
     metric = formats.metric_name(findings.metric).removesuffix(" (%)")
-    baseline = findings.baseline if len(findings.baseline) <= LONG_NAME else "the baseline"
     unit = ", pp" if formats.is_accuracy(findings.metric) else ""
-    axes.set_xlabel(f"{metric}: difference from {baseline}{unit}")
+    before = " " if len(findings.baseline) <= LONG_NAME else "\n"
+    axes.set_xlabel(f"{metric}: difference from{before}{_wrapped(findings.baseline)}{unit}")
     if not compared:
         say(axes, "only one condition: nothing to compare")
     elif not any(comparison.n for comparison in compared):
         axes.set_xticks([0])
     fit(figure, axes)
     return figure
+
+
+def _wrapped(condition: str) -> str:
+    """A condition's name in lines of LONG_LINE characters, broken between its levels."""
+    lines = [""]
+    for level in condition.split(", "):
+        if lines[-1] and len(lines[-1]) + len(level) > LONG_LINE:
+            lines[-1] += ","
+            lines.append(level)
+        else:
+            lines[-1] += f", {level}" if lines[-1] else level
+    return "\n".join(lines)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
@@ -19,7 +20,8 @@ from ablate.results.figures.canvas import WIDTH, Drawing
 from ablate.results.figures.style import FAINT, INK, PAPER, RC, factor_color
 
 EVEN = "cividis"  # perceptually even, and the same to the colour-blind
-LONG_LEVEL = 12  # characters, beyond which names of levels stand slanted
+LONG_LEVEL = 16  # characters, beyond which the items of a list stand below each other
+NAME, NAME_WIDTH = 8, 0.068  # a level's name: its size in points, a character's share of it in inches
 
 
 @rc_context(RC)
@@ -42,8 +44,15 @@ def main_effects(findings: Findings, factorial: Factorial) -> Figure:
             axes.plot(place, height, "o", color=color, markerfacecolor=face, markersize=7, zorder=3)
             if not reference:
                 text = formats.signed(level.difference, digits)
-                axes.annotate(text, (place, height), (6, 3), textcoords="offset points", fontsize=7.5)
-        _name_levels(axes, [level.level for level in levels])
+                axes.annotate(
+                    text,
+                    (place, height),
+                    (6, 3 if height >= 0 else -9),
+                    textcoords="offset points",
+                    fontsize=7.5,
+                )
+        room = (WIDTH - 0.8) * (len(levels) + 0.5) / sum(count + 0.5 for count in counts)
+        _name_levels(axes, [level.level for level in levels], room)
         axes.set_xlim(-0.5, len(levels) - 0.2)
         axes.set_title(factor, loc="left", fontsize=9, color=color, fontweight="bold")
         axes.grid(axis="y", color=FAINT, alpha=0.25, linewidth=0.6)
@@ -76,8 +85,9 @@ def heat_map(findings: Findings, factorial: Factorial) -> Figure:
             shade = PAPER if dark else INK
             text = formats.plain(float(mean), digits)
             axes.text(column, row, text, ha="center", va="center", color=shade, fontsize=8)
-        axes.set_yticks(range(len(factorial.levels[a])), factorial.levels[a])
-        _name_levels(axes, factorial.levels[b])
+        names = [_lines(level) for level in factorial.levels[a]]
+        axes.set_yticks(range(len(names)), names, fontsize=NAME)
+        _name_levels(axes, factorial.levels[b], WIDTH / columns - 1.5)
         axes.set_ylabel(a, color=factor_color(a), fontweight="bold")
         axes.set_xlabel(b, color=factor_color(b), fontweight="bold")
         axes.tick_params(length=0)
@@ -100,8 +110,16 @@ def _table(factorial: Factorial, a: str, b: str) -> np.ndarray:
     return np.array([[np.mean(cells) if cells else math.nan for cells in row] for row in found])
 
 
-def _name_levels(axes: Axes, levels: Sequence[str]) -> None:
-    slanted = max(map(len, levels)) > LONG_LEVEL
-    axes.set_xticks(
-        range(len(levels)), levels, rotation=25 if slanted else 0, ha="right" if slanted else "center"
-    )
+def _name_levels(axes: Axes, levels: Sequence[str], room: float) -> None:
+    """Names below, slanted where they would touch in `room` inches."""
+    names = [_lines(level) for level in levels]
+    widest = max(len(line) for name in names for line in name.splitlines())
+    options: dict[str, Any] = {"fontsize": NAME}
+    if widest * NAME_WIDTH > room / len(levels):
+        options |= {"rotation": 30, "ha": "right", "va": "top", "rotation_mode": "anchor"}
+    axes.set_xticks(range(len(levels)), names, **options)
+
+
+def _lines(level: str) -> str:
+    """A level's name, a list that is long an item a line."""
+    return level.replace(",", ",\n") if len(level) > LONG_LEVEL else level

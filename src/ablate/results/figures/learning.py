@@ -15,8 +15,9 @@ from ablate.results import formats
 from ablate.results.comparisons import Findings
 from ablate.results.curves import CURVE, band
 from ablate.results.figures import placement
-from ablate.results.figures.canvas import blank, conditions, direct, fit, legend_unless_direct, say
-from ablate.results.figures.style import FAINT, RC, Look, looks
+from ablate.results.figures.canvas import WIDTH, Drawing, fit, say
+from ablate.results.figures.encoding import BASELINE_WIDTH, Encoding, encode
+from ablate.results.figures.style import FAINT, RC, Look
 
 MANY_CURVES = 24
 
@@ -36,33 +37,47 @@ def learning_curves(findings: Findings, metrics: pd.DataFrame) -> Figure:
     A condition's curve is over its finished runs; while it has none, over those under way.
     The vertical axis leaves out the steep first third.
     """
-    look = looks(conditions(findings), findings.baseline)
-    figure, axes = blank(3.6)
-    axes.set_xlabel("Epoch")
-    axes.set_ylabel(formats.metric_name(CURVE))
+    encoding = encode(findings)
+    panels = list(dict.fromkeys(encoding.panels.values())) or [""]
+    figure = Drawing(figsize=(WIDTH, 3.6))
+    grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    figure.subplots_adjust(wspace=0.06)
+    grid[0].set_ylabel(formats.metric_name(CURVE))
     groups = dict(list(metrics.groupby("condition", sort=False))) if len(metrics) else {}
     shown = [condition for condition in best(findings) if condition in groups]
-    curves = {name: curve for name in look if name in shown and len(curve := band(groups[name], name))}
-    look = {name: look[name] for name in look if name in curves or len(look) <= MANY_CURVES}
+    looks = encoding.looks
+    curves = {name: curve for name in looks if name in shown and len(curve := band(groups[name], name))}
+    encoding = encoding.only(name for name in looks if name in curves or len(looks) <= MANY_CURVES)
+    for axes, panel in zip(grid, panels, strict=True):
+        axes.set_xlabel("Epoch")
+        axes.set_title(panel, loc="left", fontsize=9)
     if not curves:
-        say(axes, "no epoch finished yet")
-        fit(figure, axes)
+        say(grid[0], "no epoch finished yet")
+        fit(figure, *grid)
         return figure
+    for axes, panel in zip(grid, panels, strict=True):
+        inside = {name: curve for name, curve in curves.items() if encoding.panels.get(name, "") == panel}
+        _draw(axes, inside, encoding)
+        _leave_out_the_rise(axes, list(curves.values()))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(color=FAINT, alpha=0.25, linewidth=0.6)
+    if encoding.direct:
+        ends = {condition: (curve.index[-1], curve["mean"].iloc[-1]) for condition, curve in curves.items()}
+        _label_ends(grid[0], ends, encoding.looks)
+    encoding.legend_unless_direct(figure, grid[0], lines=True)
+    fit(figure, *grid)
+    return figure
+
+
+def _draw(axes: Axes, curves: Mapping[str, pd.DataFrame], encoding: Encoding) -> None:
     shade = 0.8 / max(len(curves), 6)
     for condition, curve in curves.items():
-        style, epochs = look[condition], curve.index
+        style, epochs = encoding.looks[condition], curve.index
         axes.fill_between(epochs, curve["low"], curve["high"], color=style.color, alpha=shade, linewidth=0)
         single = style.marker if len(curve) == 1 else ""
-        axes.plot(epochs, curve["mean"], color=style.color, linestyle=style.line, marker=single)
-    _leave_out_the_rise(axes, list(curves.values()))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(color=FAINT, alpha=0.25, linewidth=0.6)
-    if direct(look):
-        ends = {condition: (curve.index[-1], curve["mean"].iloc[-1]) for condition, curve in curves.items()}
-        _label_ends(axes, ends, look)
-    legend_unless_direct(figure, axes, look, lines=True)
-    fit(figure, axes)
-    return figure
+        (line,) = axes.plot(epochs, curve["mean"], color=style.color, linestyle=style.line, marker=single)
+        if encoding.levels and condition == encoding.baseline:
+            line.set_linewidth(BASELINE_WIDTH)
 
 
 def _leave_out_the_rise(axes: Axes, curves: Sequence[pd.DataFrame]) -> None:

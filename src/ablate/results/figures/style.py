@@ -53,11 +53,12 @@ RC: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Look:
-    """The colour, marker and line by which a condition is known."""
+    """The colour, marker and line by which a condition is known; its mark is full or hollow."""
 
     color: str
     marker: str
     line: tuple[int, tuple[float, ...]]
+    filled: bool = True
 
 
 def looks(conditions: Iterable[str], baseline: str) -> dict[str, Look]:
