@@ -40,8 +40,8 @@ figures.main_effects(findings, evidence.factorial)
 tables["effects"].frame()
 
 # %% [markdown]
-# What an average hides: pairs of factors. Under softmax no kind of term is better than another and sliding
-# helps; without softmax, terms with positions gain and windows are better.
+# What an average hides: pairs of factors. Under softmax no other terms are above content with bias, and
+# sliding helps a little; without softmax, terms with positions gain and windows are better.
 
 # %%
 figures.heat_map(findings, evidence.factorial)

@@ -27,8 +27,8 @@ class Encoding:
     """The look of every condition.
 
     Few conditions have each its own. Many conditions made of two or three factors share theirs: the
-    levels of the first factor are colours, those of the second markers and lines, those of the third
-    full and hollow marks, or panels.
+    levels of the first factor are colours (the baseline's is black), those of the second markers and
+    lines, those of the third full and hollow marks, or panels.
     """
 
     baseline: str
@@ -99,7 +99,7 @@ def encode(findings: Findings) -> Encoding:
     room = (len(COLORS), min(len(MARKERS), len(LINES)), 2)
     if any(len(found) > most for found, most in zip(levels.values(), room, strict=False)):
         return own
-    return Encoding(findings.baseline, *_by_factor(cells, levels))
+    return Encoding(findings.baseline, *_by_factor(cells, levels, findings.baseline))
 
 
 def _cells(findings: Findings) -> tuple[dict[str, dict[str, str]], dict[str, list[str]]]:
@@ -120,11 +120,14 @@ def _cells(findings: Findings) -> tuple[dict[str, dict[str, str]], dict[str, lis
 
 
 def _by_factor(
-    cells: dict[str, dict[str, str]], levels: dict[str, list[str]]
+    cells: dict[str, dict[str, str]], levels: dict[str, list[str]], baseline: str
 ) -> tuple[dict[str, Look], dict[str, dict[str, Look]], dict[str, str]]:
     first, second, *third = levels
+    colors = {level: look.color for level, look in looks(levels[first], cells[baseline][first]).items()}
+    if len(set(colors.values())) < len(colors):
+        colors = dict(zip(levels[first], COLORS, strict=False))
     shown = {
-        first: {level: Look(COLORS[place], "o", LINES[0]) for place, level in enumerate(levels[first])},
+        first: {level: Look(colors[level], "o", LINES[0]) for level in levels[first]},
         second: {
             level: Look(INK, MARKERS[place], LINES[place]) for place, level in enumerate(levels[second])
         },
