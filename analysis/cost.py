@@ -8,7 +8,7 @@ from ablate.results import figures, record, tables
 
 ROOT = Path(__file__).parent.parent
 EXPERIMENTS = ROOT / "experiments"
-STUDIES = ("operators", "lsa_to_elsa")
+STUDIES = ("operators", "lsa_to_elsa", "channel_setting", "spatial_processing")
 
 
 def main(output: Path = EXPERIMENTS) -> None:

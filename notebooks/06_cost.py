@@ -22,7 +22,10 @@ from ablate.results import figures, record, tables
 
 here = Path.cwd()
 root = next(folder for folder in (here, *here.parents) if (folder / "experiments" / "operators").is_dir())
-folders = [root / "experiments" / name for name in ("operators", "lsa_to_elsa")]
+folders = [
+    root / "experiments" / name
+    for name in ("operators", "lsa_to_elsa", "channel_setting", "spatial_processing")
+]
 findings = record.pooled(folders, root / "conf", "swin_micro")
 f"{len(findings.summaries)} conditions, {len(findings.runs)} runs"
 
@@ -30,8 +33,9 @@ f"{len(findings.summaries)} conditions, {len(findings.runs)} runs"
 figures.accuracy_against_macs(findings)
 
 # %% [markdown]
-# The Pareto front: what no other condition beats in both. At this scale no attention is on it: the cheapest
-# operator of all, a static depthwise convolution, is above windowed attention, and above it only a dynamic
+# The Pareto front: what no other condition beats in both. At this scale no attention whose weights depend on
+# the image is on it: the cheapest operator of all, a static depthwise convolution, is above windowed
+# attention; beside it stands a learned bias under filter-norm, as static; and above both only a dynamic
 # filter for every position and channel is worth its price.
 
 # %%

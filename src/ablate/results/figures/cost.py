@@ -10,6 +10,7 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator
 from matplotlib.transforms import Bbox, ScaledTranslation, Transform
 
 from ablate.results import costs, formats
@@ -21,7 +22,7 @@ from ablate.results.figures.style import FAINT, RC
 
 FRONT: dict[str, Any] = {"color": FAINT, "linewidth": 1.0, "linestyle": (0, (2, 2)), "zorder": 1}
 MANY_MARKS = 36
-LOG_RATIO = 10  # costs that differ by more are drawn on a logarithmic axis
+LOG_RATIO = 3.5  # costs that differ by more are drawn on a logarithmic axis
 
 
 @rc_context(RC)
@@ -40,6 +41,13 @@ def accuracy_against_macs(findings: Findings) -> Figure:
         fit(figure, axes)
         return figure
     front = costs.pareto(shown, higher=not findings.metric.endswith("loss"))
+    costly = [summary.macs for summary in shown]
+    if max(costly) > LOG_RATIO * min(costly) > 0:
+        axes.set_xscale("log")
+        axes.set_xlabel("MACs of one image (millions, logarithmic)")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda macs, _: f"{macs:g}"))
+        axes.minorticks_off()
     crowded = len(encoding.looks) > MANY_MARKS
     if crowded:
         named = {*front, findings.baseline}
@@ -48,8 +56,6 @@ def accuracy_against_macs(findings: Findings) -> Figure:
         shown = [summary for summary in shown if summary.condition in named]
         encoding = encoding.only(summary.condition for summary in shown)
     macs = [summary.macs / 1e6 for summary in shown]
-    if max(macs) > LOG_RATIO * min(macs) > 0:
-        axes.set_xscale("log")
     axes.update_datalim([(x, y) for x, s in zip(macs, shown, strict=True) for y in (s.mean, *s.interval)])
     axes.margins(x=0.12, y=0.08)
     axes.autoscale_view()
