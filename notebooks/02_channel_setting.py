@@ -27,7 +27,7 @@ root = next(
 studies = record.read(root / "experiments" / "channel_setting", root / "conf")
 evidence = studies["channel_setting"]
 findings, tables = evidence.findings, {table.name: table for table in evidence.tables}
-tables["table"].frame()
+tables["table"]
 
 # %% [markdown]
 # Each level against its factor's reference, averaged over the others.
@@ -43,7 +43,7 @@ figures.main_effects(findings, evidence.factorial)
 figures.heat_map(findings, evidence.factorial)
 
 # %%
-tables["interactions"].frame()
+tables["interactions"]
 
 # %% [markdown]
 # Accuracy against cost. With the ghost head, attention is where plain dynamic filters are, at 12 % more

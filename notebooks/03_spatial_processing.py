@@ -27,7 +27,7 @@ root = next(
 studies = record.read(root / "experiments" / "spatial_processing", root / "conf")
 evidence = studies["spatial_processing"]
 findings, tables = evidence.findings, {table.name: table for table in evidence.tables}
-tables["table"].frame()
+tables["table"]
 
 # %% [markdown]
 # Each level against its factor's reference, averaged over the others. The norm changes most, though ELSA's
@@ -37,7 +37,7 @@ tables["table"].frame()
 figures.main_effects(findings, evidence.factorial)
 
 # %%
-tables["effects"].frame()
+tables["effects"]
 
 # %% [markdown]
 # What an average hides: pairs of factors. Under softmax no other terms are above content with bias, and
@@ -47,13 +47,13 @@ tables["effects"].frame()
 figures.heat_map(findings, evidence.factorial)
 
 # %%
-tables["interactions"].frame()
+tables["interactions"]
 
 # %% [markdown]
 # Shares of the variance over all runs.
 
 # %%
-tables["variance"].frame()
+tables["variance"]
 
 # %% [markdown]
 # What it costs. The bias alone under filter-norm, in windows, is cheaper than attention and 5 points above

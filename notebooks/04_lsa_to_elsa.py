@@ -24,7 +24,7 @@ here = Path.cwd()
 root = next(folder for folder in (here, *here.parents) if (folder / "experiments" / "lsa_to_elsa").is_dir())
 evidence = record.read(root / "experiments" / "lsa_to_elsa", root / "conf")["lsa_to_elsa"]
 findings, tables = evidence.findings, {table.name: table for table in evidence.tables}
-tables["table"].frame()
+tables["table"]
 
 # %% [markdown]
 # The two walks. In windows the ghost head brings three quarters of the way by itself. Hadamard attention
@@ -38,7 +38,7 @@ figures.roadmap(findings, evidence.paths)
 # Every step with its interval. Where that holds zero, five seeds cannot tell the step from none.
 
 # %%
-tables["roadmap"].frame()
+tables["roadmap"]
 
 # %% [markdown]
 # All conditions against windowed attention. Hadamard attention in windows, with the ghost head, is where ELSA

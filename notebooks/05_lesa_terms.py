@@ -28,7 +28,7 @@ root = next(folder for folder in (here, *here.parents) if (folder / "experiments
 studies = record.read(root / "experiments" / "lesa_terms", root / "conf")
 evidence = studies["lesa_terms"]
 findings, tables = evidence.findings, {table.name: table for table in evidence.tables}
-tables["table"].frame()
+tables["table"]
 
 # %% [markdown]
 # All differences from the binary term alone. Every interval holds zero: the small host shows neither that

@@ -39,7 +39,7 @@ figures.accuracy_against_macs(findings)
 # filter for every position and channel is worth its price.
 
 # %%
-tables.front(findings).frame()
+tables.front(findings)
 
 # %% [markdown]
 # The dearest are not the best: multiply-accumulates and accuracy over all conditions.

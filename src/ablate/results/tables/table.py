@@ -71,8 +71,12 @@ class Table:
         return [row[title].text for row in self.rows]
 
     def frame(self) -> pd.DataFrame:
-        """The cells as a reader sees them, for notebooks."""
+        """The cells as a reader sees them."""
         return pd.DataFrame(self._lines(), columns=self.columns)
+
+    def _repr_markdown_(self) -> str:
+        """What a notebook shows: pandas would cut off long names, and knows no note."""
+        return self.markdown()
 
     def text_columns(self) -> list[bool]:
         """Which columns hold text, and stand to the left."""
