@@ -18,7 +18,7 @@ from ablate.results.collect import collect
 from ablate.results.conditions import labels
 from ablate.results.figures.encoding import encode
 from ablate.results.figures.placement import spread
-from ablate.results.figures.style import INK, looks
+from ablate.results.figures.style import INK, PAPER, looks
 from ablate.results.report import report, write_evidence
 from ablate.store.manifest import Manifest, PlannedRun
 
@@ -237,6 +237,13 @@ def test_many_conditions_share_the_looks_of_their_levels_and_nothing_is_cut_off(
         extent = figure.get_tightbbox()  # inches
         assert 0 <= extent.x0 < extent.x1 <= figure.get_figwidth(), name
         assert 0 <= extent.y0 < extent.y1 <= figure.get_figheight(), name
+
+
+def test_what_stands_on_colour_keeps_its_own_on_a_dark_page():
+    heat_map = crossed(heads=("1", "C"), region=("window", "neighborhood")).drawings()["interactions"]()
+    cells = [text.get_color() for axes in heat_map.axes for text in axes.texts]
+    assert len(cells) == 4
+    assert not {INK, PAPER} & set(cells)
 
 
 def test_levels_that_are_too_many_leave_each_condition_a_look_of_its_own():

@@ -20,6 +20,7 @@ from ablate.results.figures.canvas import WIDTH, Drawing
 from ablate.results.figures.style import FAINT, INK, PAPER, RC, factor_color
 
 EVEN = "cividis"  # perceptually even, and the same to the colour-blind
+ON_DARK, ON_LIGHT = "#ffffff", "#0b0b0d"  # neither paper nor ink, which a dark page replaces
 LONG_LEVEL = 16  # characters, beyond which the items of a list stand below each other
 NAME, NAME_WIDTH = 8, 0.068  # a level's name: its size in points, a character's share of it in inches
 
@@ -81,8 +82,9 @@ def heat_map(findings: Findings, factorial: Factorial) -> Figure:
     for axes, (a, b), table in zip(grid, pairs, tables, strict=False):
         axes.imshow(table, cmap=EVEN, norm=scale, aspect="auto")
         for (row, column), mean in np.ndenumerate(table):
-            dark = math.isfinite(mean) and scale(mean) < 0.55
-            shade = PAPER if dark else INK
+            shade = INK  # of a cell that is missing: on the page's own colour
+            if math.isfinite(mean):
+                shade = ON_DARK if scale(mean) < 0.55 else ON_LIGHT
             text = formats.plain(float(mean), digits)
             axes.text(column, row, text, ha="center", va="center", color=shade, fontsize=8)
         names = [_lines(level) for level in factorial.levels[a]]
