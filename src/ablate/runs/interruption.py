@@ -47,12 +47,25 @@ def stoppable() -> Iterator[Stop]:
         return
     _installed = Stop()
     previous = {number: signal.signal(number, _installed.ask) for number in ASKING}
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKING)  # see `held_back`
     try:
         yield _installed
     finally:
         _installed = None
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """SIGTERM and SIGUSR2 wait, for this thread until the block ends, for processes that it starts until
+    they are `stoppable`: one that has only begun would die of them, and its run would count as failed.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

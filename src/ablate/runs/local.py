@@ -16,7 +16,7 @@ from typing import Any
 
 from ablate.runs.claim import LAUNCHER
 from ablate.runs.execute import Outcome, record_death
-from ablate.runs.interruption import INTERRUPTION
+from ablate.runs.interruption import INTERRUPTION, held_back
 from ablate.store.folder import FAILED, INTERRUPTED
 
 GRACE_SECONDS = 60.0  # for workers to end their step and write a checkpoint
@@ -140,15 +140,16 @@ class WorkerPool:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(
                 dict.fromkeys(cards[card % len(cards)] for card in mine)
             )
-        return subprocess.Popen(
-            [sys.executable, *SAFE_PATH, "-m", "ablate.runs.worker", str(os.getpid())],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            bufsize=1,
-            env=environment,
-            process_group=0,  # Ctrl-C reaches this process only, which then ends the workers in order
-        )
+        with held_back():
+            return subprocess.Popen(
+                [sys.executable, *SAFE_PATH, "-m", "ablate.runs.worker", str(os.getpid())],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                bufsize=1,
+                env=environment,
+                process_group=0,  # Ctrl-C reaches this process only, which then ends the workers in order
+            )
 
     def _stop(self) -> None:
         self.stopping.set()

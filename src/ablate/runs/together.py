@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ablate.errors import UserError
-from ablate.runs.interruption import INTERRUPTION, stoppable
+from ablate.runs.interruption import INTERRUPTION, held_back, stoppable
 from ablate.runs.slurm import client
 from ablate.runs.slurm.client import SlurmError
 from ablate.store.folder import FAILED, RunFolder
@@ -186,16 +186,17 @@ class _Others:
 
     def __init__(self, places: list[Place], device: str) -> None:
         self.ended = threading.Event()
-        self.processes = [
-            subprocess.Popen(
-                [sys.executable, *SAFE_PATH, "-m", "ablate.runs.together", str(os.getpid()), device],
-                env={**os.environ, **place.variables()},
-                stdin=subprocess.DEVNULL,
-                stdout=2,
-                process_group=0,  # Ctrl-C reaches the first process only
-            )
-            for place in places
-        ]
+        with held_back():
+            self.processes = [
+                subprocess.Popen(
+                    [sys.executable, *SAFE_PATH, "-m", "ablate.runs.together", str(os.getpid()), device],
+                    env={**os.environ, **place.variables()},
+                    stdin=subprocess.DEVNULL,
+                    stdout=2,
+                    process_group=0,  # Ctrl-C reaches the first process only
+                )
+                for place in places
+            ]
         threading.Thread(target=self._watch, daemon=True).start()
 
     def died(self) -> str | None:
