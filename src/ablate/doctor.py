@@ -27,15 +27,23 @@ class Finding:
     name: str
     available: bool
     detail: str
+    fell_back: bool = False  # PyTorch computes what a compiled kernel of a device that is here should
 
 
-def show(data_root: Path | None) -> None:
-    """Print all findings. What is missing is no error: nothing here is needed by every study."""
+def show(data_root: Path | None) -> bool:
+    """Print all findings; return True if every device that is here computes with its compiled kernels.
+
+    Other things that are missing are not errors: nothing here is needed by every study.
+    """
     table = Table(box=None, pad_edge=False, show_header=False)
-    for finding in findings(data_root):
+    found = findings(data_root)
+    for finding in found:
         mark = "[green]yes[/]" if finding.available else "[yellow]no[/]"
-        table.add_row(finding.name, mark, escape(finding.detail))
+        table.add_row(
+            finding.name, "[bold red]FELL BACK[/]" if finding.fell_back else mark, escape(finding.detail)
+        )
     Console(highlight=False).print(table)
+    return not any(finding.fell_back for finding in found)
 
 
 def findings(data_root: Path | None) -> list[Finding]:
@@ -75,25 +83,26 @@ def _cuda() -> Finding:
 
 
 def _triton() -> Finding:
-    if (version := _version("triton")) is None:
-        return Finding("Triton", False, "not installed; it comes with PyTorch on Linux")
-    if (reason := hindrance("cuda")) is not None:
-        return Finding("Triton", False, f"{version}; {reason}")
     import torch
 
-    from ablate.ops.kernels.proof import failures
+    card = torch.cuda.is_available()
+    if (version := _version("triton")) is None:
+        return Finding("Triton", False, "not installed; it comes with PyTorch on Linux", fell_back=card)
+    if (reason := hindrance("cuda")) is not None:
+        return Finding("Triton", False, f"{version}; {reason}", fell_back=card)
+    from ablate.ops.kernels.selfcheck import failures
 
     cards = [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
     if wrong := [f"{failure} on {card}" for card in cards for failure in failures(card)]:
-        return Finding("Triton", False, f"{version}; PyTorch computes on CUDA what fails: {'; '.join(wrong)}")
-    return Finding(
-        "Triton", True, f"{version}; computes sums and attention on CUDA, each compared with PyTorch"
-    )
+        detail = f"{version}; PyTorch computes on CUDA what fails: {'; '.join(wrong)}"
+        return Finding("Triton", False, detail, fell_back=True)
+    detail = f"{version}; computes sums and attention on CUDA, each compared with PyTorch"
+    return Finding("Triton", True, detail)
 
 
 def _numba() -> Finding:
     if (reason := hindrance("cpu")) is not None:
-        return Finding("Numba", False, reason)
+        return Finding("Numba", False, reason, fell_back=True)
     return Finding("Numba", True, f"{_version('numba')}; computes sums and attention on the CPU")
 
 

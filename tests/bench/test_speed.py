@@ -17,6 +17,7 @@ from ablate.bench import aot, ceiling, library, memory, networks, settings, timi
 from ablate.bench.agreement import disagreements
 from ablate.errors import UserError
 from ablate.ops import kernels
+from ablate.ops.kernels import choice
 
 
 @pytest.fixture(autouse=True)
@@ -193,3 +194,18 @@ def test_refused_with_a_way_out(case: str, ablate: Callable, monkeypatch: pytest
 @pytest.mark.parametrize("kind", ["kernels", "ops", "models"])
 def test_help_shows_examples(kind: str, ablate: Callable) -> None:
     assert f"  ablate bench {kind} " in ablate("bench", kind, "--help").out.partition("examples:")[2]
+
+
+def test_what_the_reference_computed_is_never_printed_as_fast(
+    ablate: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(choice.MISSING, "cpu", "numba")
+    for kind in (["kernels", "aggregate", "--stages", "4"], ["ops", "na"]):
+        for strict, code in (([], 0), (["--strict"], 1)):
+            done = ablate("bench", *kind, "--quick", *strict)
+            assert done.code == code, done.err
+            assert re.search("not timed: .*fell back to PyTorch: .*Numba is not installed", done.out)
+    assert "dwconv" in done.out.partition("not timed")[0]  # computes without compiled kernels
+    done = ablate("doctor")
+    assert done.code == 0 and re.search("Numba +FELL BACK", done.out)
+    assert ablate("doctor", "--strict").code == 1

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ablate import ops
 from ablate.ops import kernels
-from ablate.ops.kernels import choice, proof
+from ablate.ops.kernels import choice, selfcheck
 from ablate.ops.kernels.attention import fused
 from ablate.ops.kernels.geometry import offsets_per_axis, strided
 
@@ -69,9 +69,9 @@ def _empty_is_nan() -> Iterator[None]:
     torch.use_deterministic_algorithms(False)
 
 
-def test_every_kernel_is_proved() -> None:
+def test_every_kernel_passes_its_self_check() -> None:
     assert choice.hindrance("cuda") is None
-    assert proof.failures(torch.device("cuda")) == []
+    assert selfcheck.failures(torch.device("cuda")) == []
 
 
 @pytest.mark.usefixtures("_empty_is_nan")

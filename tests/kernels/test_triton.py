@@ -24,7 +24,7 @@ TOLERANCE = {"float32": 1e-5, "bfloat16": 1e-2, "float16": 2e-3}
 COMPARISONS = {
     ("aggregate", "spread"): 50,
     ("scores", "correlate"): 45,
-    ("attention", "proof"): 46,
+    ("attention", "selfcheck"): 46,
     ("mixed",): 49,
 }
 

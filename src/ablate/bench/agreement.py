@@ -12,6 +12,15 @@ ROUNDINGS = 2  # times the reference's own distance from float64, where a ReLU t
 NEGLIGIBLE = 1e-3  # of the largest gradient: one that vanishes in theory is all rounding
 
 
+class FellBack(str):
+    """A reason not to time a computation: PyTorch computed what a compiled kernel should."""
+
+
+def fallen(fallbacks: Mapping[str, str]) -> list[str]:
+    """Describe the kernels that fell back, one by one."""
+    return [FellBack(f"fell back to PyTorch: {kernel}, {reason}") for kernel, reason in fallbacks.items()]
+
+
 def judged(
     fast: Mapping[str, Tensor],
     reference: Mapping[str, Tensor],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from ablate.ops import kernels
+from ablate.ops.kernels.choice import recorded_fallbacks
 
 PASSES = ("forward", "training")
 
@@ -24,11 +25,13 @@ class Computation:
         call: the output from the tensors, or from what else it knows.
         learned: the tensors that training takes the gradients of, by name.
         implementation: `auto` or `reference`, as in `ablate.ops.kernels.use`.
+        fallbacks: kernel → why PyTorch computed it although the implementation is `auto`; as `values` found.
     """
 
     call: Callable[..., Tensor]
     learned: Mapping[str, Tensor]
     implementation: str = "auto"
+    fallbacks: dict[str, str] = field(default_factory=dict)
 
     def forward(self) -> Tensor:
         """The output, nothing kept for gradients."""
@@ -49,7 +52,8 @@ class Computation:
 
     def values(self) -> dict[str, Tensor]:
         """The output and every gradient, by name."""
-        y, gradients = self.training()
+        with recorded_fallbacks() as self.fallbacks:
+            y, gradients = self.training()
         named = zip(self.learned, gradients, strict=True)
         return {"output": y} | {f"gradient of {name}": x for name, x in named if x is not None}
 

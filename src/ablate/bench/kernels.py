@@ -10,14 +10,13 @@ from typing import Any
 from torch import Tensor
 
 from ablate.bench import memory, report
-from ablate.bench.agreement import disagreements
+from ablate.bench.agreement import disagreements, fallen
 from ablate.bench.cases import CASES, Case, Shapes
 from ablate.bench.ceiling import Ceiling, measure
 from ablate.bench.computation import PASSES, Computation, draw, flops
 from ablate.bench.progress import track
 from ablate.bench.settings import KERNEL, Settings, Stage, chosen
 from ablate.bench.timing import Times, interleave
-from ablate.ops.kernels.choice import hindrance
 
 MEMORY_TARGET = 1.1  # of inputs, outputs and gradients
 IMAGES = 2  # on which values are compared where the unfold form is not timed
@@ -33,7 +32,8 @@ class Line:
 
     Attributes:
         nearest: what stands beside it.
-        times: by contender; none where the values did not agree, which `differing` tells.
+        differing: reasons why nothing is timed: values that do not agree, kernels that fell back.
+        times: by contender; none where there is such a reason.
         flops: of the pass, as the kernels' formulas count.
         least_seconds: what the ceiling allows.
         inputs: bytes; `least`: of output and gradients; `extra`: at the peak, beyond the inputs.
@@ -118,11 +118,12 @@ def lines(
     fast = contenders["fast"]
     counted = flops(partial(case.fast, stage.heads, KERNEL), fast.learned)
     if unfolds:
-        differing = disagreements(fast.values(), contenders["unfold"].values())
+        differing = disagreements(fast.values(), contenders["unfold"].values()) + fallen(fast.fallbacks)
     else:
         del contenders["unfold"]
         few = _contenders(case, stage, settings, min(settings.batch, IMAGES))
         differing = disagreements(few["fast"].values(), few["unfold"].values())
+        differing += fallen(few["fast"].fallbacks)
     tensors = memory.size(fast.learned.values())
     output = memory.size([fast.direction])
     for step in PASSES:
@@ -148,9 +149,7 @@ def lines(
 
 def notes(settings: Settings) -> list[str]:
     """What the table does not say by itself."""
-    why = hindrance(settings.device.type)
     return [
-        *([] if why is None else [f"fast is not fast here: {why}."]),
         f"K = {KERNEL}, border zero, batch {settings.batch}; median [quartiles]; training is forward and "
         "backward. unfold: as authors write it. nearest in PyTorch: of aggregate, depthwise convolution of "
         "the same K; of scores and attention, those of windows of K×K, with their partition.",

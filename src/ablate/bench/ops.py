@@ -11,12 +11,11 @@ from torch import Tensor, nn
 
 from ablate import ops
 from ablate.bench import report
-from ablate.bench.agreement import TOLERANCES, judged
+from ablate.bench.agreement import TOLERANCES, fallen, judged
 from ablate.bench.computation import PASSES, Computation, draw
 from ablate.bench.progress import track
 from ablate.bench.settings import Settings, Stage, chosen
 from ablate.bench.timing import Times, interleave
-from ablate.ops.kernels.choice import hindrance
 
 BASELINES = ("lsa", "dwconv")
 COLUMNS = (
@@ -97,9 +96,7 @@ def run(names: list[str], stage: Stage, settings: Settings) -> report.Report:
 
 def notes(stage: Stage, settings: Settings) -> list[str]:
     """What the table does not say by itself."""
-    why = hindrance(settings.device.type)
     return [
-        *([] if why is None else [f"fast is not fast here: {why}."]),
         f"{settings.batch} maps of {stage.size}×{stage.size}, {stage.channels} channels, {stage.heads} "
         "heads; median [quartiles]; training is forward and backward; images/s of fast. reference: "
         "infra.kernels=reference.",
@@ -113,7 +110,8 @@ def _differing(name: str, stage: Stage, settings: Settings, contenders: dict[str
         return _contenders(name, stage, replace(settings, dtype=torch.float64))["reference"].values()
 
     fast, reference = (contenders[key].values() for key in ("fast", "reference"))
-    return judged(fast, reference, exact, TOLERANCES[settings.dtype])
+    differing = judged(fast, reference, exact, TOLERANCES[settings.dtype])
+    return differing + fallen(contenders["fast"].fallbacks)
 
 
 def _contenders(name: str, stage: Stage, settings: Settings) -> dict[str, Computation]:

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import torch
 
+from ablate.bench.agreement import FellBack
 from ablate.bench.ceiling import Ceiling
 from ablate.bench.settings import Settings
 from ablate.bench.timing import Times
@@ -29,7 +30,7 @@ class Line(Protocol):
 
     @property
     def differing(self) -> list[str]:
-        """How values differ between implementations, in words."""
+        """Reasons why nothing is timed: how values differ between implementations, kernels that fell back."""
 
     def cells(self) -> tuple[str, ...]:
         """Text, for people: first a name; where values differ, then only how."""
@@ -57,8 +58,13 @@ class Report:
 
     @property
     def agreed(self) -> bool:
-        """Whether all values did."""
-        return not any(line.differing for line in self.lines)
+        """True if all values did."""
+        return all(isinstance(reason, FellBack) for line in self.lines for reason in line.differing)
+
+    @property
+    def compiled(self) -> bool:
+        """True if no kernel fell back to PyTorch."""
+        return not any(isinstance(reason, FellBack) for line in self.lines for reason in line.differing)
 
     @cached_property
     def environment(self) -> dict[str, Any]:

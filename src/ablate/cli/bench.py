@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ablate.bench.report import Report
     from ablate.bench.settings import Settings
 
-MEASURING = ("device", "threads", "batch", "repetitions", "quick")  # options of all benchmarks
+MEASURING = ("device", "threads", "batch", "repetitions", "quick", "strict")  # options of all benchmarks
 
 
 def add(verbs: argparse._SubParsersAction) -> None:
@@ -121,6 +121,11 @@ def _add_measuring(sub: argparse.ArgumentParser, batch: int, repetitions: int) -
     sub.add_argument(
         "--repetitions", type=positive, help=f"of each, in turns with the others (default: {repetitions})"
     )
+    sub.add_argument(
+        "--strict",
+        action="store_true",
+        help="exit with 1 where PyTorch computed what a compiled kernel should",
+    )
     sub.add_argument("--quick", action="store_true", help="a first look: a batch of 2, 3 repetitions")
     sub.add_argument("--json", action="store_true", help="raw figures for programs: seconds, FLOPs, bytes")
     sub.add_argument(
@@ -218,7 +223,10 @@ def _measuring(arguments: argparse.Namespace, batch: int, repetitions: int) -> S
 
 
 def _present(arguments: argparse.Namespace, found: Report) -> None:
-    """Print what was found, keep it where that is asked for; exit code 1 where values did not agree."""
+    """Print the figures, and keep them if requested.
+
+    The exit code is 1 where values disagree and, with `--strict`, where a kernel fell back.
+    """
     from ablate.bench import report
 
     if arguments.json:
@@ -228,7 +236,7 @@ def _present(arguments: argparse.Namespace, found: Report) -> None:
     if arguments.keep is not None:
         for path in report.keep(found, arguments.keep):
             print(path, file=sys.stderr)
-    if not found.agreed:
+    if not found.agreed or (arguments.strict and not found.compiled):
         sys.exit(1)
 
 

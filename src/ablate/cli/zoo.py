@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from ablate.cli.parsing import add_verb
@@ -20,6 +21,11 @@ def add(verbs: argparse._SubParsersAction) -> None:
     sub.add_argument("--markdown", action="store_true", help="the table as Markdown")
     sub = add_verb(verbs, doctor, "what is available here and, if not, why", "ablate doctor")
     sub.add_argument("--data-root", type=Path, help="folder of data sets (infra.data_root)")
+    sub.add_argument(
+        "--strict",
+        action="store_true",
+        help="exit with 1 where PyTorch computes what a compiled kernel should, on the CPU or on a card",
+    )
 
 
 def ops(arguments: argparse.Namespace) -> None:
@@ -35,7 +41,8 @@ def ops(arguments: argparse.Namespace) -> None:
 
 
 def doctor(arguments: argparse.Namespace) -> None:
-    """What is available here."""
+    """What is available here; exit code 1 with `--strict` where a kernel fell back to PyTorch."""
     from ablate.doctor import show
 
-    show(arguments.data_root)
+    if not show(arguments.data_root) and arguments.strict:
+        sys.exit(1)

@@ -4,9 +4,9 @@
 that static filters mix: PyTorch operators with gradients and FLOP counts, each with a `reference` in
 plain PyTorch, loops for the `cpu` compiled by Numba, and for `cuda` Triton kernels.
 `geometry` says which positions a neighbourhood reaches, `loops` and `tiling` hold what the kernels of a
-device share, `choice` says which implementation runs and why, and `proof` compares the Triton kernels
-with the reference before one is used. `relations` is what makes SAN's filters: PyTorch in parts, on every
-device. Used by `ablate.ops` only, through `relations` and the functions below.
+device share, `choice` says which implementation runs and why, and `selfcheck` compares the Triton
+kernels with the reference before one is used. `relations` is what makes SAN's filters: PyTorch in parts,
+on every device. Used by `ablate.ops` only, through `relations` and the functions below.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -18,6 +20,7 @@ CAPABILITY = (8, 0)  # of the oldest cards that the Triton kernels are compiled 
 MISSING = {device: package for device, package in NEEDS.items() if importlib.util.find_spec(package) is None}
 _chosen = "auto"
 _threads_started = _forked = False
+_fallbacks: dict[str, str] = {}
 
 
 def use(choice: str) -> None:
@@ -84,6 +87,35 @@ def fast(x: torch.Tensor) -> bool:
 
 
 def implementation(x: torch.Tensor, kernel: str) -> Any:
-    """The module whose functions compute this kernel, `sums`, `attention` or `mixed`, with this tensor."""
+    """Return the module whose functions compute a kernel with this tensor.
+
+    Args:
+        x: decides by its device and dtype.
+        kernel: `sums`, `attention` or `mixed`.
+    """
     name = x.device.type if fast(x) else "reference"
+    if name == "reference" and _chosen == "auto" and x.dtype != torch.float64:
+        note_fallback(kernel, str(hindrance(x.device.type)))
     return importlib.import_module(f"ablate.ops.kernels.{kernel}.{name}")
+
+
+def note_fallback(kernel: str, reason: str) -> None:
+    """Remember that PyTorch computes a kernel although a compiled one was requested."""
+    _fallbacks[kernel] = reason
+
+
+def fallbacks() -> dict[str, str]:
+    """Kernels of this process that PyTorch computed although compiled ones were requested → why."""
+    return dict(_fallbacks)
+
+
+@contextmanager
+def recorded_fallbacks() -> Iterator[dict[str, str]]:
+    """Collect the fallbacks of a block, as `fallbacks` reports them."""
+    global _fallbacks
+    before, _fallbacks = _fallbacks, {}
+    found = _fallbacks
+    try:
+        yield found
+    finally:
+        _fallbacks = before | found

@@ -43,11 +43,8 @@ def first_offset(
 
 @triton.jit
 def of_image(factor: tl.tensor, image: tl.tensor, apart: tl.tensor, size: tl.tensor) -> tl.tensor:
-    """The factors of one image, `size` elements; None stays None."""
-    if factor is None:
-        return None
-    else:
-        return factor + image * apart * size
+    """The factors of one image, `size` elements."""
+    return factor + image * apart * size
 
 
 @triton.jit

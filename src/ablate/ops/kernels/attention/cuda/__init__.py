@@ -12,18 +12,21 @@ from typing import Any
 
 from torch import Tensor
 
-from ablate.ops.kernels.attention import reference
+from ablate.ops.kernels.attention import WIDEST, reference
 from ablate.ops.kernels.attention.cuda.bias import launch_bias_gradient, summed
 from ablate.ops.kernels.attention.cuda.forward import launch_attention
 from ablate.ops.kernels.attention.cuda.keys import launch_key_gradients
 from ablate.ops.kernels.attention.cuda.queries import launch_query_gradient
-from ablate.ops.kernels.proof import Operands, proven
+from ablate.ops.kernels.selfcheck import Operands, checked
 
 
 def _forward_arguments(found: Operands) -> tuple[Any, ...] | None:
     *sliding, stride = found.neighborhood
+    dtype = found.values.dtype
+    if stride > 1 or sliding[-1] == "reflect" or found.case.head_width > WIDEST[dtype]:
+        return None
     maps = found.outputs, found.values, found.values.flip(1)
-    return None if stride > 1 else (*maps, found.bias.float(), found.axial, *sliding)
+    return *maps, found.bias.float(), found.axial, *sliding
 
 
 def _backward_arguments(found: Operands) -> tuple[Any, ...] | None:
@@ -33,7 +36,7 @@ def _backward_arguments(found: Operands) -> tuple[Any, ...] | None:
     return found.values.flip(2), *given, *reference.attention(*arguments), kernel, dilation, border
 
 
-@proven(reference.attention, _forward_arguments)
+@checked(reference.attention, _forward_arguments)
 def attention(
     query: Tensor,
     key: Tensor,
@@ -50,7 +53,7 @@ def attention(
     return out, rows
 
 
-@proven(reference.backward, _backward_arguments)
+@checked(reference.backward, _backward_arguments)
 def backward(
     grad: Tensor,
     query: Tensor,

@@ -189,12 +189,9 @@ def axial_of(
     K: tl.constexpr,
     BORDER: tl.constexpr,
 ) -> tl.tensor:
-    """One image's and head's part of (B, H, W, G, 2 · offsets per axis); None stays None."""
+    """One image's and head's part of (B, H, W, G, 2 · offsets per axis)."""
     SIZE: tl.constexpr = 2 * K - 1 if BORDER == "inside" else K
-    if axial is None:
-        return None
-    else:
-        return axial + (image * positions * heads + head) * (2 * SIZE)
+    return axial + (image * positions * heads + head) * (2 * SIZE)
 
 
 @triton.jit

@@ -123,7 +123,8 @@ def key_gradients_kernel(
     bottom = last_reader(tl.minimum(tile_row + SIDE, rows) - 1, rows, K, BORDER)
     left = first_reader(tile_column, K, BORDER)
     right = last_reader(tl.minimum(tile_column + SIDE, columns) - 1, columns, K, BORDER)
-    axial = axial_of(axial, image, height * width, head, heads, K, BORDER)
+    if axial is not None:
+        axial = axial_of(axial, image, height * width, head, heads, K, BORDER)
     of_keys = tl.zeros((SIDE * SIDE, CHANNELS), tl.float32)
     of_values = tl.zeros((SIDE * SIDE, CHANNELS), tl.float32)
     for start in tl.range(left, right + 1, SPAN):  # twice only where neighbourhoods crowd at a border
@@ -139,20 +140,22 @@ def key_gradients_kernel(
             along = tl.load(product + reader_at, mask=real, other=0.0)
             first_row = first_step(reader_row, rows, K, BORDER)
             counts_here = counts & ((row >= first_row) & (row < first_row + K))[:, None]
-            added = added_by_readers(
-                axial,
-                reader_at * heads,
-                reader_row,
-                reader,
-                tile_row,
-                tile_column,
-                rows,
-                columns,
-                K,
-                BORDER,
-                SIDE,
-                SPAN,
-            )
+            added = None
+            if axial is not None:
+                added = added_by_readers(
+                    axial,
+                    reader_at * heads,
+                    reader_row,
+                    reader,
+                    tile_row,
+                    tile_column,
+                    rows,
+                    columns,
+                    K,
+                    BORDER,
+                    SIDE,
+                    SPAN,
+                )
             score = tl.dot(k, tl.trans(q), added, input_precision=PRECISION) * LOG2_E  # (P, SPAN)
             down, across = row - reader_row, column[:, None] - reader[None, :]
             score += LOG2_E * load_bias(bias, head, down[:, None], across, counts_here, K, BORDER)
@@ -182,20 +185,17 @@ def added_by_readers(
     SIDE: tl.constexpr,
     SPAN: tl.constexpr,
 ) -> tl.tensor:
-    """(P, SPAN): what the readers in a row add to their logits of a tile's keys; None without axial.
+    """(P, SPAN): terms that the readers in one row add to their logits of a tile's keys.
 
     A term is the same for all keys of a row or of a column of the tile, and loaded once for them.
     """
-    if axial is None:
-        return None
-    else:
-        row = tile_row + tl.arange(0, SIDE)[:, None]  # (SIDE, 1)
-        column = tile_column + tl.arange(0, SIDE)[:, None]
-        first_row = first_step(reader_row, rows, K, BORDER)
-        first_column = first_step(reader, columns, K, BORDER)[None, :]  # (1, SPAN)
-        real = (reader < columns)[None, :]
-        in_row = real & (row >= first_row) & (row < first_row + K)  # (SIDE, SPAN)
-        in_column = real & (column >= first_column) & (column < first_column + K)
-        by_row = load_axial(axial, of_query[None, :], row - reader_row, in_row, 0, K, BORDER)
-        by_column = load_axial(axial, of_query[None, :], column - reader[None, :], in_column, 1, K, BORDER)
-        return (by_row[:, None, :] + by_column[None, :, :]).reshape(SIDE * SIDE, SPAN)
+    row = tile_row + tl.arange(0, SIDE)[:, None]  # (SIDE, 1)
+    column = tile_column + tl.arange(0, SIDE)[:, None]
+    first_row = first_step(reader_row, rows, K, BORDER)
+    first_column = first_step(reader, columns, K, BORDER)[None, :]  # (1, SPAN)
+    real = (reader < columns)[None, :]
+    in_row = real & (row >= first_row) & (row < first_row + K)  # (SIDE, SPAN)
+    in_column = real & (column >= first_column) & (column < first_column + K)
+    by_row = load_axial(axial, of_query[None, :], row - reader_row, in_row, 0, K, BORDER)
+    by_column = load_axial(axial, of_query[None, :], column - reader[None, :], in_column, 1, K, BORDER)
+    return (by_row[:, None, :] + by_column[None, :, :]).reshape(SIDE * SIDE, SPAN)

@@ -15,20 +15,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ablate.ops.kernels.mixed import parts
+from ablate.ops.kernels.mixed import LARGEST, WIDEST, parts
 from ablate.ops.kernels.mixed.cuda.filters import launch_filter_gradient
 from ablate.ops.kernels.mixed.cuda.forward import launch_attention
 from ablate.ops.kernels.mixed.cuda.keys import launch_key_gradients
 from ablate.ops.kernels.mixed.cuda.positions import Mixture
 from ablate.ops.kernels.mixed.cuda.queries import launch_query_gradient
-from ablate.ops.kernels.proof import Operands, proven
+from ablate.ops.kernels.selfcheck import Operands, checked
 
 MOST = 2**24  # entries of weights and slopes that exist at a time; one image at least
 
 
 def _arguments(found: Operands) -> tuple[Any, ...] | None:
-    kernel, dilation, border, stride = found.neighborhood
-    if (dilation, border, stride) != (1, "zero", 1):
+    kernel, *rest = found.neighborhood
+    too_large = kernel > LARGEST or found.case.head_width > WIDEST[found.values.dtype]
+    if rest != [1, "zero", 1] or too_large:
         return None
     maps = found.outputs / 4, found.values, found.values.flip(1)
     return *maps, found.mix, found.mix[..., 0].contiguous(), found.bias, kernel
@@ -38,7 +39,7 @@ def _backward_arguments(found: Operands) -> tuple[Any, ...] | None:
     return None if (arguments := _arguments(found)) is None else (found.values.flip(2), *arguments)
 
 
-@proven(parts.attention, _arguments)
+@checked(parts.attention, _arguments)
 def attention(
     query: Tensor, key: Tensor, value: Tensor, mix: Tensor, own: Tensor, table: Tensor, kernel: int
 ) -> Tensor:
@@ -48,7 +49,7 @@ def attention(
     return out
 
 
-@proven(parts.backward, _backward_arguments)
+@checked(parts.backward, _backward_arguments)
 def backward(
     grad: Tensor,
     query: Tensor,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ablate.ops.kernels.proof import proven
+from ablate.ops.kernels.selfcheck import checked
 from ablate.ops.kernels.sums import reference
 from ablate.ops.kernels.sums.cuda.aggregate_matrix import launch_aggregate_matrix
 from ablate.ops.kernels.sums.cuda.aggregate_taps import launch_aggregate_taps
@@ -22,7 +22,7 @@ from ablate.ops.kernels.tiling.launch import Launch
 from ablate.ops.kernels.tiling.matrix import pays
 
 
-@proven(
+@checked(
     reference.aggregate,
     lambda found: (found.values, found.filters, found.multiply, found.add, *found.neighborhood),
 )
@@ -42,7 +42,7 @@ def aggregate(
     return out
 
 
-@proven(
+@checked(
     reference.spread,
     lambda found: (
         *(found.outputs, found.filters, found.multiply, found.add),
@@ -69,7 +69,7 @@ def spread(
     return out
 
 
-@proven(
+@checked(
     reference.scores,
     lambda found: (
         *(found.outputs, found.values, found.multiply, found.add),
@@ -94,7 +94,7 @@ def scores(
     return out
 
 
-@proven(
+@checked(
     reference.correlate,
     lambda found: (found.outputs, found.values, found.filters, *found.neighborhood),
 )

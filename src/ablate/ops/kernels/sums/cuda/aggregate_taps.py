@@ -108,8 +108,10 @@ def aggregate_taps_kernel(
     OFFSETS: tl.constexpr = 2 * K - 1 if BORDER == "inside" else K
     offset = first_offset(row * STRIDE, first_row, K, DILATION, BORDER) * OFFSETS
     offset += first_offset(column * STRIDE, first_column, K, DILATION, BORDER)
-    multiply_here = of_image(multiply, image, multiply_apart, line * (OFFSETS * OFFSETS))
-    add_here = of_image(add, image, add_apart, line * (OFFSETS * OFFSETS))
+    if multiply is not None:
+        multiply = of_image(multiply, image, multiply_apart, line * (OFFSETS * OFFSETS))
+    if add is not None:
+        add = of_image(add, image, add_apart, line * (OFFSETS * OFFSETS))
     total = tl.zeros((ROWS * COLUMNS, HEADS, CHANNELS), tl.float32)
     for start in tl.static_range(0, K, TAPS):
         tap = start + tl.arange(0, TAPS)
@@ -131,7 +133,7 @@ def aggregate_taps_kernel(
             )
             weight = tl.load(filters + (filter_at + tap_row * K), mask=filter_real, other=0.0)
             at = factor_at + tap_row * (OFFSETS * line)
-            weight = filtered(weight[:, :, :, None], multiply_here, add_here, at, factor_real)
+            weight = filtered(weight[:, :, :, None], multiply, add, at, factor_real)
             total += tl.sum(weight * value.to(tl.float32), axis=0)
     at = (row * columns + column)[:, None, None] * line + of_map
     out += image * rows * columns * line

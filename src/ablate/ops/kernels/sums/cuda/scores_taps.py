@@ -105,8 +105,10 @@ def scores_taps_kernel(
     OFFSETS: tl.constexpr = 2 * K - 1 if BORDER == "inside" else K
     offset = first_offset(row * STRIDE, first_row, K, DILATION, BORDER) * OFFSETS
     offset += first_offset(column * STRIDE, first_column, K, DILATION, BORDER)
-    multiply_here = of_image(multiply, image, multiply_apart, line * (OFFSETS * OFFSETS))
-    add_here = of_image(add, image, add_apart, line * (OFFSETS * OFFSETS))
+    if multiply is not None:
+        multiply = of_image(multiply, image, multiply_apart, line * (OFFSETS * OFFSETS))
+    if add is not None:
+        add = of_image(add, image, add_apart, line * (OFFSETS * OFFSETS))
     for start in tl.static_range(0, K, TAPS):
         tap = start + tl.arange(0, TAPS)
         met = mirrored(first_column[None, :] + tap[:, None] * DILATION, width, BORDER)  # (TAPS, P)
@@ -134,7 +136,7 @@ def scores_taps_kernel(
                     other=0.0,
                 )
                 factor_at = offset_here[:, :, None, None] + of_map
-                q = filtered(q, multiply_here, add_here, factor_at, key_real[:, :, None, None] & real)
+                q = filtered(q, multiply, add, factor_at, key_real[:, :, None, None] & real)
                 products += q * k.to(tl.float32)
             score = tl.sum(products, axis=3)  # (TAPS, P, HEADS)
             stored = counts[:, :, None] & (head < heads)

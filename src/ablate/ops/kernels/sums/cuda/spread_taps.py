@@ -143,8 +143,10 @@ def spread_taps_kernel(
     filters += image * rows * columns * heads * (K * K)
     down = DOWN if DOWN <= K else most(row_reach, row, height, DOWN)
     across = ACROSS if ACROSS <= TAPS else most(column_reach, column, width, ACROSS)
-    multiply_here = of_image(multiply, image, multiply_apart, line * (OFFSETS * OFFSETS))
-    add_here = of_image(add, image, add_apart, line * (OFFSETS * OFFSETS))
+    if multiply is not None:
+        multiply = of_image(multiply, image, multiply_apart, line * (OFFSETS * OFFSETS))
+    if add is not None:
+        add = of_image(add, image, add_apart, line * (OFFSETS * OFFSETS))
     total = tl.zeros((ROWS * COLUMNS, HEADS, CHANNELS), tl.float32)
     for start in tl.range(0, across, TAPS):
         pair = start + tl.arange(0, TAPS)
@@ -176,7 +178,7 @@ def spread_taps_kernel(
             weight = tl.permute(weight, (2, 0, 1))
             row_offset = offset_of(met_row, row, dilation, stride, K, OFFSETS)
             at = (row_offset * (OFFSETS * line))[:, None, None] + factor_at
-            weight = filtered(weight[:, :, :, None], multiply_here, add_here, at, met_real)
+            weight = filtered(weight[:, :, :, None], multiply, add, at, met_real)
             total += tl.sum(weight * output.to(tl.float32), axis=0)
     out += image * height * width * line
     at = (row * width + column)[:, None, None] * line + of_map
