@@ -11,24 +11,22 @@ import json
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import astuple, dataclass, fields, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ablate.bench.launches import FACTORS, Shape, launches, shapes
 from ablate.errors import UserError
-from ablate.ops.kernels.geometry import offsets_per_axis, strided
 from ablate.store.files import write_text
 
-FACTORS = ("multiply", "add")
 OPTIONAL = (*FACTORS, "axial")  # operands without which a kernel is another
 GOLDEN = Path("tests/kernels/aot.json")
 CAPABILITIES = (80, 90, 100)  # A100, H100 and H200, B200
 DTYPES = (torch.float32, torch.bfloat16)
-BATCH = 64
 WARP = 32  # threads
 TENSOR_MEMORY = 512  # columns, of a multiprocessor of compute capability 10; Triton makes a trap of more
 TYPES = {
@@ -37,23 +35,6 @@ TYPES = {
     torch.float16: "*fp16",
     torch.int32: "*i32",
 }
-
-
-@dataclass(frozen=True)
-class Shape:
-    """One operator of a published network, on maps of `size` × `size`."""
-
-    name: str
-    size: int
-    channels: int
-    heads: int
-    kernel: int
-    border: str = "zero"
-    stride: int = 1
-    attention: bool = False  # also fused, where one kernel does it
-    factors: tuple[str, ...] = ()  # which static factors, of FACTORS
-    axial: bool = False  # whether attention adds a row's and a column's term
-    mixed: bool = False  # attention over mixed neighbours, and nothing else
 
 
 @dataclass(frozen=True)
@@ -70,98 +51,6 @@ class Resources:
     def spills(self) -> bool:
         """Whether a thread keeps anything outside its registers."""
         return self.stack + self.local > 0
-
-
-def shapes() -> list[Shape]:
-    """The operators of Swin's hosts (T and S, B), ELSA and slide among them, I-D-DWNet, RedNet, DDF, SASA."""
-    found = []
-    for model, dim in (("Swin-T", 96), ("Swin-B", 128)):
-        for stage in range(4):
-            size, channels, heads = 56 >> stage, dim << stage, dim // 32 << stage
-            name = f"{model} stage {stage + 1}"
-            found += [Shape(f"{name} K={k}", size, channels, heads, k, attention=True) for k in (3, 5, 7)]
-            found.append(Shape(f"{name} inside", size, channels, heads, 7, "inside", attention=True))
-            found.append(Shape(f"{name} heads=C", size, channels, channels, 7))
-            found.append(Shape(f"I-D-DW{name[4:]}", size, channels, 32, 7))
-            elsa = f"ELSA-{name}"
-            found += [Shape(f"{elsa} K={k}", size, channels, heads, k, factors=FACTORS) for k in (5, 7)]
-            found.append(Shape(f"{elsa} inside", size, channels, heads, 7, "inside", factors=FACTORS))
-            found += [Shape(f"Slide-{name} K={k}", size, channels, heads, k, mixed=True) for k in (3, 5)]
-    for stage in range(4):
-        size, channels = 56 >> stage, 64 << stage
-        found.append(Shape(f"RedNet stage {stage + 1}", size, channels, channels // 16, 7))
-        found.append(Shape(f"DDF-ResNet stage {stage + 1}", size, channels, 1, 3, factors=("multiply",)))
-        sasa = Shape(f"SASA-ResNet stage {stage + 1}", size, channels, 8, 7, attention=True)
-        found.append(replace(sasa, axial=True))
-        if stage:
-            found.append(
-                Shape(f"RedNet stage {stage + 1} strided", 2 * size, channels, channels // 16, 7, stride=2)
-            )
-            strided_ddf = Shape(f"DDF-ResNet stage {stage + 1} strided", 2 * size, channels, 1, 3, stride=2)
-            found.append(replace(strided_ddf, factors=("multiply",)))
-    found.append(Shape("DDF 2048 channels", 7, 2048, 1, 3, factors=("multiply",)))
-    found += [Shape(f"DDF added, {channels} channels", 14, channels, 1, 3) for channels in (64, 2048)]
-    return found
-
-
-def launches(shape: Shape, dtype: torch.dtype) -> Iterator[Any]:
-    """The calls of the sums and of the attentions at one shape, on tensors without memory."""
-    from ablate.ops.kernels.attention import WIDEST
-    from ablate.ops.kernels.sums import cuda as sums
-
-    def empty(*size: int) -> Tensor:
-        return torch.empty(size, dtype=dtype, device="meta")
-
-    out = strided(shape.size, shape.stride)
-    values = empty(BATCH, shape.size, shape.size, shape.channels)
-    if shape.mixed:
-        yield from _mixed_launches(values, shape)
-        return
-    outputs = empty(BATCH, out, out, shape.channels)
-    filters = empty(BATCH, out, out, shape.heads, shape.kernel**2)
-    table = empty(BATCH, shape.channels, offsets_per_axis(shape.kernel, shape.border) ** 2)
-    multiply, add = (table if name in shape.factors else None for name in FACTORS)
-    neighborhood = (shape.kernel, 1, shape.border, shape.stride)
-    yield sums.launch_aggregate(values, filters, multiply, add, *neighborhood)[0]
-    yield sums.launch_scores(outputs, values, multiply, None, None, shape.heads, *neighborhood)[0]
-    yield sums.launch_spread(outputs, filters, multiply, add, shape.size, shape.size, *neighborhood)[0]
-    if shape.attention and not shape.axial:  # attention that is not plain softmax: other norms, ghost head
-        bias = empty(shape.heads, offsets_per_axis(shape.kernel, shape.border) ** 2)
-        for key_position in (None, table[:1]):
-            given = values, values, None, key_position, bias
-            yield sums.launch_scores(*given, shape.heads, *neighborhood)[0]
-    if shape.factors:
-        yield sums.launch_correlate(outputs, values, filters, *neighborhood)[0]
-    if shape.attention and shape.channels // shape.heads <= WIDEST[dtype]:
-        yield from _attention_launches(values, shape)
-
-
-def _attention_launches(maps: Tensor, shape: Shape) -> Iterator[Any]:
-    from ablate.ops.kernels.attention import cuda as attention
-
-    offsets, sliding = offsets_per_axis(shape.kernel, shape.border), (shape.kernel, 1, shape.border)
-    bias = torch.empty(shape.heads, offsets**2, device="meta")
-    axial = maps.new_empty(*maps.shape[:3], shape.heads, 2 * offsets) if shape.axial else None
-    given = maps, maps, maps, bias, axial
-    forward, out, rows = attention.launch_attention(*given, *sliding)
-    yield forward
-    queries, _, product, _ = attention.launch_query_gradient(maps, *given, out, rows, *sliding)
-    yield queries
-    for launch in (attention.launch_key_gradients, attention.launch_bias_gradient):
-        yield launch(maps, *given, rows, product, *sliding)[0]
-
-
-def _mixed_launches(maps: Tensor, shape: Shape) -> Iterator[Any]:
-    from ablate.ops.kernels.mixed.cuda import filters, forward, keys, positions, queries
-
-    width, taps = shape.channels // shape.heads, shape.kernel**2
-    static = maps.new_empty(width, taps, taps), maps.new_empty(width, taps), maps.new_empty(shape.heads, taps)
-    mixture = positions.Mixture.of(*static, shape.kernel, maps.dtype)
-    yield forward.launch_attention(maps, maps, maps, mixture)[0]
-    of_queries, numbers, _ = queries.launch_query_gradient(maps, maps, maps, maps, mixture, maps)
-    yield of_queries
-    yield keys.launch_key_gradients(maps, maps, mixture, numbers, maps, maps)
-    yield filters.launch_filter_gradient(maps, maps, maps, maps, mixture, numbers)[0]
 
 
 def resources(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ablate.cli import acceptance
 from ablate.cli.parsing import positive
 from ablate.errors import UserError
 
@@ -23,13 +24,15 @@ def add(verbs: argparse._SubParsersAction) -> None:
     bench = verbs.add_parser(
         "bench",
         help="how fast kernels, operators and networks are, and what networks cost",
-        epilog="examples:\n  ablate bench kernels --quick\n  ablate bench ops elsa\n  ablate bench models",
+        epilog="examples:\n  ablate bench kernels --quick\n  ablate bench ops elsa\n  ablate bench models\n"
+        "  ablate bench acceptance --out build/h100",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     kinds = bench.add_subparsers(title="kinds", metavar="KIND", required=True)
     _add_bench_kernels(kinds)
     _add_bench_ops(kinds)
     _add_bench_models(kinds)
+    acceptance.add(kinds)
 
 
 def _add_bench_kernels(kinds: argparse._SubParsersAction) -> None:

@@ -31,7 +31,7 @@ class Case(NamedTuple):
         return f"{neighborhood}, stride {self.stride}, {self.heads} heads of {self.head_width}"
 
 
-CASES = (
+CASES: tuple[Case, ...] = (
     Case(7, 1, "zero", 1, 2, 32),  # Swin's heads
     Case(7, 1, "inside", 1, 2, 16),  # neighbourhood attention
     Case(7, 1, "mask", 1, 1, 96),  # wider than attention in one pass takes

@@ -1,0 +1,35 @@
+"""Step `machine`: what the figures of the other steps belong to."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from ablate.bench.acceptance.steps import Setting
+from ablate.bench.ceiling import measure
+from ablate.runs import environment
+
+QUERY = (
+    "name,driver_version,clocks.sm,clocks.mem,clocks.max.sm,clocks.max.mem,"
+    "power.limit,temperature.gpu,memory.total"
+)
+
+
+def run(setting: Setting) -> Iterator[dict[str, Any]]:
+    """Versions and hardware; what nvidia-smi says; the largest rates of product and copy."""
+    card = torch.cuda.get_device_name(setting.device) if setting.device.type == "cuda" else "CPU"
+    found = environment.describe(card, torch.get_num_threads())
+    del found["diff"]
+    yield {"name": "environment", **found}
+    if shutil.which("nvidia-smi") is not None:
+        command = ["nvidia-smi", f"--query-gpu={QUERY}", "--format=csv,noheader"]
+        said = subprocess.run(command, capture_output=True, text=True, timeout=15, check=False)
+        values = [value.strip() for value in said.stdout.strip().partition("\n")[0].split(",")]
+        yield {"name": "nvidia-smi", **dict(zip(QUERY.split(","), values, strict=False))}
+    if not setting.toy:
+        for dtype in (torch.bfloat16, torch.float32):
+            yield {"name": f"ceiling {dtype}", **measure(setting.device, dtype).as_json()}

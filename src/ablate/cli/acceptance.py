@@ -1,0 +1,93 @@
+"""`ablate bench acceptance` and `ablate bench compare`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+ONLY_MODELS = "ablate bench acceptance --only kernels,models"
+
+
+def add(kinds: argparse._SubParsersAction) -> None:
+    """Both kinds."""
+    acceptance = kinds.add_parser(
+        "acceptance",
+        help="what the GPU half does on one card: eight steps, at most eight minutes, resumable",
+        description="Self-check, tests, kernels, operators, networks, exact resume and machine code of the GPU "
+        "half on one card. Each step has its limit and is written at once; the same command resumes where an "
+        "earlier one was cut off. Without a card the steps run on the CPU at toy size.",
+        epilog=f"examples:\n  ablate bench acceptance --out build/h100\n  {ONLY_MODELS}\n"
+        "  ablate bench acceptance --device cpu --only selfcheck",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    acceptance.add_argument(
+        "--out",
+        type=Path,
+        default=Path("build/acceptance"),
+        help="folder of the record (default: %(default)s)",
+    )
+    acceptance.add_argument("--only", metavar="STEP,…", help="steps to run (default: all)")
+    acceptance.add_argument("--device", choices=("cpu", "cuda"), help="default: the card, if there is one")
+    acceptance.add_argument("--toy", action="store_true", help="at toy size on a card too; on a CPU always")
+    acceptance.add_argument("--again", action="store_true", help="measure what is done once more")
+    acceptance.add_argument("--list", action="store_true", help="list the steps with their limits, and end")
+    acceptance.set_defaults(verb=bench_acceptance)
+    compare = kinds.add_parser(
+        "compare",
+        help="two acceptance runs side by side; exit code 1 where the second is worse",
+        description="Figures of two acceptance runs side by side. The exit code is 1 where anything takes more "
+        "than the threshold allows, or does not pass any more.",
+        epilog="example:\n  ablate bench compare build/before build/after --threshold 5",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    compare.add_argument(
+        "first", type=Path, metavar="A", help="folder of an acceptance run, or its JSON file"
+    )
+    compare.add_argument("second", type=Path, metavar="B", help="the same")
+    compare.add_argument("--threshold", type=_percent, default=5.0, help="percent (default: %(default)g)")
+    compare.set_defaults(verb=bench_compare)
+
+
+def bench_acceptance(arguments: argparse.Namespace) -> None:
+    """Run the steps; exit code 1 where one did not end as it should, or a check did not pass."""
+    from ablate.bench.acceptance import runner, steps
+
+    chosen = steps.chosen(arguments.only)
+    if arguments.list:
+        for step in chosen:
+            print(f"{step.name:10} {step.seconds:4} s  {step.what}")
+        print(f"{'in all':10} {steps.total(chosen):4} s at most")
+        return
+    device = runner.device(arguments.device)
+    toy = arguments.toy or device.type == "cpu"
+    if device.type == "cpu":
+        print("no card is used: the steps run on the CPU at toy size, and their times mean nothing")
+    record = runner.run(chosen, steps.Setting(device, toy, arguments.out), again=arguments.again)
+    print(arguments.out / runner.PAGE)
+    if problems := runner.failures(record):
+        print(
+            "\n".join(["", "not as it should be:", *(f"  {problem}" for problem in problems)]),
+            file=sys.stderr,
+        )
+        sys.exit(1)
+
+
+def bench_compare(arguments: argparse.Namespace) -> None:
+    """Compare two records; exit code 1 where the second is worse."""
+    from ablate.bench.acceptance import compare
+
+    found = compare.compare(arguments.first, arguments.second)
+    compare.show(found, arguments.threshold / 100)
+    if found.worse(arguments.threshold / 100):
+        sys.exit(1)
+
+
+def _percent(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of percent, 0 or more")
+    return value
