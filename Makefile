@@ -6,16 +6,25 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 INSTALLED := .venv/installed
 STUDY ?= quick
+TRITONS := 3.5.0 3.6.0 3.8.0  # oldest supported, that of PyTorch 2.10 and 2.11, newest
+CARRIED := hydra-core omegaconf submitit cloudpickle  # what GPU images with PyTorch usually lack
+CARRIED_PYTHON ?= 3.12
+WHEELHOUSE := build/wheelhouse
 
-.PHONY: help study test slurm lint format figures notebooks clean
+.PHONY: help study study-gpu test slurm lint format figures notebooks aot wheelhouse clean
 .DEFAULT_GOAL := help
 
 help:  ## what can be made
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 study: $(INSTALLED)  ## run the study `quick` and report it (STUDY=name for another)
 	@$(BIN)/ablate train study=$(STUDY) hydra/launcher=local
 	@$(BIN)/ablate report $(STUDY)
+
+study-gpu: $(INSTALLED)  ## the study `quick` with ten seeds and thirty epochs, for a card
+	@$(BIN)/ablate train study=quick study.name=quick_gpu seed=0,1,2,3,4,5,6,7,8,9 recipe.epochs=30 \
+		hydra/launcher=local infra.device=cuda
+	@$(BIN)/ablate report quick_gpu
 
 test: $(INSTALLED)  ## run the whole test suite
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --dist=worksteal
@@ -40,6 +49,22 @@ notebooks: $(INSTALLED) .venv/notebooks  ## execute the notebooks into build/not
 	@for notebook in notebooks/*.py; do \
 		$(BIN)/jupytext --to ipynb --execute --output build/notebooks/$$(basename $$notebook .py).ipynb $$notebook || exit 1; done
 	@$(BIN)/jupyter nbconvert --to html build/notebooks/*.ipynb
+
+aot: $(INSTALLED)  ## compile all Triton kernels with every supported Triton into tests/kernels/aot (an hour)
+	@for version in $(TRITONS); do \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+			--target build/triton/$$version triton==$$version && \
+		PYTHONPATH=build/triton/$$version $(BIN)/ablate bench kernels --aot --golden || exit 1; done
+
+wheelhouse: $(INSTALLED)  ## gather the wheels that a GPU machine without a network lacks into build/wheelhouse
+	@mkdir -p $(WHEELHOUSE)
+	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir $(WHEELHOUSE) \
+		--constraint constraints.txt antlr4-python3-runtime
+	@$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: \
+		--python-version $(CARRIED_PYTHON) --dest $(WHEELHOUSE) --constraint constraints.txt $(CARRIED)
+	@ls $(WHEELHOUSE)
+	@echo "there: python3 -m pip install --no-index --no-deps --target site $(WHEELHOUSE)/*.whl"
+	@echo "       PYTHONPATH=site:src python3 -m ablate bench acceptance"
 
 clean:  ## remove the environment and what tools left behind; runs stay
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -7,10 +7,16 @@ kernels, because the size of a map and the number of heads are not part of one.
 
 from __future__ import annotations
 
+import ast
+import hashlib
+import importlib
+import inspect
 import json
+import pkgutil
 import re
 import subprocess
 import tempfile
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
@@ -21,10 +27,11 @@ from torch import Tensor
 
 from ablate.bench.launches import FACTORS, Shape, launches, shapes
 from ablate.errors import UserError
+from ablate.ops.kernels.tiling import assembler
 from ablate.store.files import write_text
 
 OPTIONAL = (*FACTORS, "axial")  # operands without which a kernel is another
-GOLDEN = Path("tests/kernels/aot.json")
+GOLDEN = Path("tests/kernels/aot")  # one file for each version of Triton
 CAPABILITIES = (80, 90, 100)  # A100, H100 and H200, B200
 DTYPES = (torch.float32, torch.bfloat16)
 WARP = 32  # threads
@@ -104,7 +111,13 @@ def measure(launch: Any, capability: int) -> Resources:
         command = [_tool("cuobjdump"), "--dump-resource-usage", file.name]
         report = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     used = {name: int(number) for name, number in re.findall(r"(REG|STACK|LOCAL):(\d+)", report)}
-    return Resources(used["REG"], used["STACK"], used["LOCAL"], compiled.metadata.shared, launch.warps)
+    return Resources(
+        used["REG"],
+        used["STACK"],
+        used["LOCAL"],
+        compiled.metadata.shared,
+        launch.options(capability)["num_warps"],
+    )
 
 
 def compiled_for(launch: Any, capability: int) -> Any:
@@ -126,32 +139,88 @@ def compiled_for(launch: Any, capability: int) -> Any:
     absent = {name: None for name, argument in launch.arguments.items() if argument is None}
     source = ASTSource(launch.kernel, signature, launch.constants | absent, aligned)
     target = GPUTarget("cuda", capability, WARP)
-    return triton.compile(source, target=target, options=launch.options())
+    return triton.compile(source, target=target, options=launch.options(capability))
 
 
-def golden(path: Path = GOLDEN) -> tuple[str, dict[str, Resources]]:
-    """The version of Triton that the committed figures are of, and the figures.
+@dataclass(frozen=True)
+class Golden:
+    """The committed figures of one version of Triton."""
+
+    triton: str
+    code: str  # digest of what was compiled
+    kernels: dict[str, Resources]
+
+
+def golden_file() -> Path:
+    """Where the figures of the Triton that is here are kept."""
+    import triton
+
+    return GOLDEN / f"{triton.__version__}.json"
+
+
+def read_golden(path: Path) -> Golden:
+    """Read committed figures.
 
     Raises:
-        UserError: no such file, or a damaged one.
+        UserError: No such file, or a damaged one.
     """
     try:
         read = json.loads(path.read_text())
-        return read["triton"], {name: Resources(*used) for name, used in read["kernels"].items()}
+        kernels = {name: Resources(*used) for name, used in read["kernels"].items()}
+        return Golden(read["triton"], read["code"], kernels)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"cannot read the golden figures in {path}: {error}") from error
+        raise UserError(f"cannot read the golden figures in {path}: {error}", "run `make aot`") from error
 
 
-def write_golden(path: Path = GOLDEN) -> dict[str, Resources]:
-    """Compile everything and commit to its figures."""
+def write_golden(path: Path, found: dict[str, Resources]) -> None:
+    """Commit to the figures of every compiled kernel."""
     import triton
 
-    found = resources()
     names_of_fields = [field.name for field in fields(Resources)]
     kernels = ",\n".join(f"  {json.dumps(name)}: {json.dumps(astuple(used))}" for name, used in found.items())
-    head = f'{{"triton": "{triton.__version__}", "fields": {json.dumps(names_of_fields)}, "kernels": {{\n'
-    write_text(path, f"{head}{kernels}\n}}}}\n")
+    head = {"triton": triton.__version__, "code": code_digest(), "fields": names_of_fields}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, f'{json.dumps(head)[:-1]}, "kernels": {{\n{kernels}\n}}}}\n')
+
+
+def code_digest() -> str:
+    """Digest of what is compiled: the kernels' functions without comments, and how each is launched."""
+    digest = hashlib.sha256()
+    for name, source in sorted(_sources().items()):
+        digest.update(f"{name}\0{source}\0".encode())
+    for name, (launch, _) in names().items():
+        digest.update(f"{name} {launch.warps} {launch.stages} {launch.registers}\0".encode())
+    return digest.hexdigest()[:16]
+
+
+def _sources() -> dict[str, str]:
+    """Normalised sources: every Triton function of the kernels, and the rules for older assemblers."""
+    from triton.runtime.jit import JITFunction
+
+    from ablate.ops.kernels import tiling
+    from ablate.ops.kernels.attention import cuda as attention
+    from ablate.ops.kernels.mixed import cuda as mixed
+    from ablate.ops.kernels.sums import cuda as sums
+
+    found = {"assembler": _normalised(inspect.getsource(assembler))}
+    for package in (tiling, attention, mixed, sums):
+        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            for name, value in vars(importlib.import_module(module.name)).items():
+                if isinstance(value, JITFunction):
+                    found[name] = _normalised(value.src)
     return found
+
+
+def _normalised(source: str) -> str:
+    """The same for the same code: without comments, docstrings and layout."""
+    tree = ast.parse(textwrap.dedent(source))
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef)
+            and ast.get_docstring(node) is not None
+        ):
+            node.body = node.body[1:] or [ast.Pass()]
+    return ast.unparse(tree)
 
 
 def _tool(name: str) -> str:

@@ -14,9 +14,9 @@ def add(kinds: argparse._SubParsersAction) -> None:
     acceptance = kinds.add_parser(
         "acceptance",
         help="what the GPU half does on one card: eight steps, at most eight minutes, resumable",
-        description="Self-check, tests, kernels, operators, networks, exact resume and machine code of the GPU "
-        "half on one card. Each step has its limit and is written at once; the same command resumes where an "
-        "earlier one was cut off. Without a card the steps run on the CPU at toy size.",
+        description="Self-check, tests, kernels, operators, networks, exact resume and machine code on one "
+        "card. Each step has its limit and is written at once; the same command resumes where an earlier one "
+        "was cut off. Without a card the steps run on the CPU at toy size.",
         epilog=f"examples:\n  ablate bench acceptance --out build/h100\n  {ONLY_MODELS}\n"
         "  ablate bench acceptance --device cpu --only selfcheck",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -36,8 +36,8 @@ def add(kinds: argparse._SubParsersAction) -> None:
     compare = kinds.add_parser(
         "compare",
         help="two acceptance runs side by side; exit code 1 where the second is worse",
-        description="Figures of two acceptance runs side by side. The exit code is 1 where anything takes more "
-        "than the threshold allows, or does not pass any more.",
+        description="Figures of two acceptance runs side by side. The exit code is 1 where anything takes "
+        "more than the threshold allows, or does not pass any more.",
         epilog="example:\n  ablate bench compare build/before build/after --threshold 5",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

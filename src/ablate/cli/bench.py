@@ -63,9 +63,10 @@ def _add_bench_kernels(kinds: argparse._SubParsersAction) -> None:
         "--golden",
         type=Path,
         nargs="?",
-        const=Path("tests/kernels/aot.json"),
-        metavar="FILE",
-        help="with --aot: compile all and write the file that the tests compare with (default: %(const)s)",
+        const=Path("tests/kernels/aot"),
+        metavar="FOLDER",
+        help="with --aot: compile all and write this Triton's file, which the tests compare with, into this "
+        "folder (default: %(const)s); `make aot` does so for every Triton that is supported",
     )
 
 
@@ -176,10 +177,10 @@ def bench_kernels(arguments: argparse.Namespace) -> None:
 
 def _bench_aot(arguments: argparse.Namespace) -> None:
     _refuse(arguments, [*MEASURING, "dtype", "stages", "no_unfold", "keep"], "leave out --aot")
-    from ablate.bench import resources
+    from ablate.bench import aot, resources
 
     if arguments.golden is not None:
-        resources.regenerate(arguments.golden)
+        resources.regenerate(arguments.golden / aot.golden_file().name)
     elif arguments.json:
         resources.dump(resources.measure(arguments.names))
     else:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ablate.ops.kernels.geometry import axis_taps
+from ablate.ops.kernels.tiling.assembler import adjusted
 
 INDEX_LIMIT = 2**31  # elements of one image that 32-bit offsets reach
 
@@ -25,10 +27,11 @@ class Launch:
     stages: int = 3  # iterations of a loop whose operands are loaded ahead, counting the current one
     registers: int | None = None  # of a thread, at most; None leaves it to the assembler
 
-    def options(self) -> dict[str, int]:
-        """What the compiler is told besides."""
-        limit = {} if self.registers is None else {"maxnreg": self.registers}
-        return {"num_warps": self.warps, "num_stages": self.stages, **limit}
+    def options(self, capability: int) -> dict[str, int]:
+        """Options of the compiler for a card of this compute capability (90 is 9.0)."""
+        warps, registers = adjusted(self, capability)
+        limit = {} if registers is None else {"maxnreg": registers}
+        return {"num_warps": warps, "num_stages": self.stages, **limit}
 
     def run(self) -> None:
         """Launch, on the device of the first tensor; an empty output needs no program."""
@@ -39,8 +42,18 @@ class Launch:
                     f"a tensor of shape {tuple(tensor.shape)}: one image has 2³¹ elements or more"
                 )
         if self.programs:
+            options = self.options(_capability(tensors[0].device))
             with torch.cuda.device_of(tensors[0]):
-                self.kernel[(self.programs,)](**self.arguments, **self.constants, **self.options())
+                self.kernel[(self.programs,)](**self.arguments, **self.constants, **options)
+
+
+@cache
+def _capability(device: torch.device) -> int:
+    """Compute capability of a card; of a CPU, where Triton's interpreter runs, 0."""
+    if device.type != "cuda":
+        return 0
+    major, minor = torch.cuda.get_device_capability(device)
+    return 10 * major + minor
 
 
 def border_rule(height: int, width: int, kernel: int, dilation: int, border: str) -> str:
