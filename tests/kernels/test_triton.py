@@ -65,7 +65,7 @@ def test_tiles_fit_a_program(itemsize: int) -> None:
 
 
 def test_every_supported_triton_compiles_every_kernel_without_spills() -> None:
-    """The committed figures are of the code as it is, from the oldest Triton that is allowed to the newest."""
+    """The committed figures are of the code as it is, from the oldest Triton allowed to the newest."""
     project = tomllib.loads((HERE.parents[1] / "pyproject.toml").read_text())["project"]
     oldest = next(
         re.fullmatch(r"triton>=([\d.]+);.*", line) for line in project["dependencies"] if "triton" in line

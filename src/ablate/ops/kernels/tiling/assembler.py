@@ -81,7 +81,12 @@ RULES = (
     ),
     Rule(
         "attention_forward_kernel",
-        lambda launch, capability: capability >= 100 and _has(launch, "axial") and not _single(launch),
+        lambda launch, capability: (
+            capability >= 100
+            and _has(launch, "axial")
+            and not _single(launch)
+            and _constant(launch, "CHANNELS") == 32
+        ),
         registers=128,
     ),
     Rule(
