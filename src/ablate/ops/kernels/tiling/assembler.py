@@ -66,6 +66,13 @@ RULES = (
         registers=128,
     ),
     Rule(
+        "aggregate_taps_kernel",
+        lambda launch, capability: (
+            capability >= 100 and _single(launch) and not _has(launch, "multiply", "add")
+        ),
+        registers=64,
+    ),
+    Rule(
         "scores_taps_kernel",
         lambda launch, _: (
             _has(launch, "multiply", "add") and not _single(launch) and _constant(launch, "K") > 3
