@@ -54,6 +54,27 @@ def test_every_operator_trains_between_layers_that_work_in_place(op: str) -> Non
     assert all(gradient is not None and gradient.isfinite().all() for gradient in learned)
 
 
+@pytest.mark.parametrize("op", ops.names())
+@pytest.mark.parametrize("host", MICRO)
+def test_checkpointing_changes_no_bit_and_autocast_is_alike_everywhere(host: str, op: str) -> None:
+    """timm checkpoints the blocks; operators return the autocast dtype after every kind of layer."""
+    torch.manual_seed(0)
+    stages = ROOMY.get(host, [1])
+    model = hosts.create(host, op, stages=stages, drop_path_rate=0.5, **SMALL).train()
+    x, found, dtypes = torch.randn(2, 1, 28, 28), [], []
+    for checkpointing in (False, True):
+        model.set_grad_checkpointing(checkpointing)
+        torch.manual_seed(1)
+        learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        found.append(torch.autograd.grad(model(x).square().sum(), learned))
+    assert all(map(torch.equal, *found))
+    for placed in hosts.slots(host, stages):
+        operator_at(model, placed).register_forward_hook(lambda *given: dtypes.append(given[-1].dtype))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        model.eval()(x)
+    assert set(dtypes) == {torch.bfloat16}
+
+
 SIZES: dict[str, tuple[int, int]] = {
     "convnext_micro": (29, 47),
     "convnext_tiny": (70, 101),

@@ -248,7 +248,14 @@ def test_attention_in_one_pass(
     query, key, value, grad = maps
     terms = bias, axial
     out, rows = attention_cpu.attention(query, key, value, *terms, *neighborhood)
-    found = (out, rows, *attention_cpu.backward(grad, query, key, value, *terms, out, rows, *neighborhood))
+    given = (grad, query, key, value, *terms, out, rows, *neighborhood)
+    found = (out, rows, *attention_cpu.backward(*given))
+    for module, all_of_them in ((attention_cpu, found[2:]), (attention_reference, None)):
+        all_of_them = all_of_them or module.backward(*given)
+        without = module.backward(*given, bias_gradient=False)
+        assert not without[3].numel()
+        for place in (0, 1, 2, 4):
+            assert torch.equal(without[place], all_of_them[place])
     query, key, value, grad, bias = (x.double() for x in (*maps, bias))
     terms = bias, None if axial is None else axial.double()
     truth, sums = attention_reference.attention(query, key, value, *terms, *neighborhood)
@@ -288,6 +295,25 @@ def test_attention_is_registered_soundly() -> None:
     axial = torch.randn(1, 5, 4, 1, 6, requires_grad=True)
     for terms in ((bias, None), (bias, axial)):
         torch.library.opcheck(torch.ops.ablate.attention.default, (*given, *terms, 3, 1, "zero"))
+
+
+def test_the_bias_has_a_gradient_where_it_needs_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the others are the same bits without it."""
+    maps, table = [torch.randn(1, 5, 4, 16, requires_grad=True) for _ in range(3)], torch.randn(1, 9)
+    asked, backward = [], attention_cpu.backward
+    monkeypatch.setattr(
+        attention_cpu, "backward", lambda *given: asked.append(given[-1] is not False) or backward(*given)
+    )
+    found = []
+    for bias in (table.clone().requires_grad_(), table):
+        kernels.attention(*maps, bias, kernel=3).square().sum().backward()
+        assert (bias.grad is not None) == bias.requires_grad
+        found.append([x.grad for x in maps])
+        for x in maps:
+            x.grad = None
+    assert asked == [True, False]
+    assert all(map(torch.equal, *found))
+    torch.library.opcheck(torch.ops.ablate.attention.default, (*maps, table, None, 3, 1, "zero"))
 
 
 def test_attention_keeps_no_weights() -> None:

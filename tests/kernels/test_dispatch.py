@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import pytest
 import torch
+from tests.ops.small import build
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import functional
 
+from ablate import ops
 from ablate.ops import kernels
 from ablate.ops.kernels import choice
 from ablate.ops.kernels.attention import fused
@@ -43,9 +47,10 @@ def test_attention_under_autocast(who: str, dtype: torch.dtype) -> None:
     try:
         with torch.autocast("cpu", dtype):
             found = run()
-            query = torch.randn(1, 5, 6, 32)  # what autocast has not touched keeps its precision
-            scores = kernels.scores(query, query, 2, kernel=3)
-            assert kernels.aggregate(query, scores, kernel=3).dtype == scores.dtype == torch.float32
+            for given, expects in ((torch.float32, dtype), (torch.float64, torch.float64)):
+                query = torch.randn(1, 5, 6, 32, dtype=given)
+                scores = kernels.scores(query, query.float(), 2, kernel=3)
+                assert kernels.aggregate(query, scores, kernel=3).dtype == scores.dtype == expects
     finally:
         kernels.use("auto")
     assert found[0].dtype == dtype
@@ -78,6 +83,47 @@ def test_what_a_gpu_computes_in_one_pass(
             y = kernels.attention(x, x, x, bias, kernel=kernel, border=border)
             assert (y.shape, y.dtype, y.device) == (x.shape, dtype, x.device)
             assert "ablate_attention" in str(y.grad_fn)
+
+
+@pytest.mark.parametrize("name", ops.names())
+def test_deterministic_algorithms_keep_off_fused_attention(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On CUDA, where its gradients may differ from run to run; PyTorch only warns, as training lets it."""
+    called = []
+
+    def attention(query: Tensor, *others: Tensor, **settings: Any) -> Tensor:
+        called.append(name)
+        return query + 0
+
+    monkeypatch.setattr(functional, "scaled_dot_product_attention", attention)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)  # no tensor without memory in a cache
+    operator = build(name, resolution=(5, 7))
+    state = {key: (x.shape, x.dtype) for key, x in operator.state_dict().items()}
+    with FakeTensorMode(), torch.device("cuda"):
+        tensors = {key: torch.empty(shape, dtype=dtype) for key, (shape, dtype) in state.items()}
+        for enabled in (False, True):
+            called.clear()
+            torch.use_deterministic_algorithms(enabled, warn_only=True)
+            try:
+                torch.func.functional_call(operator, tensors, (torch.empty(2, 5, 7, 8),))
+            finally:
+                torch.use_deterministic_algorithms(False)
+            assert called == [name] * (name == "lsa" and not enabled)
+
+
+def test_deterministic_algorithms_can_be_asked_for_in_a_graph() -> None:
+    """A graph follows the switch: it is compiled again, in one piece."""
+    operator, x = build("lsa", resolution=(5, 7)), torch.randn(2, 5, 7, 8)
+    compiled = torch.compile(operator, fullgraph=True, backend="eager")
+    try:
+        for enabled in (False, True):
+            torch.use_deterministic_algorithms(enabled, warn_only=True)
+            assert torch.equal(compiled(x), operator(x))
+            assert torch.equal(torch.export.export(operator, (x,)).module()(x), operator(x))
+    finally:
+        torch.use_deterministic_algorithms(False)
+        torch._dynamo.reset()
 
 
 def test_a_machine_is_told_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import ModuleType
 
 import pytest
 import torch
@@ -50,6 +51,22 @@ def test_the_loops(height: int, width: int, heads: int, head_width: int, kernel:
         torch.testing.assert_close(got.double(), expected, rtol=0, atol=3e-6 * scale)
 
 
+@pytest.mark.parametrize("who", [cpu, reference, parts])
+def test_whoever_computes_differentiates_within_the_operator(
+    who: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against autograd of the forward pass, which is not there inside of an operator."""
+    operands = operands_of(5, 4, 2, 8, 3)
+    exact = [x.double().requires_grad_() for x in operands]
+    grad = torch.randn_like(operands[0])
+    truths = torch.autograd.grad(reference.attention(*exact, 3), exact, grad.double())
+    monkeypatch.setattr(mixed, "computing", lambda *_: who)
+    given = [x.requires_grad_() for x in operands]
+    found = torch.autograd.grad(kernels.mixed_attention(*given, kernel=3), given, grad)
+    for got, truth in zip(found, truths, strict=True):
+        torch.testing.assert_close(got.double(), truth, rtol=0, atol=1e-6 * truth.abs().max().item())
+
+
 def test_it_is_registered_soundly_and_refuses_a_second_derivative() -> None:
     operands = [x.requires_grad_() for x in operands_of(5, 4, 2, 8, 3)]
     torch.library.opcheck(torch.ops.ablate.mixed_attention.default, (*operands, 3))
@@ -79,6 +96,23 @@ def test_it_counts_and_keeps_what_it_needs() -> None:
         kernels.mixed_attention(*operands, kernel=3)
     assert sum(kept) == sum(x.numel() for x in operands)
     assert not mixed.fused(torch.empty(1, 2, 2, 12), 1)  # a head of 12 channels: the reference
+
+
+@pytest.mark.parametrize("who", choice.CHOICES)
+def test_autocast_does_not_reach_into_the_operator(who: str) -> None:
+    """It returns the dtype that its fake implementation declares, forward and backward."""
+    kernels.use(who)
+    operands = operands_of(5, 4, 2, 8, 3)
+    calls = {
+        torch.ops.ablate.mixed_attention: (*operands, 3),
+        torch.ops.ablate.mixed_attention_backward: (operands[0], *operands, 3),
+    }
+    for call, arguments in calls.items():
+        expected = call(*arguments)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = call(*arguments)
+        for got, truth in zip(*(x if isinstance(x, tuple) else (x,) for x in (found, expected)), strict=True):
+            assert torch.equal(got, truth)
 
 
 @pytest.mark.parametrize("images", [1, 2, 5])

@@ -94,35 +94,6 @@ def test_half_precision(name: str, stride: int) -> None:
 
 
 @pytest.mark.parametrize(("name", "stride"), FORMS)
-def test_compiles_as_one_graph_with_the_same_gradients(name: str, stride: int) -> None:
-    """In training, where batch norms also write their running statistics."""
-    operator = drawn(build(name, stride=stride, index=1)).train()
-    eager = copy.deepcopy(operator)
-    x = image(5, 7).requires_grad_()
-    compiled = torch.compile(operator, fullgraph=True, backend="aot_eager")
-    try:
-        y = compiled(x)
-        expected = eager(x)
-        close(y, expected)
-        found = gradients(operator, x, y)
-        for key, value in gradients(eager, x, expected).items():
-            close(found[key], value)
-        for key, value in eager.named_buffers():
-            torch.testing.assert_close(operator.get_buffer(key), value)
-    finally:
-        torch._dynamo.reset()
-
-
-@pytest.mark.parametrize("name", ops.names())
-def test_exports_and_runs_afterwards(name: str) -> None:
-    """Tensors of a trace must not stay behind in a cache."""
-    operator = drawn(build(name, resolution=(4, 6), index=1)).eval()
-    x = image(4, 6)
-    exported = torch.export.export(operator, (x,))
-    close(exported.module()(x), operator(x))
-
-
-@pytest.mark.parametrize(("name", "stride"), FORMS)
 def test_lives_on_the_meta_device_and_is_counted(name: str, stride: int) -> None:
     with torch.device("meta"):
         shadow = build(name, stride=stride)

@@ -123,7 +123,8 @@ class BinaryTerm(nn.Module):
         """(N, H, W, C) → (N, H, W, C); `valid` (N, 1, L, L) tells which pairs meet, None: all."""
         count, height, width, channels = groups.shape
         projected = self.norm(self.query_key_value(groups).flatten(0, 2))
-        by_head = projected.view(count, height * width, self.heads, -1).permute(0, 2, 3, 1)  # (N, G, 2d, L)
+        shape = count, height * width, self.heads, 2 * channels // self.heads
+        by_head = projected.view(shape).permute(0, 2, 3, 1)  # (N, G, 2d, L)
         query, key, value = by_head.split(
             [by_head.shape[2] // 4, by_head.shape[2] // 4, by_head.shape[2] // 2], 2
         )
@@ -134,7 +135,7 @@ class BinaryTerm(nn.Module):
 
     def _outputs(self, query: Tensor, key: Tensor, value: Tensor, valid: Tensor | None) -> list[Tensor]:
         """What attention gathers of values, and of r^v: (N, G, d, L) each."""
-        norm, pairs = self.similarity_norm, len(query) * query.shape[-1] ** 2
+        norm, pairs = self.similarity_norm, query.shape[0] * query.shape[-1] ** 2
         if fast(query) and type(norm) is nn.BatchNorm2d and pairs > 1:
             at_query, at_key, at_value = self.position.tables()
             moments = None

@@ -21,6 +21,8 @@ def filter_norm(logits: Tensor, valid: Tensor | None) -> Tensor:
     The standard deviation is the unbiased one, as in the authors' code; taps that do not count
     get weight 0 and enter neither statistic.
     """
+    if logits.numel() == 0:  # an empty batch, of which PyTorch takes no standard deviation
+        return logits
     gain = math.sqrt(2 / logits.shape[-1])
     exact = logits.to(torch.promote_types(logits.dtype, torch.float32))  # 1e-10 is 0 in half precision
     if valid is None:

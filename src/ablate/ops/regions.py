@@ -20,6 +20,7 @@ from ablate.errors import UserError
 from ablate.ops import axes, kernels
 from ablate.ops.kernels.geometry import Neighborhoods, constant, neighborhoods, offsets_per_axis, strided
 from ablate.ops.kernels.layout import average_pool, split_heads
+from ablate.ops.kernels.precision import in_autocast
 
 
 class Region(ABC):
@@ -268,7 +269,7 @@ class AllPairsRegion(Region):
         self, values: Tensor, filters: Tensor, multiply: Tensor | None, add: Tensor | None, shape: torch.Size
     ) -> Tensor:
         """Matrix products per head; with a ghost multiplication per channel."""
-        channels = values.shape[-1]
+        channels, values = values.shape[-1], in_autocast(values)
         filters = filters.to(values.dtype)
         if multiply is not None:
             filters = _per_channel(filters, channels) * self.table(multiply, self.height, self.width).to(
@@ -286,14 +287,19 @@ class AllPairsRegion(Region):
         return y.unflatten(1, (self.height, self.width))
 
     def attends(self, x: Tensor) -> bool:
-        """Not on a CPU: with a trainable bias, `scaled_dot_product_attention` takes 1.3 to 1.6 times as long
-        as its parts there, forward and backward, in 7×7 windows of Swin-T's stages 1 to 3.
+        """On CUDA, unless deterministic algorithms are enabled.
+
+        Under `torch.use_deterministic_algorithms(True, warn_only=True)` the gradients of
+        `scaled_dot_product_attention` may differ from run to run: PyTorch makes its fused backward passes
+        deterministic without `warn_only` only. Its parts, matrix products, indexing and softmax, are
+        deterministic either way. On a CPU, with a trainable bias, it takes 1.3 to 1.6 times as long as its
+        parts, forward and backward, in 7×7 windows of Swin-T's stages 1 to 3.
         """
-        return x.is_cuda
+        return not torch.are_deterministic_algorithms_enabled() and x.is_cuda
 
     def attend(self, query: Tensor, key: Tensor, values: Tensor, bias: Tensor, shape: torch.Size) -> Tensor:
         """Through `scaled_dot_product_attention`."""
-        mask, heads = self.table(bias, self.height, self.width).to(query.dtype), len(bias)
+        mask, heads = self.table(bias, self.height, self.width).to(query.dtype), bias.shape[0]
         valid = self.valid(shape, query.device)
         if valid is not None:
             mask = mask.masked_fill(~valid, float("-inf"))
@@ -358,14 +364,14 @@ class WindowRegion(AllPairsRegion):
         x = F.pad(x, (0, 0, 0, -width % self.size, 0, -height % self.size))
         rows, columns = x.shape[1] // self.size, x.shape[2] // self.size
         x = x.view(batch, rows, self.size, columns, self.size, channels).transpose(2, 3)
-        return x.reshape(-1, self.size, self.size, channels)
+        return x.reshape(batch * rows * columns, self.size, self.size, channels)
 
     def restore(self, y: Tensor, shape: torch.Size) -> Tensor:
         """(B · windows, size, size, C) → (B, H, W, C)."""
-        batch, height, width = shape[:3]
+        (batch, height, width), channels = shape[:3], y.shape[-1]
         rows, columns = self._tiles(height, width)
-        y = y.view(batch, rows, columns, self.size, self.size, -1).transpose(2, 3)
-        y = y.reshape(batch, rows * self.size, columns * self.size, -1)[:, :height, :width]
+        y = y.view(batch, rows, columns, self.size, self.size, channels).transpose(2, 3)
+        y = y.reshape(batch, rows * self.size, columns * self.size, channels)[:, :height, :width]
         shift = self._shifts(height, width)
         return y.roll(shift, (1, 2)) if any(shift) else y
 
@@ -379,7 +385,7 @@ class WindowRegion(AllPairsRegion):
         mask = self._seam(shape, values.device)
         if mask is None:
             return super()._static(add, values, shape)
-        by_image = values.unflatten(0, (shape[0], -1))  # (B, windows, T, C)
+        by_image = values.unflatten(0, (shape[0], mask.shape[0]))  # (B, windows, T, C)
         return torch.einsum("wclt,bwtc->bwlc", add * mask, by_image).flatten(0, 1)
 
     def _seam(self, shape: torch.Size, device: torch.device) -> Tensor | None:
@@ -434,7 +440,7 @@ def window_mask(rows: int, columns: int, size: int, shift: tuple[int, int], devi
 
 def position_products(x: Tensor, positions: Tensor) -> Tensor:
     """x · r_Δ of a table (G, offsets, C/G) for every offset: (B', H', W', G, offsets)."""
-    return torch.einsum("bhwgd,god->bhwgo", x.unflatten(-1, (len(positions), -1)), positions)
+    return torch.einsum("bhwgd,god->bhwgo", x.unflatten(-1, (positions.shape[0], -1)), positions)
 
 
 def _per_channel(filters: Tensor, channels: int) -> Tensor:

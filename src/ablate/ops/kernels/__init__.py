@@ -3,10 +3,11 @@
 `sums` has the sums, `attention` scores, softmax and sum in one pass, `mixed` the same over neighbours
 that static filters mix: PyTorch operators with gradients and FLOP counts, each with a `reference` in
 plain PyTorch, loops for the `cpu` compiled by Numba, and for `cuda` Triton kernels.
-`geometry` says which positions a neighbourhood reaches, `loops` and `tiling` hold what the kernels of a
-device share, `choice` says which implementation runs and why, and `selfcheck` compares the Triton
-kernels with the reference before one is used. `relations` is what makes SAN's filters: PyTorch in parts,
-on every device. Used by `ablate.ops` only, through `relations` and the functions below.
+`geometry` says which positions a neighbourhood reaches, `precision` in which dtype a kernel computes under
+autocast, `loops` and `tiling` hold what the kernels of a device share, `choice` says which implementation
+runs and why, and `selfcheck` compares the Triton kernels with the reference before one is used.
+`relations` is what makes SAN's filters: PyTorch in parts, on every device. Used by `ablate.ops` only,
+through `relations`, `precision` and the functions below.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from torch import Tensor
 from ablate.ops.kernels import sums
 from ablate.ops.kernels.attention import attention
 from ablate.ops.kernels.choice import use
+from ablate.ops.kernels.convolution import convolve_each
 from ablate.ops.kernels.geometry import strided
 from ablate.ops.kernels.mixed import mixed_attention
+from ablate.ops.kernels.precision import in_autocast
 
 __all__ = ["aggregate", "attention", "mixed_attention", "scores", "use"]
 
@@ -50,9 +53,10 @@ def aggregate(
         add: the same, such as the ghost head's γ·s.
 
     Returns:
-        (B, H', W', C) in the dtype of `values`.
+        (B, H', W', C) in the dtype of `values`, or of autocast.
     """
     neighborhood = (kernel, dilation, border, stride)
+    values = in_autocast(values)
     filters = filters.to(values.dtype)
     multiply, add = (None if x is None else x.to(values.dtype).contiguous() for x in (multiply, add))
     batch, height, width, channels = values.shape
@@ -95,22 +99,23 @@ def scores(
         bias: (heads, offsets).
 
     Returns:
-        (B, H', W', heads, K²) in the dtype of `query`.
+        (B, H', W', heads, K²) in the dtype of `query`, or of autocast.
     """
     neighborhood = (kernel, dilation, border, stride)
+    query = in_autocast(query)
+    query, key = (x.to(query.dtype).contiguous() for x in (query, key))
     static = (None if x is None else x.to(query.dtype).contiguous() for x in (multiply, add, bias))
-    return sums.scores(query.contiguous(), key.contiguous(), *static, heads, *neighborhood)
+    return sums.scores(query, key, *static, heads, *neighborhood)
 
 
 def _convolution(
     values: Tensor, filters: Tensor, kernel: int, dilation: int, border: str, stride: int
 ) -> Tensor:
     """Depthwise, with filters (1, C, K²) for all images or (B, C, K²), one for each."""
-    batch, _, _, channels = values.shape
-    images = values.permute(0, 3, 1, 2)
-    if len(filters) > 1:
-        images = images.reshape(1, batch * channels, *images.shape[2:])
-    weight = filters.reshape(-1, 1, kernel, kernel)
-    padding = dilation * (kernel - 1) // 2
-    y = F.conv2d(images, weight, stride=stride, padding=padding, dilation=dilation, groups=images.shape[1])
-    return y.reshape(batch, channels, *y.shape[2:]).permute(0, 2, 3, 1)
+    images, channels = values.permute(0, 3, 1, 2), values.shape[-1]
+    weight, padding = filters.unflatten(-1, (1, kernel, kernel)), dilation * (kernel - 1) // 2
+    if filters.shape[0] == 1:
+        y = F.conv2d(images, weight[0], None, stride, padding, dilation, channels)
+    else:
+        y = convolve_each(images, weight, stride=stride, padding=padding, dilation=dilation, groups=channels)
+    return y.permute(0, 2, 3, 1)

@@ -106,7 +106,7 @@ def neighborhoods(
     columns = axis_taps(width, kernel, dilation, border, stride)
 
     def grid(row: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
-        shape = (len(row), len(column), kernel, kernel)
+        shape = (row.shape[0], column.shape[0], kernel, kernel)
         return row[:, None, :, None].expand(shape), column[None, :, None, :].expand(shape)
 
     row, column = grid(rows.position, columns.position)
@@ -125,7 +125,7 @@ def pair_index(
     """(Q·T,): where each tap's pair stands in a flat (Q, L) matrix; which are real, None if all are."""
     found = neighborhoods(height, width, kernel, dilation, border, stride, device)
     length = height * width
-    query = torch.arange(len(found.neighbor), device=device)[:, None]
+    query = torch.arange(found.neighbor.shape[0], device=device)[:, None]
     pairs = (query * length + found.neighbor.clamp(max=length - 1)).flatten()
     return pairs, None if border == "inside" else found.valid.flatten()
 
@@ -137,6 +137,6 @@ def matrix_index(
     """(Q·L,): which of the flat (Q, T) taps stands at each entry of the matrix; Q·T where none does."""
     neighbor = neighborhoods(height, width, kernel, dilation, border, stride, device).neighbor
     taps, length = neighbor.numel(), height * width
-    matrix = torch.full((len(neighbor), length + 1), taps, device=device)
+    matrix = torch.full((neighbor.shape[0], length + 1), taps, device=device)
     matrix.scatter_(1, neighbor, torch.arange(taps, device=device).view(neighbor.shape))
     return matrix[:, :length].flatten()

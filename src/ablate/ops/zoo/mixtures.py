@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ablate.ops.axes import resolve_heads
 from ablate.ops.checks import odd_kernel, positive
+from ablate.ops.kernels.convolution import convolve_each
 from ablate.ops.registry import RESNET, register
 
 SPATIAL_PROCESSING = "neighborhood 3×3; static, 4 kernels mixed by the pooled feature; no norm"
@@ -40,22 +40,18 @@ class KernelMixture(nn.Module):
             nn.init.uniform_(parameter, -1 / math.sqrt(self.fan_in), 1 / math.sqrt(self.fan_in))
 
     def forward(self, x: Tensor, mixture: Tensor) -> Tensor:
-        """(B, H, W, C) and each image's α (B, E) → (B, H', W', C).
-
-        Runs as one convolution whose groups are the groups of all images.
-        """
-        batch, channels = x.shape[0], x.shape[-1]
-        weight = (mixture @ self.weight.flatten(1)).reshape(-1, *self.weight.shape[2:])
-        bias = None if self.bias is None else (mixture @ self.bias).flatten()
-        y = F.conv2d(
-            x.permute(0, 3, 1, 2).reshape(1, batch * channels, *x.shape[1:3]),
+        """(B, H, W, C) and each image's α (B, E) → (B, H', W', C)."""
+        weight = (mixture @ self.weight.flatten(1)).unflatten(1, self.weight.shape[1:])
+        bias = None if self.bias is None else mixture @ self.bias
+        y = convolve_each(
+            x.permute(0, 3, 1, 2),
             weight,
             bias,
             stride=self.stride,
             padding=weight.shape[-1] // 2,
-            groups=batch * self.groups,
+            groups=self.groups,
         )
-        return y.unflatten(1, (batch, channels))[0].permute(0, 2, 3, 1)
+        return y.permute(0, 2, 3, 1)
 
     def extra_repr(self) -> str:
         """The convolution's form."""

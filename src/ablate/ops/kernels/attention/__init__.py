@@ -18,6 +18,7 @@ from torch.utils.flop_counter import register_flop_formula
 from ablate.ops.kernels import sums
 from ablate.ops.kernels.attention import reference
 from ablate.ops.kernels.choice import fast, implementation
+from ablate.ops.kernels.precision import in_autocast
 from ablate.ops.kernels.tiling.matrix import SIDE, SPAN
 
 __all__ = ["attention"]
@@ -54,14 +55,15 @@ def attention(
         kernel: K, odd; `dilation`: distance of two taps; `border`: zero, mask or inside.
 
     Returns:
-        (B, H, W, C) in the dtype of `value`.
+        (B, H, W, C) in the dtype of `value`, or of autocast.
     """
+    value = in_autocast(value)
     query, key, value = (x.to(value.dtype).contiguous() for x in (query, key, value))
     neighborhood = (kernel, dilation, border)
-    if fused(query, len(bias), kernel, border):
+    if fused(query, bias.shape[0], kernel, border):
         axial = None if axial is None else axial.to(value.dtype).contiguous()
         return _attention(query, key, value, bias.contiguous(), axial, *neighborhood)[0]
-    scores = sums.scores(query, key, None, None, None, len(bias), *neighborhood, 1)
+    scores = sums.scores(query, key, None, None, None, bias.shape[0], *neighborhood, 1)
     weights = reference.logits(scores, bias, axial, *neighborhood).softmax(-1).to(value.dtype)
     return sums.aggregate(value, weights.contiguous(), None, None, *neighborhood, 1)
 
@@ -104,9 +106,14 @@ def _backward(
     kernel: int,
     dilation: int,
     border: str,
+    bias_gradient: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of query, key, value, bias and axial; the last is empty where there is no axial."""
-    return reference.backward(grad, query, key, value, bias, axial, out, rows, kernel, dilation, border)
+    """Gradients of query, key, value, bias and axial.
+
+    That of bias is empty without `bias_gradient`, that of axial where there is no axial.
+    """
+    given = (grad, query, key, value, bias, axial, out, rows)
+    return reference.backward(*given, kernel, dilation, border, bias_gradient)
 
 
 @_attention.register_kernel(("cpu", "cuda"))
@@ -122,15 +129,27 @@ def _(grad: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, Tenso
 @_attention.register_fake
 def _(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
     batch, height, width, _ = query.shape
-    rows = query.new_empty(batch, len(bias), height, width, dtype=reference.row_type(query.dtype))
+    rows = query.new_empty(batch, bias.shape[0], height, width, dtype=reference.row_type(query.dtype))
     return query.new_empty(query.shape), rows
 
 
 @_backward.register_fake
 def _(
-    grad: Tensor, query: Tensor, key: Tensor, value: Tensor, bias: Tensor, axial: Tensor | None, *others: Any
+    grad: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Tensor,
+    axial: Tensor | None,
+    out: Tensor,
+    rows: Tensor,
+    kernel: int,
+    dilation: int,
+    border: str,
+    bias_gradient: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    of_query, of_key, of_value, of_bias = (x.new_empty(x.shape) for x in (query, key, value, bias))
+    of_query, of_key, of_value = (x.new_empty(x.shape) for x in (query, key, value))
+    of_bias = bias.new_empty(bias.shape if bias_gradient else 0)
     return of_query, of_key, of_value, of_bias, query.new_empty(0 if axial is None else axial.shape)
 
 
@@ -144,9 +163,11 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
 def _gradients(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
     if grad is None:
         return (None,) * 8
-    *of_maps, of_axial = _backward(grad.contiguous(), *ctx.saved_tensors, *ctx.neighborhood)
-    has_axial = ctx.saved_tensors[4] is not None
-    return (*of_maps, of_axial if has_axial else None, None, None, None)
+    saved = ctx.saved_tensors  # read once: under activation checkpointing a second reading is refused
+    needs_bias = ctx.needs_input_grad[3]
+    *of_maps, of_bias, of_axial = _backward(grad.contiguous(), *saved, *ctx.neighborhood, needs_bias)
+    has_axial = saved[4] is not None
+    return (*of_maps, of_bias if needs_bias else None, of_axial if has_axial else None, None, None, None)
 
 
 def _no_second_derivative(ctx: Any, *_: Any) -> tuple[None, ...]:

@@ -44,24 +44,30 @@ def backward(
     kernel: int,
     dilation: int,
     border: str,
+    bias_gradient: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of query, key, value, bias and axial (empty without it), from weights computed again."""
+    """Gradients of query, key, value, bias and axial, from weights computed again.
+
+    That of bias is empty without `bias_gradient`, that of axial where there is no axial.
+    """
     _, height, width, _ = query.shape
-    heads, where = len(bias), (kernel, dilation, border, 1)
+    heads, where = bias.shape[0], (kernel, dilation, border, 1)
     found = _logits(query, key, bias, axial, kernel, dilation, border)
     weights = (found - rows.permute(0, 2, 3, 1)[..., None]).exp()
     of_weights = sums.scores(grad, value, None, None, None, heads, *where).to(weights.dtype)
     mean = (grad * out).unflatten(-1, (heads, -1)).sum(-1, dtype=weights.dtype)
     of_logits = weights * (of_weights - mean[..., None])
     thin, of_logits_thin = weights.to(value.dtype), of_logits.to(value.dtype)
-    of_axial = query.new_empty(0)
+    of_bias, of_axial = bias.new_empty(0), query.new_empty(0)
+    if bias_gradient:
+        of_bias = _by_offset(of_logits, bias, kernel, dilation, border)
     if axial is not None:
         of_axial = _by_axis(of_logits, kernel, dilation, border).to(axial.dtype)
     return (
         sums.aggregate(key, of_logits_thin, None, None, *where),
         sums.spread(query, of_logits_thin, None, None, height, width, *where),
         sums.spread(grad, thin, None, None, height, width, *where),
-        _by_offset(of_logits, bias, kernel, dilation, border),
+        of_bias,
         of_axial,
     )
 
@@ -94,7 +100,7 @@ def _logits(
     dilation: int,
     border: str,
 ) -> Tensor:
-    scores = sums.scores(query, key, None, None, None, len(bias), kernel, dilation, border, 1)
+    scores = sums.scores(query, key, None, None, None, bias.shape[0], kernel, dilation, border, 1)
     return logits(scores, bias, axial, kernel, dilation, border)
 
 

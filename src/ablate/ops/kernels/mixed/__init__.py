@@ -20,6 +20,7 @@ from torch.utils.flop_counter import register_flop_formula
 
 from ablate.ops.kernels.choice import fast, implementation
 from ablate.ops.kernels.mixed import parts, reference
+from ablate.ops.kernels.precision import as_declared, in_autocast
 
 __all__ = ["mixed_attention"]
 
@@ -41,11 +42,12 @@ def mixed_attention(
         kernel: K, odd.
 
     Returns:
-        (B, H, W, C) in the dtype of `value`.
+        (B, H, W, C) in the dtype of `value`, or of autocast.
     """
+    value = in_autocast(value)
     query, key, value = (x.to(value.dtype).contiguous() for x in (query, key, value))
     operands = (query, key, value, mix.contiguous(), own.contiguous(), table.contiguous())
-    if fused(query, len(table)):
+    if fused(query, table.shape[0]):
         return _attention(*operands, kernel)
     return reference.attention(*operands, kernel)
 
@@ -67,7 +69,9 @@ def computing(query: Tensor, heads: int, kernel: int) -> Any:
 def _attention(
     query: Tensor, key: Tensor, value: Tensor, mix: Tensor, own: Tensor, table: Tensor, kernel: int
 ) -> Tensor:
-    return computing(query, len(table), kernel).attention(query, key, value, mix, own, table, kernel)
+    module = computing(query, table.shape[0], kernel)
+    with as_declared(query):
+        return module.attention(query, key, value, mix, own, table, kernel)
 
 
 @torch.library.custom_op("ablate::mixed_attention_backward", mutates_args=())
@@ -82,8 +86,9 @@ def _backward(
     kernel: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of the six operands."""
-    module = computing(query, len(table), kernel)
-    return module.backward(grad, query, key, value, mix, own, table, kernel)
+    module = computing(query, table.shape[0], kernel)
+    with as_declared(query):
+        return module.backward(grad, query, key, value, mix, own, table, kernel)
 
 
 @_attention.register_fake

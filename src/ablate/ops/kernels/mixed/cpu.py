@@ -50,7 +50,7 @@ def attention(
         _forward,
         *map(flat, (query, key, value, *_weights(mix, own, table), out)),
         _form(query, table, kernel),
-        *_vectors(len(mix)),
+        *_vectors(mix.shape[0]),
         FOUR,
     )
     return out.to(query.dtype)
@@ -67,7 +67,8 @@ def backward(
     kernel: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of the six operands; see `reference`."""
-    batch, height, heads, taps, width = len(query), query.shape[1], len(table), kernel**2, len(mix)
+    (batch, height), heads = query.shape[:2], table.shape[0]
+    taps, width = kernel**2, mix.shape[0]
     strips = batch * -(-height // STRIP)
     of_maps = [torch.empty(query.shape) for _ in range(3)]
     of_mix = torch.zeros(strips, taps, taps, width)
@@ -95,7 +96,7 @@ def backward(
 
 def _weights(mix: Tensor, own: Tensor, table: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """w (taps, K², d), e of logits (heads, taps, d) and of values (taps, d), taps filled up to fours."""
-    filling = -len(table[0]) % 4
+    filling = -table.shape[1] % 4
     of_values = own.float().T
     of_logits = of_values + table.float()[..., None]
     return (
@@ -106,7 +107,7 @@ def _weights(mix: Tensor, own: Tensor, table: Tensor) -> tuple[Tensor, Tensor, T
 
 
 def _form(query: Tensor, table: Tensor, kernel: int) -> tuple[int, ...]:
-    return (*query.shape[1:3], len(table), kernel)
+    return (*query.shape[1:3], table.shape[0], kernel)
 
 
 def _vectors(width: int) -> tuple[tuple[int, ...], tuple[int, ...]]:

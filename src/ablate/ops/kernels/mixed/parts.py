@@ -53,7 +53,7 @@ def images_of(maps: Tensor, most: int, entries: int) -> Iterator[slice]:
     """Images that are taken together: at most `most` entries, so many of a position; one image at least."""
     _, height, width, _ = maps.shape
     images = max(1, most // max(1, height * width * entries))
-    for first in range(0, len(maps), images):
+    for first in range(0, maps.shape[0], images):
         yield slice(first, first + images)
 
 

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
+from ablate.ops.kernels.precision import as_declared
 from ablate.ops.kernels.relations import pairs, patches
 from ablate.ops.kernels.relations.parts import inner, totals
 from ablate.ops.kernels.relations.similarities import attend
@@ -53,7 +54,7 @@ def pair_moments(own: Tensor, neighbor: Tensor, kernel: int) -> tuple[Tensor, Te
         neighbor: b, padded, (B, C, H + K − 1, W + K − 1).
         kernel: K, odd.
     """
-    with _as_declared(own):
+    with as_declared(own):
         return pairs.moments(own, neighbor, kernel)
 
 
@@ -61,7 +62,7 @@ def pair_moments(own: Tensor, neighbor: Tensor, kernel: int) -> tuple[Tensor, Te
 def _pair_moments_backward(
     of_mean: Tensor, of_covariance: Tensor, mean: Tensor, own: Tensor, neighbor: Tensor, kernel: int
 ) -> tuple[Tensor, Tensor]:
-    with _as_declared(own):
+    with as_declared(own):
         return pairs.moments_backward(of_mean, of_covariance, mean, own, neighbor, kernel)
 
 
@@ -78,7 +79,7 @@ def pair_filters(
         expand: W₂, (G, R); `bias`: c₂, (G,).
         kernel: K, odd.
     """
-    with _as_declared(own):
+    with as_declared(own):
         return pairs.filters(own, neighbor, reduce, shift, expand, bias, kernel)
 
 
@@ -94,7 +95,7 @@ def _pair_filters_backward(
     bias: Tensor,
     kernel: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    with _as_declared(own):
+    with as_declared(own):
         return pairs.filters_backward(grad, filters, own, neighbor, reduce, shift, expand, bias, kernel)
 
 
@@ -108,7 +109,7 @@ def patch_features(neighbor: Tensor, scale: Tensor, shift: Tensor, weight: Tenso
         weight: W, (G, C, K, K).
         kernel: K, odd.
     """
-    with _as_declared(neighbor):
+    with as_declared(neighbor):
         return patches.features(neighbor, scale, shift, weight, kernel)
 
 
@@ -116,13 +117,8 @@ def patch_features(neighbor: Tensor, scale: Tensor, shift: Tensor, weight: Tenso
 def _patch_features_backward(
     grad: Tensor, neighbor: Tensor, scale: Tensor, shift: Tensor, weight: Tensor, kernel: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    with _as_declared(neighbor):
+    with as_declared(neighbor):
         return patches.features_backward(grad, neighbor, scale, shift, weight, kernel)
-
-
-def _as_declared(x: Tensor) -> torch.autocast:
-    """Without autocast, which would give matrix products another dtype."""
-    return torch.autocast(x.device.type, enabled=False)
 
 
 @pair_moments.register_fake
@@ -144,7 +140,7 @@ def _(
 @pair_filters.register_fake
 def _(own: Tensor, neighbor: Tensor, reduce: Tensor, shift: Tensor, expand: Tensor, *args: Any) -> Tensor:
     batch, _, height, width = own.shape
-    return own.new_empty(batch, height, width, len(expand), args[-1] ** 2)
+    return own.new_empty(batch, height, width, expand.shape[0], args[-1] ** 2)
 
 
 @_pair_filters_backward.register_fake
@@ -155,7 +151,7 @@ def _(grad: Tensor, filters: Tensor, *operands: Any) -> tuple[Tensor, ...]:
 
 @patch_features.register_fake
 def _(neighbor: Tensor, scale: Tensor, shift: Tensor, weight: Tensor, kernel: int) -> Tensor:
-    return neighbor.new_empty(len(neighbor), len(weight), *inner(neighbor, kernel))
+    return neighbor.new_empty(neighbor.shape[0], weight.shape[0], *inner(neighbor, kernel))
 
 
 @_patch_features_backward.register_fake

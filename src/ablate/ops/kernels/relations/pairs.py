@@ -45,7 +45,7 @@ def filters(
 ) -> Tensor:
     """softmax over taps of expand · relu(reduce · h + shift) + bias, (B, H, W, G, K²)."""
     batch, _, height, width = own.shape
-    out = own.new_empty(batch, height, width, len(expand), kernel**2)
+    out = own.new_empty(batch, height, width, expand.shape[0], kernel**2)
     reduce, shift, expand, bias = (x.to(own) for x in (reduce, shift, expand, bias))
     for part in parts(neighbor, kernel):
         narrow = _narrow(_hidden(own, neighbor, part, kernel), reduce, shift)

@@ -51,7 +51,7 @@ def gather(of_taps: Tensor, part: Part, of_neighbor: Tensor, sign: int) -> None:
 
 def times(matrix: Tensor, columns: Tensor) -> Tensor:
     """(M, N) by (b, N, L): the product as it stands, where `matmul` may transpose it and copy the result."""
-    return torch.bmm(matrix.expand(len(columns), -1, -1), columns)
+    return torch.bmm(matrix.expand(columns.shape[0], -1, -1), columns)
 
 
 def relu_backward(grad: Tensor, activated: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from ablate.ops.kernels.relations.parts import gather, inner, parts, relu_backwa
 
 def features(neighbor: Tensor, scale: Tensor, shift: Tensor, weight: Tensor, kernel: int) -> Tensor:
     """Σ_ct weight[g, c, t] · p_i,ct, (B, G, H, W)."""
-    out = neighbor.new_empty(len(neighbor), len(weight), *inner(neighbor, kernel))
+    out = neighbor.new_empty(neighbor.shape[0], weight.shape[0], *inner(neighbor, kernel))
     scale, shift, weight = (x.to(neighbor) for x in (scale, shift, weight))
     for images, rows in parts(neighbor, kernel):
         patches = _patches(taps(neighbor, (images, rows), kernel), scale, shift)

@@ -4,7 +4,8 @@
 
 A batch norm of each similarity is a factor of its queries or keys: its shift is the same for all j, which
 softmax does not see. So no map (L, L) of a similarity is kept, only that of the attention; and so many groups
-are taken at a time that their maps stay in a core's cache, but weigh no less than the tables of positions.
+are taken at a time that their maps stay in a core's cache, but weigh no less than the tables of positions. A
+compiled or exported graph takes all groups at once, so that it serves any batch.
 Maps stand as (L, groups · heads, L), position i first: every product with a table is then a matrix product
 for each position, of the map as it stands. Plain PyTorch: gradients of any order and compilation are its own.
 """
@@ -100,6 +101,9 @@ def _permuted(x: Tensor, *order: int) -> Tensor:
 
 def _parts(query: Tensor, tables: int) -> Iterator[slice]:
     groups, heads, _, length = query.shape
+    if torch.compiler.is_compiling():  # a loop over the batch would fix its size in the graph
+        yield slice(None)
+        return
     size = max(1, max(ENTRIES[query.device.type], tables) // (heads * length**2))
     for first in range(0, groups, size):
         yield slice(first, first + size)

@@ -117,7 +117,7 @@ def _(
     stride: int,
 ) -> Tensor:
     _, height, width, channels = values.shape
-    return values.new_empty(len(values), strided(height, stride), strided(width, stride), channels)
+    return values.new_empty(values.shape[0], strided(height, stride), strided(width, stride), channels)
 
 
 @spread.register_fake
@@ -130,7 +130,7 @@ def _(
     width: int,
     *_: Any,
 ) -> Tensor:
-    return outputs.new_empty(len(outputs), height, width, outputs.shape[-1])
+    return outputs.new_empty(outputs.shape[0], height, width, outputs.shape[-1])
 
 
 @scores.register_fake
@@ -158,7 +158,7 @@ def _(
     stride: int,
     shared: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    shape = 1 if shared else len(outputs), outputs.shape[-1], offsets_per_axis(kernel, border) ** 2
+    shape = 1 if shared else outputs.shape[0], outputs.shape[-1], offsets_per_axis(kernel, border) ** 2
     return outputs.new_empty(shape), outputs.new_empty(shape)
 
 
@@ -202,7 +202,7 @@ def _static_gradients(
     """Of inputs 2 and 3, where they are there and need one."""
     if not any(ctx.needs_input_grad[2:4]):
         return None, None
-    shared = all(len(static) == 1 for static in (multiply, add) if static is not None)
+    shared = all(static.shape[0] == 1 for static in (multiply, add) if static is not None)
     found = correlate(outputs, values, filters, *ctx.neighborhood, shared)
     of_multiply, of_add = (
         None if static is None else gradient.sum_to_size(static.shape)
@@ -229,9 +229,9 @@ def _scores_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         if ones is not None:
             of_key = of_key + spread(ones, grad, add, None, *key.shape[1:3], *ctx.neighborhood)
     if ctx.needs_input_grad[2]:
-        of_multiply = correlate(query, key, grad, *ctx.neighborhood, len(multiply) == 1)[0]
+        of_multiply = correlate(query, key, grad, *ctx.neighborhood, multiply.shape[0] == 1)[0]
     if ones is not None and ctx.needs_input_grad[3]:
-        of_add = correlate(ones, key, grad, *ctx.neighborhood, len(add) == 1)[0]
+        of_add = correlate(ones, key, grad, *ctx.neighborhood, add.shape[0] == 1)[0]
     if ctx.needs_input_grad[4]:
         of_bias = _by_offset(grad, *key.shape[1:3], *ctx.neighborhood)
     return (of_query, of_key, of_multiply, of_add, of_bias, *[None] * 5)

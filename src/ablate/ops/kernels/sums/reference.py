@@ -28,6 +28,7 @@ from ablate.ops.kernels.geometry import (
     strided,
 )
 from ablate.ops.kernels.layout import merge_heads, split_heads
+from ablate.ops.kernels.precision import as_declared
 
 MATRIX_LIMIT = 6  # positions per tap up to which the matrix form is the faster one on a CPU
 MATRIX_CHUNK = 2**20  # entries of the matrices held at a time
@@ -43,7 +44,7 @@ def _as_declared(compute: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     @wraps(compute)
     def run(x: Tensor, *others: Any) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
+        with as_declared(x):
             return compute(x, *others)
 
     return run
@@ -148,7 +149,7 @@ def _products(
         out = query.new_empty(batch, heads, pairs.numel())
         for chunk in _chunks(batch, heads * height * width * by_head.shape[2]):
             products = (by_head[chunk] @ transposed[chunk]).flatten(2)  # (b, G, Q·L)
-            out[chunk] = products.flatten(0, 1).index_select(-1, pairs).unflatten(0, (-1, heads))
+            out[chunk] = products.flatten(0, 1).index_select(-1, pairs).view_as(out[chunk])
         if valid is not None:
             out *= valid
         return out.unflatten(-1, (*query.shape[1:3], taps)).permute(0, 2, 3, 1, 4).contiguous()
@@ -178,7 +179,7 @@ def correlate(
     """
     _, height, width, channels = values.shape
     offset = neighborhoods(height, width, kernel, dilation, border, stride, values.device).offset
-    shape = len(outputs), offsets_per_axis(kernel, border) ** 2, channels
+    shape = outputs.shape[0], offsets_per_axis(kernel, border) ** 2, channels
     of_multiply, of_add = outputs.new_zeros(shape), outputs.new_zeros(shape)
     for tap, neighbor in _neighbors(values, kernel, dilation, border, stride):
         product = outputs * neighbor
@@ -255,10 +256,10 @@ def _matrices(
     flat = F.pad(filters.flatten(1, 2).transpose(1, 2).flatten(2), (0, 1))  # (B, G, Q·K² + 1), last entry 0
     for chunk in _chunks(batch, heads * queries * length):
         matrix = flat[chunk].flatten(0, 1).index_select(-1, index)
-        yield chunk, matrix.view(-1, heads, queries, length)
+        yield chunk, matrix.view(matrix.shape[0] // heads, heads, queries, length)
 
 
 def _chunks(batch: int, entries: int) -> Iterator[slice]:
     """Slices of the batch whose matrices stay in a core's cache: three times as fast as one large product."""
     step = max(1, MATRIX_CHUNK // entries)
-    return (slice(start, start + step) for start in range(0, batch, step))
+    return (slice(start, start + step) for start in range(0, max(batch, 1), step))  # one of an empty batch

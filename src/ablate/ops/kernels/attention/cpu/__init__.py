@@ -40,7 +40,7 @@ def attention(
 ) -> tuple[Tensor, Tensor]:
     """Output (B, H, W, C), and the rows' logarithms (B, heads, H, W); see `reference`."""
     batch, height, width, channels = query.shape
-    heads = len(bias)
+    heads = bias.shape[0]
     out, rows = torch.empty(query.shape), torch.empty(batch, heads, height, width)
     down, across = _tables(height, width, kernel, dilation, border, transposed=False)
     run(
@@ -74,16 +74,18 @@ def backward(
     kernel: int,
     dilation: int,
     border: str,
+    bias_gradient: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of query, key, value, bias and axial; see `reference`."""
     batch, height, width, channels = query.shape
-    heads, axis = len(bias), offsets_per_axis(kernel, border)
+    heads, axis = bias.shape[0], offsets_per_axis(kernel, border)
     mean = torch.empty(batch, heads, height, width)
     for image in range(batch):  # one at a time: no copy of all maps
         product = grad[image].float() * out[image].float()
         mean[image] = product.unflatten(-1, (heads, -1)).sum(-1).permute(2, 0, 1)
     of_query, of_key, of_value = (torch.empty(query.shape) for _ in range(3))
-    of_bias = torch.zeros(batch * height, *bias.shape)  # of every line of the maps, summed below
+    lines = batch * height if bias_gradient else 0
+    of_bias = torch.zeros(lines, *bias.shape)  # of every line of the maps, summed below
     of_axial = torch.zeros(() if axial is None else axial.shape)
     per_query = None if axial is None else flat(axial)
     down, across = _tables(height, width, kernel, dilation, border, transposed=False)
@@ -97,7 +99,7 @@ def backward(
         *down,
         *across,
         _whole(across, kernel, border),
-        (heads, kernel, axis, _room(down, across, kernel), border == "zero"),
+        (heads, kernel, axis, _room(down, across, kernel), border == "zero", bias_gradient),
         width,
         *_vectors(channels // heads),
         FOUR,
@@ -118,8 +120,9 @@ def backward(
         SIXTEEN,
     )
     of_query, of_key, of_value = (x.to(query.dtype) for x in (of_query, of_key, of_value))
+    of_bias = of_bias.sum(0).to(bias.dtype) if bias_gradient else bias.new_empty(0)
     of_axial = query.new_empty(0) if axial is None else of_axial.to(axial.dtype)
-    return of_query, of_key, of_value, of_bias.sum(0).to(bias.dtype), of_axial
+    return of_query, of_key, of_value, of_bias, of_axial
 
 
 def _tables(
@@ -132,7 +135,7 @@ def _tables(
 def _bias_of_pairs(bias: Tensor, kernel: int, border: str, across: Blocks) -> np.ndarray:
     """(heads, row offsets, entries of the columns' blocks, 4), flat; NEVER where two do not meet."""
     axis = offsets_per_axis(kernel, border)
-    table = bias.detach().float().numpy().reshape(len(bias), axis, axis)
+    table = bias.detach().float().numpy().reshape(bias.shape[0], axis, axis)
     return np.where(across.tap == NONE, NEVER, table[:, :, across.offset]).astype(np.float32).reshape(-1)
 
 

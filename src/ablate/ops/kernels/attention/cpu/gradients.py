@@ -54,8 +54,11 @@ def from_queries(
     four: Any,
     sixteen: Any,
 ) -> None:
-    """Gradients of the queries and of their axial terms, and of the bias for each line of the maps."""
-    heads, kernel, axis, room, counts = form
+    """Gradients of the queries and of their axial terms, and of the bias for each line of the maps.
+
+    `of_bias` is left alone where `needs_bias` in `form` is False.
+    """
+    heads, kernel, axis, room, counts, needs_bias = form
     width_of_head = len(parts) * len(lanes)
     channels, entries, offsets = heads * width_of_head, len(other), axis * axis
     height, span = len(row_first) - 1, kernel + 3
@@ -110,18 +113,19 @@ def from_queries(
                         pulls, of_axial, own, heads * 2 * axis, row_offset, row_begin, row_end, tap, offset,
                         begin, end, axis, min(left, 4), four,
                     )  # fmt: skip
-                if regular[block]:
-                    shared = begin
-                    for u in range(0, n, 4):
-                        v = head * kernel * span * 4 + u
-                        store(common, v, plus(load(common, v, four), load(pulls, u, four)))
-                    if row_end - row_begin == kernel:
-                        continue
-                else:
-                    _pull_bias(
-                        pulls, of_bias, own_bias, row_offset, row_begin, row_end, axis, tap, offset,
-                        begin, end, min(left, 4),
-                    )  # fmt: skip
+                if needs_bias:
+                    if regular[block]:
+                        shared = begin
+                        for u in range(0, n, 4):
+                            v = head * kernel * span * 4 + u
+                            store(common, v, plus(load(common, v, four), load(pulls, u, four)))
+                    else:
+                        _pull_bias(
+                            pulls, of_bias, own_bias, row_offset, row_begin, row_end, axis, tap, offset,
+                            begin, end, min(left, 4),
+                        )  # fmt: skip
+                if regular[block] and row_end - row_begin == kernel:
+                    continue
                 if counts and (not whole[block] or row_end - row_begin < kernel):
                     m = absent_logits(
                         weights, 0, bias[head * offsets :], absent[block * kernel * 4 :],
@@ -132,16 +136,18 @@ def from_queries(
                         store(weights, u, exponential(minus(load(weights, u, four), high_of_block)))
                         for k in range(min(left, 4)):
                             pull = weights[u + k] * mean[at + k]
-                            of_bias[own_bias + u // 4] -= pull
+                            if needs_bias:
+                                of_bias[own_bias + u // 4] -= pull
                             if axial is not None:
                                 terms = own + k * heads * 2 * axis
                                 of_axial[terms + u // 4 // kernel] -= pull
                                 of_axial[terms + axis + u // 4 % kernel] -= pull
-        for head in range(heads):
-            _pull_bias(
-                common[head * kernel * span * 4 :], of_bias, (line * heads + head) * offsets, row_offset,
-                row_begin, row_end, axis, tap, offset, shared, shared + span if shared > 0 else 0, 4,
-            )  # fmt: skip
+        if needs_bias:
+            for head in range(heads):
+                _pull_bias(
+                    common[head * kernel * span * 4 :], of_bias, (line * heads + head) * offsets, row_offset,
+                    row_begin, row_end, axis, tap, offset, shared, shared + span if shared > 0 else 0, 4,
+                )  # fmt: skip
 
 
 @njit(fastmath=FAST)

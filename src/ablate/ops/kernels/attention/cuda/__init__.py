@@ -66,18 +66,22 @@ def backward(
     kernel: int,
     dilation: int,
     border: str,
+    bias_gradient: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of query, key, value, bias and axial (empty without it)."""
+    """Gradients of query, key, value, bias (empty without `bias_gradient`) and axial (empty without it)."""
     sliding, given = (kernel, dilation, border), (grad, query, key, value, bias, axial)
     launch, grad_query, product, grad_axial = launch_query_gradient(*given, out, rows, *sliding)
     launch.run()
     launch, grad_key, grad_value = launch_key_gradients(*given, rows, product, *sliding)
     launch.run()
-    launch, partial = launch_bias_gradient(*given, rows, product, *sliding)
-    launch.run()
+    grad_bias = bias.new_empty(0)
+    if bias_gradient:
+        launch, partial = launch_bias_gradient(*given, rows, product, *sliding)
+        launch.run()
+        grad_bias = summed(partial).to(bias.dtype)
     if grad_axial is None:
         grad_axial = query.new_empty(0)
-    return grad_query, grad_key, grad_value, summed(partial).to(bias.dtype), grad_axial
+    return grad_query, grad_key, grad_value, grad_bias, grad_axial
 
 
 KERNELS = (attention, backward)

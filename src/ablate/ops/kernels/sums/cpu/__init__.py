@@ -69,7 +69,7 @@ def spread(
 ) -> Tensor:
     """(B, H', W', C), (B, H', W', G, K²), (B or 1, C, offsets) → (B, H, W, C); see `reference`."""
     size, neighborhood = (height, width), (kernel, dilation, border, stride)
-    out = torch.empty(len(outputs), *size, outputs.shape[-1])
+    out = torch.empty(outputs.shape[0], *size, outputs.shape[-1])
     _sums(outputs, filters, multiply, add, out, size, neighborhood, transposed=True)
     return out.to(outputs.dtype)
 
@@ -186,7 +186,7 @@ def _alike(multiply: Tensor | None, add: Tensor | None) -> tuple[Tensor | None, 
     """Static factors of as many images."""
     if multiply is None or add is None:
         return multiply, add
-    images = max(len(multiply), len(add))
+    images = max(multiply.shape[0], add.shape[0])
     return multiply.expand(images, -1, -1), add.expand(images, -1, -1)
 
 
@@ -197,4 +197,4 @@ def _by_offset(static: Tensor | None) -> np.ndarray | None:
 
 def _per_image(static: Tensor | None) -> int:
     """Entries from one image's static factor to the next one's."""
-    return 0 if static is None or len(static) == 1 else static[0].numel()
+    return 0 if static is None or static.shape[0] == 1 else static.shape[1:].numel()

@@ -1,0 +1,59 @@
+"""Every kind of published network exports for any batch and trains under timm's activation checkpointing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import timm
+import torch
+from tests.models.test_models import FAMILIES
+from torch import Tensor, nn
+
+IMAGES = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+SHALLOW = {  # what a graph of a deeper network repeats
+    "swin": {"depths": (2, 1, 1, 1), "img_size": 32},
+    "dwnet": {"depths": (2, 1, 1, 1), "img_size": 32},
+    "volo": {"img_size": 32},
+    "lesa": {"layers": (1, 1, 2, 1), "img_size": 32},
+    "ddf": {"layers": (1, 1, 1, 1)},
+    "rednet": {},
+}
+
+
+def network(name: str, **kwargs: Any) -> nn.Module:
+    torch.manual_seed(0)
+    family = next(settings for part, settings in SHALLOW.items() if part in name)
+    return timm.create_model(name, num_classes=7, **family, **kwargs)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_exports_for_every_batch(name: str) -> None:
+    model = network(name).eval()
+    batch = {0: torch.export.Dim("batch")}
+    with torch.no_grad():
+        exported = torch.export.export(model, (IMAGES,), dynamic_shapes=(batch,)).module()
+        for number in (3, 4):
+            assert torch.equal(exported(IMAGES[:number]), model(IMAGES[:number])), number
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_activation_checkpointing_changes_no_bit(name: str) -> None:
+    """Dropped paths are drawn again alike, and blocks do run twice."""
+    model = network(name, drop_path_rate=0.5).train()
+    forwards = []
+
+    def gradients() -> list[Tensor]:
+        forwards.append(0)
+        torch.manual_seed(3)
+        learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        return list(torch.autograd.grad(model(IMAGES).square().sum(), learned))
+
+    for module in model.modules():
+        if not [*module.children()]:
+            module.register_forward_hook(lambda *_: forwards.__setitem__(-1, forwards[-1] + 1))
+    plain = gradients()
+    model.set_grad_checkpointing()
+    for found, expected in zip(gradients(), plain, strict=True):
+        assert torch.equal(found, expected)
+    assert forwards[1] > 1.5 * forwards[0]
