@@ -110,7 +110,9 @@ class Group:
         """The network whose gradients are averaged over the processes as they are computed."""
         if self.world == 1:
             return network
-        return DistributedDataParallel(network, gradient_as_bucket_view=True)
+        # Batch norms see the whole batch, so that every process has the same running statistics: there is
+        # nothing to broadcast before each forward pass.
+        return DistributedDataParallel(network, gradient_as_bucket_view=True, broadcast_buffers=False)
 
     def without_averaging(self, network: nn.Module) -> AbstractContextManager[None]:
         """Gradients are only added up within the block: more of them come for the same step."""

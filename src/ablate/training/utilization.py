@@ -13,8 +13,8 @@ TRAINING = 3 * 2  # forward once and backward twice as much; two FLOP per multip
 
 # Dense peak in TFLOP/s (no structured sparsity, boost clock), by the name that the driver reports; float16
 # with accumulation in float32, as in PyTorch's training. Sources, all NVIDIA's: data sheets of A100 (2021),
-# H100 (2023: SXM, PCIe, NVL), H200 (2024) and L40S (2023); "Blackwell Architecture Technical Brief" (2024: HGX
-# B200); "Ada GPU Architecture" v2, appendix A (RTX 4090). Figures that a sheet gives with sparsity are halved.
+# H100 (2023: SXM, PCIe, NVL), H200 (2024) and L40S (2023); "Blackwell Architecture Technical Brief" (2024,
+# HGX B200); "Ada GPU Architecture" v2, appendix A (RTX 4090). Figures given with sparsity are halved.
 PEAKS: tuple[tuple[str, dict[str, float]], ...] = (
     (r"NVIDIA A100-(SXM4|PCIE)-\d+GB|NVIDIA A100 80GB PCIe", {"half": 312, "tf32": 156, "float32": 19.5}),
     (r"NVIDIA H100 80GB HBM3", {"half": 989.4, "tf32": 494.7, "float32": 66.9}),  # SXM
