@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import nn
 
 from ablate import ops
 from ablate.configuration import conf_dir
+from ablate.data.tensor_loader import TrainingTensorLoader
 from ablate.runs.execute import execute
 from ablate.store.folder import RunFolder
 from ablate.training import checkpoint, loop, network, optimization
@@ -266,3 +268,29 @@ def test_a_failure_after_a_loss_that_is_not_finite_is_reported_as_that_loss(
     monkeypatch.setattr(loop.Training, "_backward", broken)
     folder = run(configure("op=dwconv", "data.train=64"), tmp_path / "run")
     assert "loss is nan at step 2" in folder.status()["error"]
+
+
+def test_waiting_for_data_is_measured_and_added_up_over_attempts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    epoch = TrainingTensorLoader.epoch
+
+    def slow(self: TrainingTensorLoader, number: int, first: int = 0) -> Iterator[Any]:
+        for batch in epoch(self, number, first):
+            time.sleep(0.1)
+            yield batch
+
+    monkeypatch.setattr(TrainingTensorLoader, "epoch", slow)
+    config = configure("op=dwconv", "data.train=64", "host.stages=[1]")
+    with pytest.raises(KeyboardInterrupt):
+        run(config, tmp_path / "run", StopAfter(6))
+    folder = run(config, tmp_path / "run")
+    assert folder.finished(), folder.error()
+    result = folder.result() or {}
+    waited = result["data_wait"] * result["train_seconds"]
+    assert 0.8 <= waited <= result["train_seconds"] <= 60  # eight batches of 0.1 s each
+    for line in folder.speed():
+        assert 0.4 <= line["data_wait"] * line["seconds"] <= line["seconds"]
+        assert line["peak_memory_bytes"] > 2**20
+        assert "mfu" not in line  # of a CPU
+    assert "data_wait" not in folder.metrics()[0]  # what differs between attempts
