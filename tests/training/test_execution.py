@@ -294,3 +294,23 @@ def test_waiting_for_data_is_measured_and_added_up_over_attempts(
         assert line["peak_memory_bytes"] > 2**20
         assert "mfu" not in line  # of a CPU
     assert "data_wait" not in folder.metrics()[0]  # what differs between attempts
+
+
+@pytest.mark.gpu
+def test_no_step_waits_for_the_device(tmp_path: Path) -> None:
+    """PyTorch raises at every synchronisation of the host that nobody asked for, from the fifth step on."""
+    extra = ("recipe.augment.random_erasing=0.5", "recipe.augment.crop_padding=2", "infra.device=cuda")
+    config = configure("op=lsa", *STATE, *extra)
+    steps = 0
+
+    def watch() -> None:
+        nonlocal steps
+        steps += 1
+        torch.cuda.set_sync_debug_mode("error" if 4 <= steps < 12 else "default")
+
+    hooks = loop.Hooks(step=watch)
+    try:
+        loop.Training(config, RunFolder(tmp_path), Silent(), hooks).run()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert steps > 12
