@@ -63,6 +63,13 @@ def test_erasing_replaces_one_rectangle_by_noise_in_the_chosen_images():
     assert abs(noise.std() - 1) < 0.05
 
 
+@pytest.mark.gpu
+def test_a_gpu_erases_the_pixels_that_a_cpu_erases():
+    images = torch.full((500, 1, 28, 28), 9.0)
+    erased = erase(images.clone(), 0.5, generator()) != 9
+    assert torch.equal((erase(images.cuda(), 0.5, generator()) != 9).cpu(), erased)
+
+
 @pytest.mark.parametrize(
     "options",
     [{"crop_padding": -1}, {"crop_padding": 1.5}, {"horizontal_flip": 2}, {"random_erasing": "often"}],

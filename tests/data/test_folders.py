@@ -11,6 +11,7 @@ from PIL import Image
 from ablate import data
 from ablate.data.contract import Storage
 from ablate.data.folders import ImageFolder
+from ablate.data.shard import Shard
 from ablate.errors import UserError
 
 CLASSES = ("apple", "banana", "cherry")
@@ -90,6 +91,16 @@ def test_batches_depend_neither_on_workers_nor_on_what_ran_before(root):
     assert not torch.equal(whole(loader, epoch=3)[0], images)
     rest = torch.cat([images for images, _ in loader.epoch(2, first=2)])  # one that goes on in its middle
     assert torch.equal(rest, images[8:])
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_pixels_are_the_same_for_every_number_of_workers_and_processes(root, workers):
+    expected = list(create(root).train.epoch(2))
+    for shard in (Shard(), Shard(0, 2), Shard(1, 2)):
+        found = list(create(root, workers=workers, shard=shard).train.epoch(2))
+        for (images, labels), (all_images, all_labels) in zip(found, expected, strict=True):
+            assert torch.equal(images, all_images[shard.rows(4)])
+            assert torch.equal(labels, all_labels[shard.rows(4)])
 
 
 def test_evaluation_is_the_normalised_centre_in_order(root):

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from ablate import data
+from ablate.data.shard import Shard
 from ablate.errors import UserError
 
 SYNTHETIC = {"name": "synthetic", "train": 70, "validation": 21, "test": 13}
@@ -95,6 +96,20 @@ def test_more_images_a_batch_than_there_are_is_refused():
 def test_an_unknown_augmentation_is_refused_with_the_nearest_known_one():
     with pytest.raises(UserError, match=r"'horizontal_flips'.*\n.*did you mean 'horizontal_flip'"):
         create(augment={"horizontal_flips": 0.5})
+
+
+@pytest.mark.parametrize("world", [2, 4])
+@pytest.mark.parametrize("first", [0, 2])
+@pytest.mark.parametrize("augment", [AUGMENT, {"horizontal_flip": 0.5}, {"random_erasing": 0.9}, {}])
+def test_the_shares_of_several_processes_are_the_batches_of_one(world, first, augment):
+    config = {"train": 70, "validation": 1, "test": 1, "name": "synthetic"}
+    alone = list(create(config, augment=augment).train.epoch(3, first=first))
+    for rank in range(world):
+        shard = Shard(rank, world)
+        mine = list(create(config, augment=augment, shard=shard).train.epoch(3, first=first))
+        for (images, labels), (all_images, all_labels) in zip(mine, alone, strict=True):
+            assert torch.equal(images, all_images[shard.rows(16)])
+            assert torch.equal(labels, all_labels[shard.rows(16)])
 
 
 @pytest.mark.gpu

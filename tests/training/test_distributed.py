@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -228,3 +229,57 @@ def _plain(norm: nn.Module) -> nn.Module:
     found = nn.BatchNorm2d(norm.num_features)
     found.load_state_dict(norm.state_dict())
     return found
+
+
+BUFFERS = """
+import sys, torch, torch.distributed as dist
+from pathlib import Path
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from ablate.configuration import conf_dir
+from ablate.store.folder import RunFolder
+from ablate.training.distributed import Group, joined
+from ablate.training.loop import Training
+from ablate.training.progress import Silent
+
+rank, port, folder, *overrides = sys.argv[1:]
+store = dist.TCPStore("127.0.0.1", int(port), 2, is_master=rank == "0")
+with joined(Group(int(rank), 2, int(rank), 2), store) as group:
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        config = OmegaConf.to_container(compose("train", overrides), resolve=True)
+    training = Training(config, RunFolder(Path(folder)), Silent(), group=group)
+    training.run()
+    norms = 0
+    for name, value in training.model.named_buffers():
+        here = [torch.empty_like(value) for _ in range(2)]
+        dist.all_gather(here, value.contiguous())
+        assert torch.equal(*here), name
+        norms += name.endswith("num_batches_tracked") and int(value) == training.step
+    assert norms > 5
+"""
+
+
+def test_every_process_has_the_same_buffers_without_a_broadcast(tmp_path: Path) -> None:
+    """Running statistics of batch norms, of the host's and of operators'."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    overrides = (
+        *TRAIN,
+        "op=lesa",
+        "host=resnet_micro",
+        "data.train=32",
+        "recipe.epochs=1",
+        "infra.threads=1",
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", BUFFERS, str(rank), str(port), str(tmp_path), *overrides],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    for process in processes:
+        _, said = process.communicate(timeout=300)
+        assert process.returncode == 0, said

@@ -11,7 +11,10 @@ from torch import Tensor
 
 from ablate.data.options import require_between, require_whole
 from ablate.data.shard import WHOLE, Shard
+from ablate.data.transfer import send
 from ablate.errors import UserError, unknown
+
+Bounds = tuple[Tensor, Tensor]  # first place and the one after the last, (N,) int64 each
 
 ERASED_AREA = 0.02, 1 / 3  # share of the image; Zhong et al., 2020, arXiv:1708.04896
 ERASED_ASPECT = 0.3, 1 / 0.3  # height by width
@@ -58,21 +61,36 @@ class FolderAugmentation:
                 )
 
 
-def crop_and_flip(images: Tensor, augmentation: TensorAugmentation, generator: torch.Generator) -> Tensor:
+def crop_and_flip(
+    images: Tensor, augmentation: TensorAugmentation, generator: torch.Generator, shard: Shard = WHOLE
+) -> Tensor:
     """Move each image by up to `crop_padding` pixels and mirror it, at random.
 
     Args:
         images: (B, C, H, W), on any device.
         augmentation: what to do.
         generator: on the CPU, so that the same choices are made for every device.
+        shard: which rows of a batch the images are; draws are those of the batch.
+    """
+    batch = len(images) * shard.world
+    drawn = draw_crops(batch, augmentation, generator)
+    if drawn is None:
+        return images
+    top, left, flip = send(drawn[:, shard.rows(batch)], images.device)
+    return crop_at(images, top, left, flip.bool(), augmentation.crop_padding)
+
+
+def draw_crops(images: int, augmentation: TensorAugmentation, generator: torch.Generator) -> Tensor | None:
+    """Draw for so many images: (3, images) int64, first row, first column and whether to mirror.
+
+    None, and nothing drawn, where images stay as they are.
     """
     padding, probability = augmentation.crop_padding, augmentation.horizontal_flip
     if padding == 0 and probability == 0:
-        return images
-    top, left = torch.randint(0, 2 * padding + 1, (2, len(images)), generator=generator)
-    flip = torch.rand(len(images), generator=generator) < probability
-    top, left, flip = (choice.to(images.device, non_blocking=True) for choice in (top, left, flip))
-    return crop_at(images, top, left, flip, padding)
+        return None
+    corner = torch.randint(0, 2 * padding + 1, (2, images), generator=generator)
+    flip = torch.rand(images, generator=generator) < probability
+    return torch.cat([corner, flip[None].long()])
 
 
 def crop_at(images: Tensor, top: Tensor, left: Tensor, flip: Tensor, padding: int) -> Tensor:
@@ -115,18 +133,21 @@ def erase(images: Tensor, probability: float, generator: torch.Generator, shard:
     area, log_aspect, top, left = drawn.rectangle
     area = H * W * _between(*ERASED_AREA, area)
     aspect = _between(math.log(ERASED_ASPECT[0]), math.log(ERASED_ASPECT[1]), log_aspect).exp()
-    inside_rows = _interval((area * aspect).sqrt(), top, H)
-    inside_columns = _interval((area / aspect).sqrt(), left, W)
-    inside = (inside_rows[:, :, None] & inside_columns[:, None, :])[:, None]  # (chosen, 1, H, W)
+    rows = _interval((area * aspect).sqrt(), top, H)
+    columns = _interval((area / aspect).sqrt(), left, W)
 
-    device = images.device
-    noise_generator = torch.Generator(device).manual_seed(drawn.seed)  # much noise: drawn where it is needed
-    noise = torch.randn(len(drawn.chosen), C, H, W, generator=noise_generator, device=device)
     place = torch.full((batch,), -1)  # of each image of the batch among those that are here
     place[shard.rows(batch)] = torch.arange(len(images))
     place = place[drawn.chosen]
     here = (place >= 0).nonzero()[:, 0]
-    place, inside, here = place[here].to(device), inside[here].to(device), here.to(device)
+    numbers = torch.stack([place, torch.arange(len(place)), *rows, *columns])[:, here]
+    place, here, top, bottom, left, right = send(numbers, images.device)
+    inside = _mask((top, bottom), (left, right), H, W)[:, None]  # (those here, 1, H, W)
+
+    noise_generator = torch.Generator(images.device).manual_seed(
+        drawn.seed
+    )  # much noise: drawn where it is needed
+    noise = torch.randn(len(drawn.chosen), C, H, W, generator=noise_generator, device=images.device)
     images[place] = torch.where(inside, noise[here], images[place])
     return images
 
@@ -153,9 +174,22 @@ def _between(low: float, high: float, position: Tensor) -> Tensor:
     return low + (high - low) * position
 
 
-def _interval(length: Tensor, position: Tensor, size: int) -> Tensor:
-    """Which of `size` places lie in an interval; `position` in [0, 1) says where it is: (N, size)."""
+def _interval(length: Tensor, position: Tensor, size: int) -> Bounds:
+    """Bounds of an interval among `size` places; `position` in [0, 1) says where it is.
+
+    Rounding on the CPU gives every device the same ones.
+    """
     length = length.round().clamp(1, max(1, size - 1))
     start = (position * (size - length + 1)).floor()
-    places = torch.arange(size)
-    return (places >= start[:, None]) & (places < (start + length)[:, None])
+    return start.long(), (start + length).long()
+
+
+def _mask(rows: Bounds, columns: Bounds, height: int, width: int) -> Tensor:
+    """The pixels inside of rectangles, on their device: (N, H, W)."""
+
+    def inside(bounds: Bounds, size: int) -> Tensor:
+        first, end = bounds
+        places = torch.arange(size, device=first.device)
+        return (places >= first[:, None]) & (places < end[:, None])  # (N, size)
+
+    return inside(rows, height)[:, :, None] & inside(columns, width)[:, None, :]

@@ -25,6 +25,7 @@ from ablate.data.seeding import epoch_generator, global_generators_seeded
 from ablate.data.shard import WHOLE, Shard
 from ablate.errors import UserError
 
+PREFETCH = 4  # batches that a worker has ready; a slow image then delays none of them
 SeededPosition = tuple[int, int]  # position of an image, seed of its augmentation
 
 
@@ -100,6 +101,7 @@ class ImageLoader:
             collate_fn=fast_collate,
             num_workers=workers,
             persistent_workers=workers > 0,
+            prefetch_factor=PREFETCH if workers else None,
             pin_memory=torch.device(device).type == "cuda",
             generator=torch.Generator(),  # else the loader would draw from the global one
         )

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ablate.data.augmentation import TensorAugmentation, crop_and_flip, erase
+from ablate.data.augmentation import Erasing, TensorAugmentation, crop_and_flip, draw_crops, erase
 from ablate.data.contract import Batching, Splits
 from ablate.data.in_memory import InMemorySet, Labelled, LabelledSplits
 from ablate.data.seeding import epoch_generator
 from ablate.data.shard import Shard
+from ablate.data.transfer import send
 
 
 class TensorLoader:
@@ -72,14 +73,18 @@ class TrainingTensorLoader(TensorLoader):
         """A random choice of whole batches; see `Loader.epoch`."""
         generator = epoch_generator(self._seed, epoch)
         order = torch.randperm(len(self._labels), generator=generator)[: self.samples]
-        rows = torch.tensor(self.shard.rows(self.batch_size), device=self._labels.device)
-        for number, batch in enumerate(order.to(self._labels.device).split(self.batch_size)):
-            images = crop_and_flip(self._images[batch], self._augmentation, generator)
-            images = erase(self._normalised(images), self._augmentation.random_erasing, generator)
-            if number < first:  # made only for what it draws: it takes little time
+        mine = order.view(-1, self.batch_size)[:, self.shard.rows(self.batch_size)]
+        for number, batch in enumerate(send(mine, self._labels.device)):
+            if number < first:  # nothing but the draws, so that those of the next batches stay the same
+                draw_crops(self.batch_size, self._augmentation, generator)
+                Erasing.draw(self.batch_size, self._augmentation.random_erasing, generator)
                 continue
-            labels = self._labels[batch]
-            yield (images, labels) if self.shard.world == 1 else (images[rows], labels[rows])
+            images = crop_and_flip(self._images[batch], self._augmentation, generator, self.shard)
+            images = self._normalised(images)
+            yield (
+                erase(images, self._augmentation.random_erasing, generator, self.shard),
+                self._labels[batch],
+            )
 
 
 def tensor_splits(

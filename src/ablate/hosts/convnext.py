@@ -59,6 +59,7 @@ def specs() -> list[HostSpec]:
         stages=4,
         image_size=(224, 224),
         smallest=32,
+        channels_first=True,
     )
     micro = HostSpec(
         name="convnext_micro",
@@ -68,5 +69,6 @@ def specs() -> list[HostSpec]:
         stages=4,
         image_size=(28, 28),
         smallest=8,
+        channels_first=True,
     )
     return [tiny, micro]

@@ -98,6 +98,7 @@ def specs() -> list[HostSpec]:
             fill=fill,
             stages=4,
             image_size=(224, 224),
+            channels_first=True,
         )
         for name, variant in (("resnet50", "resnet50"), ("wide_resnet50", "wide_resnet50_2"))
     ]
@@ -108,5 +109,6 @@ def specs() -> list[HostSpec]:
         fill=fill,
         stages=2,
         image_size=(28, 28),
+        channels_first=True,
     )
     return [*published, micro]

@@ -36,6 +36,8 @@ class HostSpec:
         image_size: (H, W) of the published model.
         multiple: the sides of an image are multiples of it.
         smallest: the shortest side of an image that leaves every map at least one position.
+        channels_first: feature maps are (B, C, H, W); in channels-last memory format, operators need no
+            transposition of them.
     """
 
     name: str
@@ -46,6 +48,7 @@ class HostSpec:
     image_size: tuple[int, int]
     multiple: int = 1
     smallest: int = 1
+    channels_first: bool = False
 
     def images(self, kwargs: dict[str, Any]) -> tuple[int, int]:
         """(H, W) of the images that a build with these arguments is for."""

@@ -34,6 +34,8 @@ class Summary:
     macs: float  # of one image
     throughput: float  # training images a second, median over the runs
     memory: float  # peak, in bytes, median over the runs
+    data_wait: float = math.nan  # share of the training time spent waiting for data, median over the runs
+    mfu: float = math.nan  # model FLOP utilisation, between 0 and 1, median over the runs
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,8 @@ def summarise(runs: pd.DataFrame, metric: str) -> Summary:
         macs=cost("macs", np.mean),
         throughput=cost("throughput", np.median),
         memory=cost("peak_memory_bytes", np.median),
+        data_wait=cost("data_wait", np.median),
+        mfu=cost("mfu", np.median),
     )
 
 

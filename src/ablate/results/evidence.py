@@ -48,6 +48,7 @@ class Evidence:
             found.append(tables.variance(self.factorial))
         found.append(tables.matched(self.findings, self.matched or []))
         found.append(tables.reached(self.reached))
+        found.append(tables.speed(self.findings))
         found.append(tables.details(self.findings))
         return [table for table in found if table.rows]
 

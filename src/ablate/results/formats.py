@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from ablate.results.statistics import Interval
+if TYPE_CHECKING:
+    from ablate.results.statistics import Interval
 
 NOTHING = "–"
 MINUS = "−"
@@ -46,6 +48,13 @@ def memory(count: float) -> str:
         return NOTHING
     scale, unit = (2**30, "GiB") if count >= 1000 * 2**20 else (2**20, "MiB")
     return f"{_three_digits(count / scale)} {unit}"
+
+
+def share(value: float) -> str:
+    """A share in percent with two digits: 2.1 %, 34 %."""
+    if not math.isfinite(value):
+        return NOTHING
+    return f"{100 * value:.{1 if value < 0.0995 else 0}f} %"
 
 
 def decimals(intervals: Iterable[Interval]) -> int:

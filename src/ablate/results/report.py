@@ -22,6 +22,7 @@ from ablate.store.folder import FINISHED, RunFolder
 from ablate.store.manifest import load, study_dir
 
 TEMPLATE = "report.html.jinja"
+ENVIRONMENT = ("commit", "dirty", "versions", "hardware", "numerics")  # parts by which environments differ
 MOST_ROWS = 250  # of a table on the page; its files have all
 
 
@@ -152,7 +153,7 @@ def _environments(runs: pd.DataFrame, runs_dir: Path) -> list[tuple[int, dict[st
     """The different environments that runs were trained in, the most frequent first."""
     records = (read_json(RunFolder(runs_dir / signature).environment_path) for signature in runs["signature"])
     kinds = Counter(
-        json.dumps({key: record.get(key) for key in ("commit", "dirty", "versions", "hardware")})
+        json.dumps({key: record.get(key) for key in ENVIRONMENT})
         for record in records
         if isinstance(record, dict)
     )
@@ -165,10 +166,12 @@ def _described(environment: dict[str, Any]) -> dict[str, str]:
         return ", ".join(f"{key} {value}" for key, value in pairs)
 
     dirty = " with uncommitted changes" if environment["dirty"] else ""
+    numerics = environment["numerics"]  # not recorded by earlier versions
     return {
         "Commit": f"{environment['commit'] or 'unknown'}{dirty}",
         "Versions": listed(environment["versions"]),
         "Hardware": listed(environment["hardware"]),
+        **({"Numerics": listed(numerics)} if numerics else {}),
     }
 
 

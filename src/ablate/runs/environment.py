@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -18,8 +19,10 @@ COPIED = "repository.json"  # beside a copy of the code: what `repository` said 
 DIFF_LIMIT = 1_000_000  # characters
 
 
-def describe(device: str, threads: int, processes: int = 1) -> dict[str, Any]:
-    """What environment.json holds."""
+def describe(
+    device: str, threads: int, processes: int = 1, numerics: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Contents of environment.json; `numerics` are the settings of `infra` that decide on rounding."""
     return {
         **repository(),
         "versions": {"python": platform.python_version(), **_versions()},
@@ -31,6 +34,7 @@ def describe(device: str, threads: int, processes: int = 1) -> dict[str, Any]:
             "device": device,
             "system": platform.platform(),
         },
+        **({} if numerics is None else {"numerics": dict(numerics)}),
     }
 
 

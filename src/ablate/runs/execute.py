@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablate.errors import UserError
 from ablate.runs.claim import ClaimedError, claim, living_holder
+from ablate.runs.infra import complete
 from ablate.runs.interruption import FAILURE, INTERRUPTION, Stop, stoppable
 from ablate.runs.together import group_for
 from ablate.store.files import write_json, write_text
@@ -73,6 +74,7 @@ def _run(
     check_claim: Callable[[], None],
     stop: Stop,
 ) -> Outcome:
+    config = complete(config)
     status = _Status(folder)
     exit_code = FAILURE
     result: dict[str, Any] = {}
@@ -118,17 +120,17 @@ def _train(
     import torch
 
     from ablate.runs import environment
-    from ablate.training.loop import Hooks, Training, resolve_device
+    from ablate.training.loop import Hooks, Training
 
     def on_epoch(metrics: dict[str, Any]) -> None:
         status.update(epoch=metrics["epoch"])
         tracker.log(metrics)
 
-    device = resolve_device(config["infra"]["device"], group.local)
     group.told((str(folder.path), config))
     training = Training(config, folder, reporter, Hooks(on_epoch, check_claim, stop), group)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    described = environment.describe(name, torch.get_num_threads(), group.world)
+    described = environment.describe(
+        training.device_name, torch.get_num_threads(), group.world, training.numerics
+    )
     write_json(folder.environment_path, described)
     result = training.run()
     check_claim()

@@ -12,6 +12,9 @@ from ablate.errors import UserError, unknown
 from ablate.runs.tracking import MODES
 
 KERNELS = ("auto", "reference")  # as `ops.kernels.choice` has them, without torch: `retry` reads this
+MEMORY_FORMATS = ("auto", "contiguous", "channels_last")
+# Settings that configurations frozen by an earlier version lack, with what that version did.
+EARLIER: Mapping[str, Any] = {"compile": False, "memory_format": "contiguous"}
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,9 @@ class Infra:
     devices: int
     threads: int | None
     kernels: str
-    workers: int
+    compile: bool
+    memory_format: str
+    workers: str  # `auto`, or a number
     data_root: str | None
     download: bool
     tracking: str
@@ -72,6 +77,11 @@ class Launcher:
     snapshot: bool
 
 
+def complete(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's configuration with the settings of `infra` that were added since it was frozen."""
+    return {**config, "infra": {**EARLIER, **config["infra"]}}
+
+
 def read(config: Mapping[str, Any]) -> Infra:
     """Read and check `infra`.
 
@@ -84,6 +94,13 @@ def read(config: Mapping[str, Any]) -> Infra:
         raise unknown("infra.tracking", infra.tracking, MODES)
     if infra.kernels not in KERNELS:
         raise unknown("infra.kernels", infra.kernels, KERNELS)
+    if infra.memory_format not in MEMORY_FORMATS:
+        raise unknown("infra.memory_format", infra.memory_format, MEMORY_FORMATS)
+    if infra.workers != "auto" and not infra.workers.isdecimal():
+        raise UserError(
+            f"infra.workers={infra.workers} is neither auto nor a whole number",
+            "use auto, or the number of processes that read image files; 0: the run's own process",
+        )
     if not infra.checkpoint_minutes > 0:
         raise UserError(
             f"infra.checkpoint_minutes={infra.checkpoint_minutes}",
@@ -92,7 +109,6 @@ def read(config: Mapping[str, Any]) -> Infra:
     for name, value, least in (
         ("devices", infra.devices, 1),
         ("threads", infra.threads, 1),
-        ("workers", infra.workers, 0),
     ):
         _at_least(name, value, least)
     if infra.devices > 1 and ":" in infra.device:

@@ -18,6 +18,7 @@ from ablate.runs.claim import LAUNCHER
 from ablate.runs.execute import Outcome, record_death
 from ablate.runs.interruption import INTERRUPTION, held_back
 from ablate.store.folder import FAILED, INTERRUPTED
+from ablate.training.cores import SIDE_BY_SIDE, available
 
 GRACE_SECONDS = 60.0  # for workers to end their step and write a checkpoint
 SAFE_PATH = ["-P"] if sys.flags.safe_path else []  # as this process: no code from the folder one is in
@@ -35,7 +36,7 @@ def default_workers(runs: int, device: str, devices: int = 1) -> int:
 
         if torch.cuda.is_available():
             return max(1, min(runs, torch.cuda.device_count() // devices))
-    return max(1, min(runs, _cores() // devices, 8))
+    return max(1, min(runs, available() // devices, 8))
 
 
 class WorkerPool:
@@ -46,7 +47,7 @@ class WorkerPool:
     ) -> None:
         self.runs_dir, self.signatures, self.workers = runs_dir, list(signatures), workers
         self.devices = infra["devices"]
-        self.threads = infra["threads"] or max(1, _cores() // (workers * self.devices))
+        self.threads = infra["threads"] or max(1, available() // (workers * self.devices))
         self.any_gpu = infra["device"] in ("auto", "cuda")
         self.waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
         for signature in self.signatures:
@@ -131,6 +132,7 @@ class WorkerPool:
             "OMP_NUM_THREADS": share,
             "MKL_NUM_THREADS": share,
             "NUMBA_NUM_THREADS": share,
+            SIDE_BY_SIDE: str(self.workers),
             LAUNCHER: str(os.getpid()),
         }
         if self.any_gpu and _gpus() > 1:  # a worker a card, or as many as its runs take
@@ -162,12 +164,6 @@ class WorkerPool:
                 process.wait(GRACE_SECONDS)
             except subprocess.TimeoutExpired:
                 process.kill()
-
-
-def _cores() -> int:
-    """Those that this process may use: of a job of SLURM, those that it was given."""
-    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(found, int(os.environ.get("SLURM_CPUS_ON_NODE", found)))
 
 
 def _gpus() -> int:

@@ -13,6 +13,7 @@ from typing import Any
 from ablate.errors import UserError
 from ablate.runs import identity, together
 from ablate.runs.claim import living_holder
+from ablate.runs.infra import complete
 from ablate.runs.infra import read as read_infra
 from ablate.runs.slurm import queue
 from ablate.runs.study import read as read_study
@@ -86,13 +87,15 @@ def resubmit(runs_dir: Path, study: str, signatures: Sequence[str], changes: Map
         UserError: no such study, or a setting that cannot be.
     """
     planned = manifest.load(runs_dir, study)
-    configs = {signature: RunFolder(runs_dir / signature).config() for signature in signatures}
-    for signature, config in configs.items():
-        if not config:
+    configs: dict[str, dict[str, Any]] = {}
+    for signature in signatures:
+        frozen = RunFolder(runs_dir / signature).config()
+        if not frozen:
             raise UserError(
                 f"run {signature} has no frozen configuration",
                 f"submit the study again: {planned.command.splitlines()[-1]}",
             )
+        config = configs[signature] = complete(frozen)
         for key, value in changes.items():
             _set(config, key, value)
     read_infra(next(iter(configs.values()))["infra"])

@@ -26,6 +26,17 @@ DAMAGE = (
 
 
 @dataclass
+class UnderWay:
+    """Progress within the current epoch."""
+
+    updates: int = 0  # optimiser steps done
+    loss_sum: float = 0.0  # of the steps whose loss has been read
+    images: int = 0
+    seconds: float = 0.0
+    waiting_seconds: float = 0.0  # of these, spent waiting for the next batch
+
+
+@dataclass
 class Checkpoint:
     """The state after an optimiser step; `history` repeats metrics.jsonl, to mend a damaged one.
 
@@ -42,7 +53,8 @@ class Checkpoint:
     best_epoch: int
     train_seconds: float
     history: list[dict[str, Any]] = field(default_factory=list)
-    under_way: dict[str, Any] | None = None  # see `loop.UnderWay`; None between epochs
+    under_way: dict[str, Any] | None = None  # `UnderWay` and the generators; None between epochs
+    waiting_seconds: float = 0.0  # of train_seconds, spent waiting for the next batch
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:

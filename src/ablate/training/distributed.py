@@ -27,6 +27,25 @@ T = TypeVar("T")
 CPU = torch.device("cpu")
 
 
+class Reduction:
+    """An all-reduce under way; several can be, and are read in the order in which they were started."""
+
+    def __init__(self, values: Tensor, work: dist.Work | None) -> None:
+        self._values, self._work = values, work
+
+    def result(self) -> Tensor:
+        """The reduced values. The host waits for gloo; with NCCL only the device's stream does."""
+        if self._work is not None:
+            self._work.wait()
+            self._work = None
+        return self._values
+
+    def tolist(self) -> list[float]:
+        """The reduced values on the host."""
+        found: list[float] = self.result().tolist()
+        return found
+
+
 @dataclass(frozen=True)
 class Group:
     """The processes of one run: this one's number, how many there are, and what they tell each other.
@@ -65,9 +84,11 @@ class Group:
         dist.all_reduce(sums)
         return sums.tolist()
 
-    def any(self, here: bool) -> bool:
-        """Whether it is so in any process."""
-        return self.total(float(here))[0] > 0
+    def start_sum(self, values: Tensor) -> Reduction:
+        """Start to sum `values`, on `device`, over all processes; in place."""
+        if self.world == 1:
+            return Reduction(values, None)
+        return Reduction(values, dist.all_reduce(values, async_op=True))
 
     def told(self, value: T) -> T:
         """What the first process says; the others' values are ignored."""
@@ -89,7 +110,9 @@ class Group:
         """The network whose gradients are averaged over the processes as they are computed."""
         if self.world == 1:
             return network
-        return DistributedDataParallel(network, gradient_as_bucket_view=True)
+        # Batch norms see the whole batch, so that every process has the same running statistics: there is
+        # nothing to broadcast before each forward pass.
+        return DistributedDataParallel(network, gradient_as_bucket_view=True, broadcast_buffers=False)
 
     def without_averaging(self, network: nn.Module) -> AbstractContextManager[None]:
         """Gradients are only added up within the block: more of them come for the same step."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import math
-import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,11 +23,12 @@ from ablate.ops import kernels
 from ablate.store.files import append_json_line, read_json_lines, write_text
 from ablate.store.folder import RunFolder
 from ablate.training import checkpoint as checkpoints
-from ablate.training import memory, optimization
-from ablate.training.checkpoint import Checkpoint
+from ablate.training import cores, memory, network, optimization, utilization
+from ablate.training.checkpoint import Checkpoint, UnderWay
 from ablate.training.distributed import SOLO, Group
 from ablate.training.evaluation import evaluate
 from ablate.training.progress import Reporter
+from ablate.training.readback import StepReports
 from ablate.training.recipe import Recipe
 from ablate.training.recipe import read as read_recipe
 from ablate.training.seeding import (
@@ -67,16 +67,6 @@ def host_arguments(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     return name, {"num_classes": info.num_classes, "in_chans": channels, "img_size": size, **settings}
 
 
-@dataclass
-class UnderWay:
-    """Where a run stands within an epoch."""
-
-    updates: int = 0  # optimiser steps done
-    loss_sum: float = 0.0
-    images: int = 0
-    seconds: float = 0.0
-
-
 @dataclass(frozen=True)
 class Hooks:
     """What the loop calls, and what it asks, from outside.
@@ -90,6 +80,14 @@ class Hooks:
     epoch: Callable[[dict[str, Any]], None] = lambda metrics: None
     step: Callable[[], None] = lambda: None
     stop: Callable[[], bool] = lambda: False
+
+
+@dataclass
+class Requested:
+    """What is to happen once the step under way has ended."""
+
+    stop: bool = False
+    checkpoint: bool = False
 
 
 class Training:
@@ -109,7 +107,7 @@ class Training:
         infra = config["infra"]
         self.device = resolve_device(infra["device"], group.local)
         kernels.use(infra["kernels"])
-        torch.set_num_threads(infra["threads"] or _share_of_threads(group))
+        torch.set_num_threads(cores.threads(infra["threads"], group))
         deterministic_algorithms()
         memory.reset_peak(self.device)
         if not group.first:
@@ -123,7 +121,7 @@ class Training:
             device=self.device,
             data_root=Path(str(infra["data_root"])) if infra["data_root"] else None,
             download=infra["download"],
-            workers=infra["workers"],
+            workers=cores.loader_workers(infra["workers"], group),
             shard=group.shard,
         )
         if group.first:
@@ -133,15 +131,19 @@ class Training:
             "parameters": costs.parameters(self.model),
             "macs": costs.macs(self.model, 1, *self.splits.image_shape),
         }
-        self.model = group.share(self.model.to(self.device))
+        self.memory_format = network.memory_format(
+            infra["memory_format"], config["host"]["name"], self.device
+        )
+        self.model = network.lay_out(group.share(self.model.to(self.device)), self.memory_format)
         self.network = group.parallel(self.model)
+        self.forward = network.compiled(self.network) if infra["compile"] else self.network
         self.updates = len(self.splits.train) // self.recipe.accumulate  # optimiser steps per epoch
         if not self.updates:
             raise UserError(
                 f"recipe.batch_size={self.recipe.batch_size} is more than the training images",
                 f"lower it to {self.splits.train.samples} or less",
             )
-        self.optimizer = optimization.optimizer(self.model, self.recipe)
+        self.optimizer = optimization.optimizer(self.model, self.recipe, self.device)
         self.schedule = optimization.schedule(self.optimizer, self.recipe, self.updates)
         self.epochs = self.recipe.epochs
         self.ema = ModelEmaV3(self.model, decay=self.recipe.ema_decay) if self.recipe.ema_decay else None
@@ -153,6 +155,9 @@ class Training:
         self.best: dict[str, Any] = {}
         self.history: list[dict[str, Any]] = []
         self.under_way = UnderWay()
+        self.waiting_seconds = 0.0
+        self.reports = StepReports(group)
+        self.requested = Requested()
         self.period = 60 * infra["checkpoint_minutes"]
         self.saved = time.monotonic()
 
@@ -183,52 +188,94 @@ class Training:
         begun, before = time.perf_counter(), now.seconds
         batches = self.splits.train.epoch(self.epoch, first=now.updates * self.recipe.accumulate)
         while now.updates < self.updates:
-            self.schedule.step_update(self.step)
-            self.optimizer.zero_grad()
-            step_loss = 0.0
-            for part in range(1, self.recipe.accumulate + 1):
-                more = part < self.recipe.accumulate
-                with self.group.without_averaging(self.network) if more else nullcontext():
-                    step_loss += self._backward(*next(batches))
-            step_loss = self.group.total(step_loss)[0] / self.group.world
-            now.images += self.recipe.batch_size
-            self.step += 1
-            if not math.isfinite(step_loss):
-                raise NonFiniteLossError(self._non_finite("loss", step_loss))
-            self._update()
-            now.updates += 1
-            now.loss_sum += step_loss
+            try:
+                loss = self._train_step(batches)
+            except Exception:
+                self._settle()  # a loss that is not finite explains what failed in the step after it
+                raise
+            stop, due = self.hooks.stop(), self.group.first and self._checkpoint_due()
+            self.reports.push(self.step, loss, stop=stop, checkpoint=due)
+            self._settle(keep=1)
             now.seconds = before + time.perf_counter() - begun
-            self.reporter.stepped(step_loss)
             self.hooks.step()
             self._pause()
+        self._settle()
+        self._pause()
         self._synchronize()
         now.seconds = before + time.perf_counter() - begun
 
+    def _train_step(self, batches: Iterator[tuple[Tensor, Tensor]]) -> Tensor:
+        """One optimiser step; its loss, float64, stays on the device."""
+        now = self.under_way
+        self.schedule.step_update(self.step)
+        self.optimizer.zero_grad()
+        step_loss = torch.zeros((), dtype=torch.float64, device=self.device)
+        for part in range(1, self.recipe.accumulate + 1):
+            more = part < self.recipe.accumulate
+            waiting = time.perf_counter()
+            inputs, labels = next(batches)
+            now.waiting_seconds += time.perf_counter() - waiting
+            with self.group.without_averaging(self.network) if more else nullcontext():
+                step_loss += self._backward(inputs, labels)
+        now.images += self.recipe.batch_size
+        self.step += 1
+        self._update()
+        now.updates += 1
+        return step_loss
+
+    def _settle(self, keep: int = 0) -> None:
+        """Read the losses and requests of all steps but the latest `keep`.
+
+        Nothing may be saved, evaluated or stopped before every loss is read: the weights of a step whose loss
+        is not finite must not reach a checkpoint.
+
+        Raises:
+            NonFiniteLossError: a loss is not finite; names its step.
+        """
+        for report in self.reports.settle(keep):
+            if not math.isfinite(report.loss):
+                raise NonFiniteLossError(self._non_finite("loss", report.loss, report.step))
+            self.under_way.loss_sum += report.loss
+            self.requested.stop |= report.stop
+            self.requested.checkpoint |= report.checkpoint
+            self.reporter.stepped(report.loss)
+
     def _pause(self) -> None:
-        """A checkpoint where one is due; the end of the run where that is asked for, of any process.
+        """Write a checkpoint where one is due; end the run where any process was asked to stop.
+
+        Several processes act on what they all have read of a step, so that they act after the same one.
 
         Raises:
             KeyboardInterrupt: asked to stop; the checkpoint is written.
         """
-        if self.group.any(self.hooks.stop()):
+        if self.group.world == 1:
+            self.requested = Requested(self.hooks.stop(), self._checkpoint_due())
+        now, self.requested = self.requested, Requested()
+        if now.stop or now.checkpoint:
+            self._settle()
+            self.requested.checkpoint = False  # asked for once more while this one was on its way
+        if now.stop:
             self._save()
             raise KeyboardInterrupt
-        if time.monotonic() - self.saved >= self.period:
+        if now.checkpoint:
             try:
                 self._save()
             except OSError as error:  # the disk may have room again before it is needed
                 self.reporter.note(f"no checkpoint at step {self.step}: {error}; training goes on")
                 self.saved = time.monotonic()
 
-    def _backward(self, inputs: Tensor, labels: Tensor) -> float:
+    def _checkpoint_due(self) -> bool:
+        return time.monotonic() - self.saved >= self.period
+
+    def _backward(self, inputs: Tensor, labels: Tensor) -> Tensor:
         target: Tensor = labels
         if self.mix is not None:
             inputs, target = self.mix(inputs, labels)
+        inputs = inputs.contiguous(memory_format=self.memory_format)
         with self._autocast():
-            loss = self.train_loss(self.network(inputs), target) / self.recipe.accumulate
+            loss: Tensor = self.train_loss(self.forward(inputs), target) / self.recipe.accumulate
         self.scaler.scale(loss).backward()
-        return loss.item()
+        return loss.detach()
 
     def _update(self) -> None:
         self.scaler.unscale_(self.optimizer)
@@ -249,10 +296,11 @@ class Training:
         done, averaged = self.under_way, self.ema.module if self.ema else self.model
         found = self._evaluate(averaged, self.splits.validation, self._pause)
         if not math.isfinite(found["loss"]):
-            raise NonFiniteLossError(self._non_finite("validation loss", found["loss"]))
+            raise NonFiniteLossError(self._non_finite("validation loss", found["loss"], self.step))
         self.hooks.step()
         self.epoch += 1
         self.train_seconds += done.seconds
+        self.waiting_seconds += done.waiting_seconds
         metrics = {
             "epoch": self.epoch,
             "step": self.step,
@@ -260,9 +308,11 @@ class Training:
             "train_loss": done.loss_sum / self.updates,
             **{f"validation_{name}": value for name, value in found.items()},
         }
+        images_per_second = done.images / done.seconds
         speed = {
             "seconds": round(done.seconds, 3),
-            "images_per_second": round(done.images / done.seconds, 1),
+            "images_per_second": round(images_per_second, 1),
+            **self._usage(images_per_second, done.waiting_seconds / done.seconds),
         }
         best = max((line["validation_top1"] for line in self.history), default=-1.0)
         if metrics["validation_top1"] > best:
@@ -297,6 +347,7 @@ class Training:
                 best=self.best,
                 best_epoch=self.best_epoch,
                 train_seconds=self.train_seconds,
+                waiting_seconds=self.waiting_seconds,
                 history=self.history,
                 under_way={**asdict(self.under_way), "generators": generators(self.device)}
                 if within
@@ -333,6 +384,7 @@ class Training:
                 self.scaler.load_state_dict(found.scaler)
             self.epoch, self.step, self.best_epoch = found.epoch, found.step, found.best_epoch
             self.best, self.train_seconds, self.history = found.best, found.train_seconds, found.history
+            self.waiting_seconds = found.waiting_seconds
             if found.under_way is not None:
                 under_way = dict(found.under_way)
                 restore_generators(under_way.pop("generators"), self.device)
@@ -344,26 +396,59 @@ class Training:
         model.load_state_dict(self.best)
         found = self._evaluate(model, self.splits.test, self._leave)
         if not math.isfinite(found["loss"]):
-            raise NonFiniteLossError(self._non_finite("test loss", found["loss"]))
+            raise NonFiniteLossError(self._non_finite("test loss", found["loss"], self.step))
         validation = self.history[self.best_epoch - 1]
-        images = self.step * self.recipe.batch_size
+        images_per_second = self.step * self.recipe.batch_size / self.train_seconds
         return {
             **{f"test_{name}": value for name, value in found.items()},
             "validation_top1": validation["validation_top1"],
             "validation_loss": validation["validation_loss"],
             "best_epoch": self.best_epoch,
             **self.costs,
-            "throughput": round(images / self.train_seconds, 1),
-            "peak_memory_bytes": memory.peak(self.device),
+            "throughput": round(images_per_second, 1),
             "train_seconds": round(self.train_seconds, 3),
+            **self._usage(images_per_second, self.waiting_seconds / self.train_seconds),
         }
 
-    def _non_finite(self, what: str, loss: float) -> str:
+    def _usage(self, images_per_second: float, waiting: float) -> dict[str, Any]:
+        """Figures beside the images per second; `mfu` only where the device's peak is known.
+
+        `data_wait` is the share of the training time that the host waited for the next batch. On CUDA the
+        device may have been busy meanwhile with what was launched before.
+        """
+        precision = utilization.float32_precision()
+        peak = utilization.peak(self.device_name, self.recipe.precision, "tf32" in precision.values())
+        flops = None if peak is None else peak * self.group.world
+        mfu = utilization.mfu(self.costs["macs"], images_per_second, flops)
+        return {
+            "data_wait": round(waiting, 4),
+            "peak_memory_bytes": memory.peak(self.device),
+            **({} if mfu is None else {"mfu": mfu}),
+        }
+
+    @property
+    def device_name(self) -> str:
+        """Name of the card, or `cpu`."""
+        return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
+
+    @property
+    def numerics(self) -> dict[str, Any]:
+        """What decides on rounding beside the configuration's own precision; for environment.json."""
+        channels_last = self.memory_format == torch.channels_last
+        return {
+            "kernels": self.config["infra"]["kernels"],
+            "compile": self.config["infra"]["compile"],
+            "memory_format": "channels_last" if channels_last else "contiguous",
+            "fused_optimizer": optimization.fused(self.recipe, self.device),
+            **{f"float32_{name}": found for name, found in utilization.float32_precision().items()},
+        }
+
+    def _non_finite(self, what: str, loss: float, step: int) -> str:
         good = "no epoch was finished"
         if self.history:
             last = self.history[-1]
             good = f"last good epoch {last['epoch']}: validation top-1 {last['validation_top1']:.2f} %"
-        return f"{what} is {loss} at step {self.step}; {good}; try a lower learning rate"
+        return f"{what} is {loss} at step {step}; {good}; try a lower learning rate"
 
     def _autocast(self) -> torch.autocast:
         enabled = self.recipe.precision != "float32"
@@ -398,12 +483,6 @@ def resolve_device(name: str, local: int = 0) -> torch.device:
     if name == "cuda" and local:
         return torch.device("cuda", local % torch.cuda.device_count())  # SLURM may show one process one card
     return device
-
-
-def _share_of_threads(group: Group) -> int:
-    """PyTorch's own choice, or less where processes of one machine would take more than its cores."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(torch.get_num_threads(), max(1, cores // group.neighbors))
 
 
 def _line(metrics: dict[str, Any]) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
+
 import torch
 from timm.data import Mixup
 from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
-from timm.optim import create_optimizer_v2
+from timm.optim import create_optimizer_v2, get_optimizer_class
 from timm.scheduler import create_scheduler_v2
 from timm.scheduler.scheduler import Scheduler
 from torch import nn
@@ -33,8 +35,29 @@ def check(recipe: Recipe) -> None:
         ) from error
 
 
-def optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """timm's optimiser, without weight decay of biases, norms and what modules name in `no_weight_decay`."""
+def fused(recipe: Recipe, device: torch.device) -> bool:
+    """True if the optimiser updates all weights in one kernel.
+
+    By default on CUDA, where PyTorch has such an implementation; `recipe.optimizer_options` may name another
+    one (`fused` or `foreach`) on any device.
+    """
+    options = recipe.optimizer_options
+    if "fused" in options or "foreach" in options:
+        return bool(options.get("fused", False))
+    if device.type != "cuda":
+        return False
+    kind = get_optimizer_class(recipe.optimizer.lower().removeprefix("lookahead_"), bind_defaults=False)
+    return "fused" in inspect.signature(kind).parameters
+
+
+def optimizer(model: nn.Module, recipe: Recipe, device: torch.device | None = None) -> torch.optim.Optimizer:
+    """timm's optimiser, without weight decay of biases, norms and what modules name in `no_weight_decay`.
+
+    `device` is that of the model; it decides on the fused implementation.
+    """
+    options = dict(recipe.optimizer_options)
+    if device is not None and fused(recipe, device):
+        options["fused"] = True
     names: set[str] = set()
     for path, module in model.named_modules():
         if callable(undecayed := getattr(module, "no_weight_decay", None)):
@@ -48,7 +71,7 @@ def optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         opt=recipe.optimizer,
         lr=recipe.learning_rate,
         weight_decay=0.0,
-        **recipe.optimizer_options,
+        **options,
     )
 
 

@@ -3,7 +3,7 @@
 `table` says what a table is and how it is written; the other files are named after what they list.
 """
 
-from ablate.results.tables.budgets import front, matched, reached
+from ablate.results.tables.budgets import front, matched, reached, speed
 from ablate.results.tables.conditions import details, footnote, study_table
 from ablate.results.tables.factors import effects, interactions, variance
 from ablate.results.tables.table import Cell, Table, escape_latex
@@ -21,6 +21,7 @@ __all__ = [
     "matched",
     "reached",
     "roadmap",
+    "speed",
     "study_table",
     "variance",
 ]

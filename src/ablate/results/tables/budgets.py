@@ -1,7 +1,8 @@
-"""Tables of cost: conditions at the same budget, and the time to an accuracy."""
+"""Tables of cost: conditions at the same budget, speed of training, and the time to an accuracy."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from ablate.results import costs, formats
@@ -66,6 +67,30 @@ def front(findings: Findings) -> Table:
         "stands here is where to look, and not by how much it is ahead."
     )
     return Table("front", "The Pareto front", rows, note)
+
+
+def speed(findings: Findings) -> Table:
+    """How fast each condition trained; no rows where no run recorded what it waited for."""
+    measured = any(math.isfinite(summary.data_wait) for summary in findings.summaries)
+    rows = [
+        {
+            "Condition": words(summary.condition),
+            "Images/s": number(summary.throughput, formats.plain(summary.throughput, 0)),
+            "Waiting for data": number(summary.data_wait, formats.share(summary.data_wait)),
+            "Peak memory": number(summary.memory, formats.memory(summary.memory)),
+            "MFU": number(summary.mfu, formats.share(summary.mfu)),
+        }
+        for summary in findings.summaries
+        if measured
+    ]
+    note = (
+        "Medians over the runs, as they happened to be trained. Waiting for data: share of the training time "
+        "that the host waited for the next batch; a GPU may have been busy meanwhile with what was launched "
+        "before. Peak memory: of the device's allocator on CUDA, of the process on a CPU. MFU: model FLOP "
+        "utilisation, 6 × MACs × images/s over the dense peak of the device at the precision of the recipe; "
+        f"{formats.NOTHING} where that peak is not known, as of CPUs."
+    )
+    return Table("speed", "Speed of training", rows, note)
 
 
 def reached(found: Sequence[Reached]) -> Table:

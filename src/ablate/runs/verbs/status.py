@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -12,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from ablate.results import formats
 from ablate.runs.verbs import states
 from ablate.runs.verbs.states import AGAIN, LOST, MISSING, Overview, Standing
 from ablate.store import manifest
@@ -19,6 +22,13 @@ from ablate.store.folder import FAILED, FINISHED, INTERRUPTED, PENDING, RUNNING,
 
 STYLES = {FINISHED: "green", RUNNING: "cyan", FAILED: "red", INTERRUPTED: "yellow", LOST: "red"}
 ORDER = (FINISHED, RUNNING, PENDING, INTERRUPTED, FAILED, LOST, MISSING)
+# Figures of the last line of speed.jsonl, shown where a run has them: title of the column and its format.
+SPEED: dict[str, tuple[str, Callable[[float], str]]] = {
+    "images_per_second": ("images/s", lambda value: formats.plain(value, 0)),
+    "data_wait": ("data wait", formats.share),
+    "peak_memory_bytes": ("memory", formats.memory),
+    "mfu": ("MFU", formats.share),
+}
 MOST = 100  # rows of a table; of a larger study, those at work and those that went wrong
 SECONDS = 10.0  # between two looks: each asks the cluster's controller
 
@@ -97,11 +107,15 @@ def _view(runs_dir: Path, overview: Overview, most: int) -> Group:
 def _table(runs_dir: Path, overview: Overview, shown: list[Standing]) -> Table:
     factors = overview.manifest.factors
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in (*factors, "seed", "state", "epoch", "left", "best top-1", "run", "note"):
+    folders = [RunFolder(runs_dir / standing.run.signature) for standing in shown]
+    speeds: list[dict[str, Any]] = [next(reversed(folder.speed()), {}) for folder in folders]
+    columns = [name for name in SPEED if any(name in speed for speed in speeds)]
+    titles = [SPEED[name][0] for name in columns]
+    for title in (*factors, "seed", "state", "epoch", "left", "best top-1", *titles, "run", "note"):
         table.add_column(title, overflow="fold")
-    for standing in shown:
+    for standing, folder, speed in zip(shown, folders, speeds, strict=True):
         run, record = standing.run, standing.record
-        lines = RunFolder(runs_dir / run.signature).metrics()
+        lines = folder.metrics()
         accuracies = [line["validation_top1"] for line in lines if "validation_top1" in line]
         table.add_row(
             *(escape(run.factors.get(factor, "")) for factor in factors),
@@ -110,6 +124,7 @@ def _table(runs_dir: Path, overview: Overview, shown: list[Standing]) -> Table:
             f"{record.get('epoch') or 0}/{record.get('epochs') or '?'}",
             states.until(standing.ends) if standing.ends else "",
             f"{max(accuracies):.2f}" if accuracies else "",
+            *(SPEED[name][1](speed[name]) if name in speed else "" for name in columns),
             run.signature,
             escape(standing.note),
         )
