@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from ablate.errors import UserError, unknown
+from ablate.training.device import float32_precision
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 KERNEL = 7  # K of every kernel that is timed, and side of every window
@@ -43,6 +44,7 @@ def prepare(device: str, threads: int | None, batch: int, repetitions: int, dtyp
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: PyTorch finds no card here", "use --device cpu; see `ablate doctor`")
+    float32_precision(tf32=False)  # convolutions as exact as the products and kernels beside them
     if threads is not None:
         torch.set_num_threads(threads)
     return Settings(torch.device(device), batch, repetitions, DTYPES[dtype])

@@ -120,6 +120,7 @@ def _train(
     import torch
 
     from ablate.runs import environment
+    from ablate.training.device import name as device_name
     from ablate.training.loop import Hooks, Training
 
     def on_epoch(metrics: dict[str, Any]) -> None:
@@ -129,7 +130,7 @@ def _train(
     group.told((str(folder.path), config))
     training = Training(config, folder, reporter, Hooks(on_epoch, check_claim, stop), group)
     described = environment.describe(
-        training.device_name, torch.get_num_threads(), group.world, training.numerics
+        device_name(training.device), torch.get_num_threads(), group.world, training.numerics
     )
     write_json(folder.environment_path, described)
     result = training.run()

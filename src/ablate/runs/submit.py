@@ -161,7 +161,8 @@ def _check_all(requests: Sequence[Request]) -> None:
     """Build nothing, but ask every part whether it could; configurations that differ in seed only once."""
     from ablate import data, hosts
     from ablate.training import optimization
-    from ablate.training.loop import host_arguments, resolve_device
+    from ablate.training.device import resolve_device
+    from ablate.training.loop import host_arguments
     from ablate.training.recipe import read
 
     place = together.from_environment()

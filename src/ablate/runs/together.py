@@ -233,7 +233,7 @@ class _Others:
 def _check_cards(infra: Mapping[str, Any]) -> None:
     import torch
 
-    from ablate.training.loop import resolve_device
+    from ablate.training.device import resolve_device
 
     cards = torch.cuda.device_count()
     if resolve_device(infra["device"]).type == "cuda" and cards < infra["devices"]:
@@ -248,8 +248,8 @@ def _joined(place: Place, device: str, store: Any = None) -> Iterator[Group]:
     """This process in its group; without a store, by the variables that torchrun sets."""
     import torch
 
+    from ablate.training.device import resolve_device
     from ablate.training.distributed import Group, joined
-    from ablate.training.loop import resolve_device
 
     if store is None:
         for name, value in place.variables().items():

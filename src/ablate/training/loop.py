@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from ablate import costs, data, hosts
 from ablate.data import Loader, Splits
 from ablate.errors import UserError
-from ablate.ops import kernels
 from ablate.store.files import append_json_line, read_json_lines, write_text
 from ablate.store.folder import RunFolder
 from ablate.training import checkpoint as checkpoints
 from ablate.training import cores, memory, network, optimization, utilization
+from ablate.training import device as devices
 from ablate.training.checkpoint import Checkpoint, UnderWay
 from ablate.training.distributed import SOLO, Group
 from ablate.training.evaluation import evaluate
@@ -33,7 +33,6 @@ from ablate.training.recipe import Recipe
 from ablate.training.recipe import read as read_recipe
 from ablate.training.seeding import (
     derive,
-    deterministic_algorithms,
     generators,
     restore_generators,
     seed_everything,
@@ -105,10 +104,9 @@ class Training:
         self.hooks, self.group = hooks or Hooks(), group
         self.recipe: Recipe = read_recipe(config["recipe"])
         infra = config["infra"]
-        self.device = resolve_device(infra["device"], group.local)
-        kernels.use(infra["kernels"])
+        self.device = devices.resolve_device(infra["device"], group.local)
         torch.set_num_threads(cores.threads(infra["threads"], group))
-        deterministic_algorithms()
+        devices.prepare(self.device, infra, self.recipe.precision, group)
         memory.reset_peak(self.device)
         if not group.first:
             group.told(None)  # once the first process has the data, which it may have to download
@@ -411,25 +409,11 @@ class Training:
         }
 
     def _usage(self, images_per_second: float, waiting: float) -> dict[str, Any]:
-        """Figures beside the images per second; `mfu` only where the device's peak is known.
-
-        `data_wait` is the share of the training time that the host waited for the next batch. On CUDA the
-        device may have been busy meanwhile with what was launched before.
-        """
-        precision = utilization.float32_precision()
-        peak = utilization.peak(self.device_name, self.recipe.precision, "tf32" in precision.values())
-        flops = None if peak is None else peak * self.group.world
-        mfu = utilization.mfu(self.costs["macs"], images_per_second, flops)
-        return {
-            "data_wait": round(waiting, 4),
-            "peak_memory_bytes": memory.peak(self.device),
-            **({} if mfu is None else {"mfu": mfu}),
-        }
-
-    @property
-    def device_name(self) -> str:
-        """Name of the card, or `cpu`."""
-        return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
+        """Figures beside the images per second; see `utilization.figures`."""
+        figures = utilization.figures(
+            self.device, self.recipe.precision, self.costs["macs"], images_per_second / self.group.world
+        )
+        return {"data_wait": round(waiting, 4), "peak_memory_bytes": memory.peak(self.device), **figures}
 
     @property
     def numerics(self) -> dict[str, Any]:
@@ -440,7 +424,7 @@ class Training:
             "compile": self.config["infra"]["compile"],
             "memory_format": "channels_last" if channels_last else "contiguous",
             "fused_optimizer": optimization.fused(self.recipe, self.device),
-            **{f"float32_{name}": found for name, found in utilization.float32_precision().items()},
+            "tf32": self.config["infra"]["tf32"],
         }
 
     def _non_finite(self, what: str, loss: float, step: int) -> str:
@@ -457,32 +441,6 @@ class Training:
     def _synchronize(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-
-
-def resolve_device(name: str, local: int = 0) -> torch.device:
-    """`auto` is CUDA where there is one; else a device as PyTorch names it.
-
-    Args:
-        name: infra.device.
-        local: number of this process among those of the machine that compute a run together, a card each.
-
-    Raises:
-        UserError: not a device, or not available here.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    way_out = "use auto, cpu, cuda or cuda:1; `ablate doctor` says what is here"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UserError(f"infra.device={name} is not a device", way_out) from error
-    if device.type not in ("cpu", "cuda"):
-        raise UserError(f"infra.device={name}: runs are computed on cpu or cuda", way_out)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UserError(f"infra.device={name}: {torch.cuda.device_count()} CUDA devices are here", way_out)
-    if name == "cuda" and local:
-        return torch.device("cuda", local % torch.cuda.device_count())  # SLURM may show one process one card
-    return device
 
 
 def _line(metrics: dict[str, Any]) -> str:

@@ -22,8 +22,8 @@ from ablate.data import Loader
 from ablate.errors import UserError
 from ablate.official import checkpoints
 from ablate.runs.composition import explain
+from ablate.training.device import float32_precision, resolve_device
 from ablate.training.evaluation import evaluate
-from ablate.training.loop import resolve_device
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ def run(asked: Evaluation) -> dict[str, float]:
         UserError: unknown model or data set, weights or classes that do not fit, missing data.
     """
     device = resolve_device(asked.device)
+    float32_precision(tf32=False)
     of_data = [text for text in asked.overrides if text.startswith(("data=", "data."))]
     of_model = [text for text in asked.overrides if text not in of_data]
     config, root = _data(of_data)

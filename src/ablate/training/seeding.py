@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import random
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
-import torch.utils.deterministic
 
 
 def derive(seed: int, purpose: str, epoch: int = 0) -> int:
@@ -52,12 +50,3 @@ def restore_generators(state: Mapping[str, Any], device: torch.device) -> None:
     torch.set_rng_state(state["torch"])
     if state["cuda"] is not None and device.type == "cuda":
         torch.cuda.set_rng_state(state["cuda"], device)
-
-
-def deterministic_algorithms() -> None:
-    """Ask PyTorch for algorithms that give the same bits for the same input."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by cuBLAS at its first use
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    # Nothing here reads memory that it has not written; filling it first takes 5 % of a micro host's step.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    torch.backends.cudnn.benchmark = False

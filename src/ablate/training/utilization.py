@@ -51,10 +51,17 @@ def mfu(macs: float, images_per_second: float, flops: float | None) -> float | N
     return None if flops is None else round(TRAINING * macs * images_per_second / flops, 4)
 
 
-def float32_precision() -> dict[str, str]:
-    """Precision in which CUDA computes float32 products and convolutions: `float32` or `tf32`."""
-    found = {
-        "matmul": torch.backends.cuda.matmul.fp32_precision,
-        "convolution": torch.backends.cudnn.conv.fp32_precision,  # type: ignore[attr-defined]
-    }
-    return {name: "tf32" if precision == "tf32" else "float32" for name, precision in found.items()}
+def figures(device: torch.device, precision: str, macs: float, images_per_second: float) -> dict[str, float]:
+    """`mfu` of one device, or nothing where its peak is not known.
+
+    Args:
+        device: of this process.
+        precision: recipe.precision.
+        macs: multiply-accumulates of one image's forward pass.
+        images_per_second: of training, on this device.
+    """
+    if device.type != "cuda":
+        return {}
+    found = peak(torch.cuda.get_device_name(device), precision, torch.backends.cuda.matmul.allow_tf32)
+    utilization = mfu(macs, images_per_second, found)
+    return {} if utilization is None else {"mfu": utilization}

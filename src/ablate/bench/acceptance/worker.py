@@ -13,10 +13,12 @@ import torch
 
 from ablate.bench.acceptance.steps import Setting
 from ablate.store.files import append_json_line
+from ablate.training.device import float32_precision
 
 
 def main(step: str, device: str, toy: str, folder: str, file: str) -> None:
     """Run a step and keep its records as they come."""
+    float32_precision(tf32=False)
     module = importlib.import_module(f"ablate.bench.acceptance.{step}")
     for record in module.run(Setting(torch.device(device), toy == "toy", Path(folder))):
         append_json_line(Path(file), record)

@@ -1,0 +1,100 @@
+"""The device of a run, and the settings of PyTorch that make it give the same bits for the same input."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.utils.deterministic
+
+from ablate.errors import UserError
+from ablate.ops import kernels
+from ablate.ops.kernels.choice import hindrance
+from ablate.training.distributed import SOLO, Group
+
+
+def resolve_device(name: str, local: int = 0) -> torch.device:
+    """`auto` is CUDA where there is one; else a device as PyTorch names it.
+
+    Args:
+        name: infra.device.
+        local: number of this process among those of the machine that compute a run together, a card each.
+
+    Raises:
+        UserError: not a device, or not available here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    way_out = "use auto, cpu, cuda or cuda:1; `ablate doctor` says what is here"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"infra.device={name} is not a device", way_out) from error
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"infra.device={name}: runs are computed on cpu or cuda", way_out)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"infra.device={name}: {torch.cuda.device_count()} CUDA devices are here", way_out)
+    if name == "cuda" and local:
+        return torch.device("cuda", local % torch.cuda.device_count())  # SLURM may show one process one card
+    return device
+
+
+def name(device: torch.device) -> str:
+    """Name of the card, or `cpu`."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def prepare(device: torch.device, infra: Mapping[str, Any], precision: str, group: Group = SOLO) -> None:
+    """Set up this process to compute one run.
+
+    Args:
+        device: of this process.
+        infra: `kernels` and `tf32` are read.
+        precision: recipe.precision, in which the kernels will be needed beside float32.
+        group: the processes of the run; the first one of each machine checks the kernels for the others.
+    """
+    kernels.use(infra["kernels"])
+    deterministic_algorithms(device)
+    float32_precision(infra["tf32"])
+    if device.type == "cuda" and infra["kernels"] == "auto" and hindrance("cuda") is None:
+        _check_kernels(device, precision, group)
+
+
+def deterministic_algorithms(device: torch.device) -> None:
+    """Use algorithms that give the same bits for the same input.
+
+    PyTorch makes the backward passes of its fused attention deterministic only where it may raise errors
+    (`warn_only=False`), and then many other operations raise them. On CUDA attention outside the operators,
+    such as VOLO's class attention, is therefore computed from its parts.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by cuBLAS at its first use
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # Nothing here reads memory that it has not written; filling it first takes 5 % of a micro host's step.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = False
+    fused = device.type != "cuda"
+    torch.backends.cuda.enable_flash_sdp(fused)
+    torch.backends.cuda.enable_mem_efficient_sdp(fused)
+    torch.backends.cuda.enable_cudnn_sdp(fused)
+
+
+def float32_precision(tf32: bool) -> None:
+    """Compute float32 products and convolutions on CUDA alike: exactly, or with the 10 bits of TF32.
+
+    By default PyTorch uses TF32 for convolutions only, so that operators made of convolutions would be less
+    exact and faster than those made of matrix products.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    torch.backends.cudnn.allow_tf32 = tf32
+
+
+def _check_kernels(device: torch.device, precision: str, group: Group) -> None:
+    """Have the verdicts of the self-check on disk before any process needs one."""
+    from ablate.ops.kernels import selfcheck
+
+    dtypes = dict.fromkeys((torch.float32, getattr(torch, precision)))
+    if group.local == 0:
+        selfcheck.prepare(device, dtypes)
+    group.total(0.0)  # the others wait, then read
