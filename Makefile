@@ -7,6 +7,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 STUDY ?= quick
 TRITONS := 3.5.0 3.6.0 3.8.0  # oldest supported, that of PyTorch 2.10 and 2.11, newest
+ABLATE ?= $(BIN)/ablate
 CARRIED := hydra-core omegaconf submitit cloudpickle  # what GPU images with PyTorch usually lack
 CARRIED_PYTHON ?= 3.12
 WHEELHOUSE := build/wheelhouse
@@ -21,10 +22,10 @@ study: $(INSTALLED)  ## run the study `quick` and report it (STUDY=name for anot
 	@$(BIN)/ablate train study=$(STUDY) hydra/launcher=local
 	@$(BIN)/ablate report $(STUDY)
 
-study-gpu: $(INSTALLED)  ## the study `quick` with ten seeds and thirty epochs, for a card
-	@$(BIN)/ablate train study=quick study.name=quick_gpu seed=0,1,2,3,4,5,6,7,8,9 recipe.epochs=30 \
+study-gpu: $(if $(filter $(BIN)/%,$(ABLATE)),$(INSTALLED))  ## the study `quick` with ten seeds and thirty epochs, on a card
+	@$(ABLATE) train study=quick study.name=quick_gpu seed=0,1,2,3,4,5,6,7,8,9 recipe.epochs=30 \
 		hydra/launcher=local infra.device=cuda
-	@$(BIN)/ablate report quick_gpu
+	@$(ABLATE) report quick_gpu
 
 test: $(INSTALLED)  ## run the whole test suite
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --dist=worksteal
@@ -65,6 +66,7 @@ wheelhouse: $(INSTALLED)  ## gather the wheels that a GPU machine without a netw
 	@ls $(WHEELHOUSE)
 	@echo "there: python3 -m pip install --no-index --no-deps --target site $(WHEELHOUSE)/*.whl"
 	@echo "       PYTHONPATH=site:src python3 -m ablate bench acceptance"
+	@echo "       PYTHONPATH=site:src make study-gpu ABLATE='python3 -m ablate'"
 
 clean:  ## remove the environment and what tools left behind; runs stay
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

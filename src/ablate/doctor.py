@@ -27,7 +27,7 @@ class Finding:
     name: str
     available: bool
     detail: str
-    fell_back: bool = False  # PyTorch computes what a compiled kernel of a device that is here should
+    fell_back: bool = False  # an available device computes with PyTorch instead of its compiled kernels
 
 
 def show(data_root: Path | None) -> bool:
@@ -93,7 +93,7 @@ def _triton() -> Finding:
     from ablate.ops.kernels.selfcheck import failures
 
     cards = [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
-    if wrong := [f"{failure} on {card}" for card in cards for failure in failures(card)]:
+    if wrong := [f"{failure} on {card}" for card in cards for failure in failures(card, again=True)]:
         detail = f"{version}; PyTorch computes on CUDA what fails: {'; '.join(wrong)}"
         return Finding("Triton", False, detail, fell_back=True)
     detail = f"{version}; computes sums and attention on CUDA, each compared with PyTorch"

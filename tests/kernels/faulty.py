@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
@@ -56,9 +57,22 @@ def endless(x: Tensor) -> Tensor:
 
 
 @checked(_twice, _values)
+def stopped(x: Tensor) -> Tensor:
+    """Gets the signal that ends a job, as every process of it does."""
+    os.kill(os.getpid(), signal.SIGTERM)
+    return x
+
+
+@checked(_twice, _values)
+def full(x: Tensor) -> Tensor:
+    """Finds no room for what it compiles."""
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@checked(_twice, _values)
 def last(x: Tensor) -> Tensor:
     """Agrees, after all the others have failed."""
     return torch.add(x, x)
 
 
-KERNELS = (right, wrong, refused, deadly, endless, last)
+KERNELS = (right, wrong, refused, deadly, endless, stopped, full, last)

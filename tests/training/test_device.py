@@ -19,7 +19,7 @@ CUDA = torch.device("cuda", 1)
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
     yield
-    devices.prepare(torch.device("cpu"), INFRA, "float32")
+    devices.prepare(torch.device("cpu"), INFRA, "float32", SOLO)
     torch.use_deterministic_algorithms(False)
 
 
@@ -37,7 +37,7 @@ def test_fused_attention_is_off_on_a_card_only_where_its_gradients_may_differ() 
 
 @pytest.mark.parametrize("tf32", [False, True])
 def test_products_and_convolutions_have_one_precision(tf32: bool) -> None:
-    devices.prepare(torch.device("cpu"), {**INFRA, "tf32": tf32}, "float32")
+    devices.prepare(torch.device("cpu"), {**INFRA, "tf32": tf32}, "float32", SOLO)
     assert torch.backends.cuda.matmul.allow_tf32 == torch.backends.cudnn.allow_tf32 == tf32
     torch.compile(
         torch.relu, backend="inductor"
@@ -55,12 +55,12 @@ def test_the_first_process_of_each_machine_checks_the_kernels_before_the_others_
     monkeypatch.setattr(devices, "hindrance", lambda device: None)
     monkeypatch.setattr(selfcheck, "prepare", check)
     monkeypatch.setattr(Group, "total", lambda self, *values: seen.append("barrier") or list(values))
-    devices.prepare(CUDA, INFRA, "bfloat16")
+    devices.prepare(CUDA, INFRA, "bfloat16", SOLO)
     assert seen == [(CUDA, [torch.float32, torch.bfloat16]), "barrier"]
     seen.clear()
     devices.prepare(CUDA, INFRA, "bfloat16", replace(SOLO, rank=9, world=16, local=1))
     assert seen == ["barrier"]
     seen.clear()
-    devices.prepare(CUDA, {**INFRA, "kernels": "reference"}, "bfloat16")
+    devices.prepare(CUDA, {**INFRA, "kernels": "reference"}, "bfloat16", SOLO)
     assert not seen
     devices.kernels.use("auto")

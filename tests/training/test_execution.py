@@ -190,9 +190,25 @@ def test_the_fused_optimizer_is_used_where_there_is_one(
 ) -> None:
     recipe = read_recipe(configure(*overrides)["recipe"])
     assert optimization.fused(recipe, torch.device(device)) == expected
-    built = optimization.optimizer(nn.Linear(2, 2), recipe, torch.device(device))
+    built = optimization.optimizer(nn.Linear(2, 2), recipe, in_one_kernel=expected)
     groups = getattr(built, "base_optimizer", built).param_groups
     assert bool(groups[0].get("fused")) == expected
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_run_keeps_the_optimizer_that_its_checkpoint_was_made_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that an earlier version began on a card, where fused is now the default."""
+    config = configure(*TINY, *STATE)
+    config["infra"]["checkpoint_minutes"] = 1e-9
+    whole = run(config, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(config, tmp_path / "parts", StopAfter(2))
+    monkeypatch.setattr(optimization, "fused", lambda recipe, device: True)
+    again = run(config, tmp_path / "parts")
+    assert again.metrics_path.read_bytes() == whole.metrics_path.read_bytes()
+    assert not saved(again).optimizer["param_groups"][0].get("fused")
 
 
 TrainStep = Callable[..., torch.Tensor]

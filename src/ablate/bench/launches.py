@@ -70,8 +70,8 @@ def launches(
 ) -> Iterator[Any]:
     """Launches of the sums and of the attentions at one shape.
 
-    On the meta device, for tensors without memory. On another one a launch is to be run before the next
-    is taken: what it fills is what later ones read.
+    On the meta device for tensors without memory. On a real device, run each launch before taking the next:
+    later launches read its outputs.
     """
     from ablate.ops.kernels.attention import WIDEST
     from ablate.ops.kernels.sums import cuda as sums

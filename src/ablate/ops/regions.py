@@ -287,7 +287,7 @@ class AllPairsRegion(Region):
         return y.unflatten(1, (self.height, self.width))
 
     def attends(self, x: Tensor) -> bool:
-        """On CUDA, unless deterministic algorithms are enabled.
+        """Return True on CUDA unless deterministic algorithms are enabled.
 
         Under `torch.use_deterministic_algorithms(True, warn_only=True)` the gradients of
         `scaled_dot_product_attention` may differ from run to run: PyTorch makes its fused backward passes

@@ -14,7 +14,7 @@ from ablate.runs.tracking import MODES
 KERNELS = ("auto", "reference")  # as `ops.kernels.choice` has them, without torch: `retry` reads this
 MEMORY_FORMATS = ("auto", "contiguous", "channels_last")
 # Settings that configurations frozen by an earlier version lack, with what that version did.
-EARLIER: Mapping[str, Any] = {"compile": False, "memory_format": "contiguous", "tf32": False}
+EARLIER: Mapping[str, Any] = {"compile": False, "memory_format": "contiguous", "tf32": None}
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Infra:
     kernels: str
     compile: bool
     memory_format: str
-    tf32: bool
+    tf32: bool | None  # None: as PyTorch has it, in configurations frozen earlier
     workers: str  # `auto`, or a number
     data_root: str | None
     download: bool

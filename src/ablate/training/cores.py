@@ -18,7 +18,7 @@ def allowed() -> int:
 
 
 def available() -> int:
-    """The same, within a SLURM job those that the job was given."""
+    """Number of usable cores; within a SLURM job, those allocated to it."""
     return min(allowed(), int(os.environ.get("SLURM_CPUS_ON_NODE", allowed())))
 
 

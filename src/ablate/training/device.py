@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.utils.deterministic
@@ -12,7 +12,9 @@ import torch.utils.deterministic
 from ablate.errors import UserError
 from ablate.ops import kernels
 from ablate.ops.kernels.choice import hindrance
-from ablate.training.distributed import SOLO, Group
+
+if TYPE_CHECKING:
+    from ablate.training.distributed import Group
 
 
 def resolve_device(name: str, local: int = 0) -> torch.device:
@@ -46,7 +48,7 @@ def name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-def prepare(device: torch.device, infra: Mapping[str, Any], precision: str, group: Group = SOLO) -> None:
+def prepare(device: torch.device, infra: Mapping[str, Any], precision: str, group: Group) -> None:
     """Set up this process to compute one run.
 
     Args:
@@ -80,18 +82,20 @@ def deterministic_algorithms(device: torch.device) -> None:
     torch.backends.cuda.enable_cudnn_sdp(fused)
 
 
-def float32_precision(tf32: bool) -> None:
+def float32_precision(tf32: bool | None) -> None:
     """Compute float32 products and convolutions on CUDA alike: exactly, or with the 10 bits of TF32.
 
     By default PyTorch uses TF32 for convolutions only, so that operators made of convolutions would be less
-    exact and faster than those made of matrix products.
+    exact and faster than those made of matrix products. None leaves it so, as earlier versions did.
     """
+    if tf32 is None:
+        return
     torch.backends.cuda.matmul.allow_tf32 = tf32
     torch.backends.cudnn.allow_tf32 = tf32
 
 
 def _check_kernels(device: torch.device, precision: str, group: Group) -> None:
-    """Have the verdicts of the self-check on disk before any process needs one."""
+    """Run the self-check once per machine; the other processes wait and read its verdicts."""
     from ablate.ops.kernels import selfcheck
 
     dtypes = dict.fromkeys((torch.float32, getattr(torch, precision)))

@@ -28,7 +28,7 @@ CPU = torch.device("cpu")
 
 
 class Reduction:
-    """An all-reduce under way; several can be, and are read in the order in which they were started."""
+    """An all-reduce in progress. Read several in the order in which they were started."""
 
     def __init__(self, values: Tensor, work: dist.Work | None) -> None:
         self._values, self._work = values, work

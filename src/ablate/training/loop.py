@@ -83,7 +83,7 @@ class Hooks:
 
 @dataclass
 class Requested:
-    """What is to happen once the step under way has ended."""
+    """Requests to stop or to write a checkpoint after the current step."""
 
     stop: bool = False
     checkpoint: bool = False
@@ -141,8 +141,7 @@ class Training:
                 f"recipe.batch_size={self.recipe.batch_size} is more than the training images",
                 f"lower it to {self.splits.train.samples} or less",
             )
-        self.optimizer = optimization.optimizer(self.model, self.recipe, self.device)
-        self.schedule = optimization.schedule(self.optimizer, self.recipe, self.updates)
+        self._build_optimizer(fused=optimization.fused(self.recipe, self.device))
         self.epochs = self.recipe.epochs
         self.ema = ModelEmaV3(self.model, decay=self.recipe.ema_decay) if self.recipe.ema_decay else None
         half = self.recipe.precision == "float16"
@@ -158,6 +157,11 @@ class Training:
         self.requested = Requested()
         self.period = 60 * infra["checkpoint_minutes"]
         self.saved = time.monotonic()
+
+    def _build_optimizer(self, fused: bool) -> None:
+        self.fused = fused
+        self.optimizer = optimization.optimizer(self.model, self.recipe, in_one_kernel=fused)
+        self.schedule = optimization.schedule(self.optimizer, self.recipe, self.updates)
 
     def run(self) -> dict[str, Any]:
         """Train from where the folder's checkpoint stands, then test; returns the final figures."""
@@ -375,6 +379,8 @@ class Training:
     def _resume(self, found: Checkpoint | None) -> None:
         if found is not None:
             self.model.load_state_dict(found.model)
+            if (fused := bool(found.optimizer["param_groups"][0].get("fused"))) != self.fused:
+                self._build_optimizer(fused)  # as in the attempt before, for the same bits
             self.optimizer.load_state_dict(found.optimizer)
             if self.ema is not None and found.ema is not None:
                 self.ema.module.load_state_dict(found.ema)
@@ -417,13 +423,13 @@ class Training:
 
     @property
     def numerics(self) -> dict[str, Any]:
-        """What decides on rounding beside the configuration's own precision; for environment.json."""
+        """Settings that change rounding, for environment.json."""
         channels_last = self.memory_format == torch.channels_last
         return {
             "kernels": self.config["infra"]["kernels"],
             "compile": self.config["infra"]["compile"],
             "memory_format": "channels_last" if channels_last else "contiguous",
-            "fused_optimizer": optimization.fused(self.recipe, self.device),
+            "fused_optimizer": self.fused,
             "tf32": self.config["infra"]["tf32"],
         }
 

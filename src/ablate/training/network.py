@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
 import torch
+import torch._inductor
 from torch import nn
 from torch.nn.utils.memory_format import convert_conv2d_weight_memory_format
 
@@ -43,4 +45,8 @@ def compiled(network: nn.Module) -> nn.Module:
     silently returns to eager execution.
     """
     torch.compiler.reset()
-    return cast(nn.Module, torch.compile(network, dynamic=False, options=dict(INDUCTOR)))
+    known = torch._inductor.list_options()  # PyTorch 2.9 has no `deterministic`
+    options: dict[str, str | int | bool | Callable] = {
+        name: value for name, value in INDUCTOR.items() if name in known
+    }
+    return cast(nn.Module, torch.compile(network, dynamic=False, options=options))

@@ -50,13 +50,13 @@ def fused(recipe: Recipe, device: torch.device) -> bool:
     return "fused" in inspect.signature(kind).parameters
 
 
-def optimizer(model: nn.Module, recipe: Recipe, device: torch.device | None = None) -> torch.optim.Optimizer:
+def optimizer(model: nn.Module, recipe: Recipe, *, in_one_kernel: bool = False) -> torch.optim.Optimizer:
     """timm's optimiser, without weight decay of biases, norms and what modules name in `no_weight_decay`.
 
-    `device` is that of the model; it decides on the fused implementation.
+    `in_one_kernel` requests the fused implementation; see `fused`.
     """
     options = dict(recipe.optimizer_options)
-    if device is not None and fused(recipe, device):
+    if in_one_kernel:
         options["fused"] = True
     names: set[str] = set()
     for path, module in model.named_modules():

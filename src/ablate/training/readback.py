@@ -19,7 +19,7 @@ from ablate.training.distributed import Group, Reduction
 
 @dataclass(frozen=True)
 class StepReport:
-    """What every process knows about an optimiser step once its values are read.
+    """Loss and requests of one optimiser step, reduced over all processes.
 
     Attributes:
         step: number of the step.

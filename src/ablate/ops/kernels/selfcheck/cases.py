@@ -40,6 +40,9 @@ CASES: tuple[Case, ...] = (
     Case(5, 1, "zero", 1, 2, 16, multiply=1, add=1, axial=True),  # ELSA's sums, SASA's attention
     Case(5, 1, "mask", 1, 1, 32, add=1, axial=True),
     Case(3, 2, "inside", 1, 2, 16, multiply=IMAGES, add=1, axial=True),
+    Case(7, 1, "zero", 1, 1, 64, axial=True),  # the widest of attention in one pass
+    Case(5, 2, "zero", 1, 2, 16),
+    Case(3, 1, "zero", 1, 2, 32),  # Slide's heads
     Case(3, 1, "zero", 1, 1, 96),
     Case(3, 1, "mask", 2, 1, 32, multiply=IMAGES),  # DDF
     Case(3, 2, "reflect", 1, 2, 16, multiply=1, add=IMAGES),

@@ -57,6 +57,7 @@ class Checked:
 
         Raises:
             torch.OutOfMemoryError: The device has no room for the comparison.
+            OSError: The disk has none for what is compiled.
         """
         for found in operands(dtype):
             if (arguments := self.arguments(found)) is None:
@@ -64,7 +65,7 @@ class Checked:
             truth = self.reference(*_map(arguments, Tensor.double))
             try:
                 got = _map(_tuple(self.kernel(*_map(arguments, lambda x: x.to(device)))), Tensor.cpu)
-            except torch.OutOfMemoryError:
+            except (OSError, torch.OutOfMemoryError):
                 raise
             except Exception as error:  # whatever the compiler, the driver or the card find
                 said = " ".join(str(error).split())[:LENGTH]

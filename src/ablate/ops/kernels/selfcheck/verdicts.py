@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import importlib.util
 import os
 import re
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
-from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -26,32 +27,59 @@ from ablate.store.files import locked, read_json, read_json_lines, write_json
 if TYPE_CHECKING:
     from ablate.ops.kernels.selfcheck.checked import Checked
 
-MODULES = tuple(f"ablate.ops.kernels.{kernel}.cuda" for kernel in ("sums", "attention", "mixed"))
+# The slowest to compile first: the others are checked beside them.
+MODULES = tuple(f"ablate.ops.kernels.{kernel}.cuda" for kernel in ("attention", "sums", "mixed"))
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 START = 300.0  # seconds until a process has loaded PyTorch and reached the device
 PATIENCE = 300.0  # seconds that one kernel may then take to compile and run in all of its forms
 POLL = 0.05  # seconds
-SIDE_BY_SIDE = 8  # processes at most: each compiles on one core
-POISONED, UNCHECKED = 3, 4  # exit codes of `child.py`
+SIDE_BY_SIDE = 16  # processes at most: each compiles on one core
+UNCHECKED = 4  # exit code of `child.py` where the device cannot be used
+CRASHES = ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL")  # signals that a process sends to itself
 
-Verdicts = dict[str, str | None]  # kernel → what is wrong with it, None where nothing is
-_known: dict[tuple[str, torch.device, torch.dtype], Verdicts] = {}
+_known: dict[tuple[str, torch.device, torch.dtype], dict[str, str | None]] = {}
+
+
+class Shard(NamedTuple):
+    """What one process checks."""
+
+    module: str
+    dtype: torch.dtype
+    kernel: str
+
+    @property
+    def key(self) -> str:
+        """Its name on disk."""
+        return f"{self.kernel} {self.dtype}"
+
+
+class Verdict(NamedTuple):
+    """What is wrong with a kernel, None where nothing is, and whether that holds beyond this process."""
+
+    reason: str | None
+    lasting: bool = True
 
 
 class CannotCheckError(RuntimeError):
-    """A process of its own cannot use the device, so that it says nothing about the kernels."""
+    """A process of its own cannot use the device, so that it says nothing about the kernel."""
 
 
-def of(module: str, device: torch.device, dtype: torch.dtype) -> Verdicts:
-    """Return the verdicts on the kernels of one `cuda` module; check them if nothing is on disk."""
+def of(module: str, device: torch.device, dtype: torch.dtype) -> dict[str, str | None]:
+    """Return what is wrong with each kernel of a `cuda` module; check them if nothing is on disk."""
+    device = _indexed(device)
     if (module, device, dtype) not in _known:
         prepare(device, (dtype,), (module,))
     return _known[module, device, dtype]
 
 
-def failures(device: torch.device) -> list[str]:
-    """Describe what is wrong with any kernel on a device, in any precision."""
-    prepare(device)
+def failures(device: torch.device, *, again: bool = False) -> list[str]:
+    """Describe what is wrong with any kernel on a device, in any precision.
+
+    Args:
+        device: a card.
+        again: True: check once more what failed before.
+    """
+    prepare(device, again=again)
     return [
         f"{name} with {dtype} {reason}"
         for module in MODULES
@@ -62,30 +90,77 @@ def failures(device: torch.device) -> list[str]:
 
 
 def prepare(
-    device: torch.device, dtypes: Iterable[torch.dtype] = DTYPES, modules: Sequence[str] = MODULES
+    device: torch.device,
+    dtypes: Iterable[torch.dtype] = DTYPES,
+    modules: Sequence[str] = MODULES,
+    on_verdict: Callable[[str, torch.dtype, str | None], None] | None = None,
+    *,
+    again: bool = False,
 ) -> None:
     """Have the verdicts on all kernels at hand before they are needed.
 
-    What is not on disk is checked by processes of its own, several at a time. Where such a process cannot
-    use the device (memory taken, one process per card), this one checks, and keeps the verdict to itself.
+    What is not on disk is checked by processes of its own, several at a time, and written as it comes. Where
+    such a process cannot use the device (memory taken, one process per card), this process checks afterwards,
+    and does not store the verdict.
+
+    Args:
+        device: a card.
+        dtypes: precisions.
+        modules: `cuda` modules, each with its `KERNELS`.
+        on_verdict: receives kernel, precision and what is wrong (None: nothing), one kernel after the other.
+        again: True: check once more what failed before.
     """
-    wanted = [(module, dtype) for module in modules for dtype in dtypes]
-    missing = [(module, dtype) for module, dtype in wanted if (module, device, dtype) not in _known]
-    if not missing:
+    device, dtypes = _indexed(device), tuple(dtypes)
+    shards = [
+        Shard(module, dtype, k.name) for module in modules for dtype in dtypes for k in kernels_of(module)
+    ]
+    if not again and all((module, device, dtype) in _known for module, dtype, _ in shards) and not on_verdict:
         return
-    path = verdict_file(device)
+    path, found = verdict_file(device), dict[Shard, str | None]()
+
+    def take(shard: Shard, verdict: Verdict) -> None:
+        found[shard] = verdict.reason
+        if verdict.lasting:
+            _write(path, device, {shard.key: verdict.reason})
+        if on_verdict is not None:
+            on_verdict(shard.kernel, shard.dtype, verdict.reason)
+
     with _alone(path):
-        missing = [shard for shard in missing if not _read(path, device, *shard)]
-        if not missing:
-            return
-        begun = time.perf_counter()
-        _say(f"checking the Triton kernels on {card(device)}, once for these versions and this code …")
-        with ThreadPoolExecutor(min(SIDE_BY_SIDE, os.cpu_count() or 1, len(missing))) as pool:
-            found = list(pool.map(lambda shard: _checked(device, *shard), missing))
-        for (module, dtype), (verdicts, _) in zip(missing, found, strict=True):
-            _known[module, device, dtype] = verdicts
-        _write(path, device, [shard for shard, (_, lasting) in zip(missing, found, strict=True) if lasting])
-        _say(f"checked in {time.perf_counter() - begun:.0f} s")
+        kept = _on_disk(path)
+        missing = [
+            shard for shard in shards if shard.key not in kept or (again and kept[shard.key] is not None)
+        ]
+        for shard in shards:
+            if shard not in missing:
+                found[shard] = kept[shard.key]
+                if on_verdict is not None:
+                    on_verdict(shard.kernel, shard.dtype, kept[shard.key])
+        if missing:
+            begun = time.perf_counter()
+            _say(f"checking the Triton kernels on {card(device)}, once for these versions and this code …")
+            _check(device, missing, take)
+            _say(f"checked in {time.perf_counter() - begun:.0f} s")
+    for module, dtype, kernel in shards:
+        _known.setdefault((module, device, dtype), {})[kernel] = found[Shard(module, dtype, kernel)]
+
+
+def _check(device: torch.device, shards: list[Shard], take: Callable[[Shard, Verdict], None]) -> None:
+    """Check in processes side by side; what they cannot check, in this one, when they have ended."""
+    ended, refused = threading.Event(), []
+    pool = ThreadPoolExecutor(min(SIDE_BY_SIDE, os.cpu_count() or 1, len(shards)))
+    try:
+        futures = {pool.submit(check_in_child, device, shard, ended): shard for shard in shards}
+        for future in as_completed(futures):
+            try:
+                take(futures[future], future.result())
+            except CannotCheckError:
+                refused.append(futures[future])
+    finally:
+        ended.set()  # where this is left early, by Ctrl-C: no process outlives it
+        pool.shutdown(cancel_futures=True)
+    for shard in refused:
+        [kernel] = [kernel for kernel in kernels_of(shard.module) if kernel.name == shard.kernel]
+        take(shard, Verdict(kernel.failure(device, shard.dtype), lasting=False))
 
 
 def verdict_file(device: torch.device) -> Path:
@@ -108,8 +183,10 @@ def card(device: torch.device) -> str:
 def versions() -> dict[str, str]:
     """Versions that a verdict depends on; those of what is not here are left out."""
     found = {"torch": str(torch.__version__), "cuda": str(torch.version.cuda)}
-    with suppress(metadata.PackageNotFoundError):
-        found["triton"] = metadata.version("triton")
+    if importlib.util.find_spec("triton") is not None:
+        import triton
+
+        found["triton"] = str(triton.__version__)
     if torch.cuda.is_available():
         found["driver"] = str(torch._C._cuda_getDriverVersion())  # type: ignore[attr-defined]
     return found
@@ -130,85 +207,69 @@ def kernels_of(module: str) -> tuple[Checked, ...]:
     return found
 
 
-def _checked(device: torch.device, module: str, dtype: torch.dtype) -> tuple[Verdicts, bool]:
-    """The verdicts, and whether they hold beyond this process."""
-    try:
-        return check_in_children(device, module, dtype), True
-    except CannotCheckError:
-        return {kernel.name: kernel.failure(device, dtype) for kernel in kernels_of(module)}, False
+def check_in_child(device: torch.device, shard: Shard, ended: threading.Event) -> Verdict:
+    """Check one kernel in one precision in a process of its own, which it may kill, block or break.
 
-
-def check_in_children(device: torch.device, module: str, dtype: torch.dtype) -> Verdicts:
-    """Check the kernels of a module in processes of their own.
-
-    A kernel that kills or blocks its process, or breaks the device for it, is told from the others, which
-    are checked in a new process.
+    A verdict does not last where the cause may lie outside the kernel: a signal from another process, a full
+    disk, a process that does not end.
 
     Raises:
         CannotCheckError: The process cannot use the device.
     """
-    found: Verdicts = {}
-    names = [kernel.name for kernel in kernels_of(module)]
-    while left := [name for name in names if name not in found]:
-        with tempfile.TemporaryDirectory() as folder:
-            lines, errors = Path(folder, "verdicts.jsonl"), Path(folder, "errors.txt")
-            died = _run_child([module, str(device), str(dtype), str(lines), *left], lines, errors)
-            said, _ = read_json_lines(lines)
-            found |= {line["kernel"]: line["reason"] for line in said if "kernel" in line}
-            begun = said[-1].get("begun") if said else None
-            if died is None:
-                continue
-            if begun is None:
-                raise CannotCheckError(f"{died}: {_last_line(errors)}")
-            found[begun] = f"{died}: {_last_line(errors)}"
-    return found
+    with tempfile.TemporaryDirectory() as folder:
+        lines, errors = Path(folder, "verdict.jsonl"), Path(folder, "errors.txt")
+        code = _run_child(
+            [shard.module, str(device), str(shard.dtype), str(lines), shard.kernel], errors, ended
+        )
+        written, _ = read_json_lines(lines)
+        last = _last_line(errors)
+    if code == UNCHECKED or (code != 0 and not written):
+        raise CannotCheckError(last)
+    if code == 0:
+        return Verdict(written[-1]["reason"], lasting=written[-1]["lasting"])
+    if code is None:
+        return Verdict(f"does not end within {PATIENCE:.0f} s: {last}", lasting=False)
+    if code > 0:
+        return Verdict(f"ends its process with exit code {code}: {last}", lasting=False)
+    name = signal.Signals(-code).name
+    return Verdict(f"kills its process by {name}: {last}", lasting=name in CRASHES)
 
 
-def _run_child(arguments: list[str], lines: Path, errors: Path) -> str | None:
-    """Run `child.py`; return how it died, or None if it ended by itself."""
-    command = [sys.executable, "-m", "ablate.ops.kernels.selfcheck.child", *arguments]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+def _run_child(arguments: list[str], errors: Path, ended: threading.Event) -> int | None:
+    """Run `child.py` and return its exit code; None if it had to be killed."""
+    command = [sys.executable, "-P", "-m", "ablate.ops.kernels.selfcheck.child", *arguments]
+    found = os.pathsep.join(path for path in sys.path if path)
+    environment = os.environ | {"PYTHONPATH": found, "OMP_NUM_THREADS": "1"}
+    lines = Path(arguments[3])
     with errors.open("wb") as stream:
         process = subprocess.Popen(command, stdout=stream, stderr=stream, env=environment)
-    size, deadline = 0, time.monotonic() + START
+    deadline, begun = time.monotonic() + START, False
     try:
-        while process.poll() is None:
-            time.sleep(POLL)
-            now = lines.stat().st_size if lines.exists() else 0
-            if now > size:
-                size, deadline = now, time.monotonic() + PATIENCE
-            elif time.monotonic() > deadline:
-                return f"does not end within {PATIENCE:.0f} s"
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-    if process.returncode in (0, POISONED):
+        while time.monotonic() < deadline and not ended.is_set():
+            with suppress(subprocess.TimeoutExpired):
+                return process.wait(POLL)
+            if not begun and lines.exists():
+                deadline, begun = time.monotonic() + PATIENCE, True
         return None
-    if process.returncode == UNCHECKED:
-        raise CannotCheckError(_last_line(errors))
-    if process.returncode < 0:
-        return f"kills its process by {signal.Signals(-process.returncode).name}"
-    return f"ends its process with exit code {process.returncode}"
+    finally:
+        process.kill()  # nothing, where it has ended
+        process.wait()
 
 
 def _last_line(errors: Path) -> str:
-    """The last line that a process wrote, or what to say where it wrote none."""
+    """The last line that a process wrote, or a note that it wrote nothing."""
     written = errors.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return written[-1][:200] if written else "it wrote nothing"
 
 
-def _read(path: Path, device: torch.device, module: str, dtype: torch.dtype) -> bool:
-    """Take verdicts from disk; True if all kernels of the module have one."""
-    verdicts = _on_disk(path)
-    names = {kernel.name: f"{kernel.name} {dtype}" for kernel in kernels_of(module)}
-    if not all(key in verdicts for key in names.values()):
-        return False
-    _known[module, device, dtype] = {name: verdicts[key] for name, key in names.items()}
-    return True
+def _indexed(device: torch.device) -> torch.device:
+    """`cuda` is the current card: tensors on it name it by its number."""
+    if device == torch.device("cuda"):
+        return torch.device("cuda", torch.cuda.current_device())
+    return device
 
 
-def _on_disk(path: Path) -> Verdicts:
+def _on_disk(path: Path) -> dict[str, str | None]:
     """Every verdict of a file; none where it is missing or damaged."""
     kept = read_json(path)
     verdicts = kept.get("verdicts") if isinstance(kept, dict) else None
@@ -217,33 +278,21 @@ def _on_disk(path: Path) -> Verdicts:
     return verdicts
 
 
-def _write(path: Path, device: torch.device, shards: list[tuple[str, torch.dtype]]) -> None:
-    """Add verdicts to those on disk; a cache that cannot be written is done without."""
-    verdicts = _on_disk(path)
-    for module, dtype in shards:
-        for name, reason in _known[module, device, dtype].items():
-            verdicts[f"{name} {dtype}"] = reason
+def _write(path: Path, device: torch.device, verdicts: dict[str, str | None]) -> None:
+    """Add verdicts to those on disk; ignore a cache that cannot be written."""
+    content = {"card": card(device), "versions": versions(), "code": code_digest()}
     with suppress(OSError):
-        write_json(
-            path,
-            {"card": card(device), "versions": versions(), "code": code_digest(), "verdicts": verdicts},
-        )
+        write_json(path, {**content, "verdicts": {**_on_disk(path), **verdicts}})
 
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Alone among the processes that check the same card, so that only one of them computes."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = locked(path.with_suffix(".lock"))
-        lock.__enter__()
-    except OSError:  # no cache folder can be written
+    """Hold a lock, so that one process checks a card at a time; none where no cache can be written."""
+    with ExitStack() as stack:
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(path.with_suffix(".lock")))
         yield
-        return
-    try:
-        yield
-    finally:
-        lock.__exit__(None, None, None)
 
 
 def _say(text: str) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from importlib import metadata
 from typing import TYPE_CHECKING
 
 import torch
@@ -117,7 +116,9 @@ RULES = (
 @cache
 def spills_by_itself() -> bool:
     """True if this Triton's assembler needs the limits."""
-    major, minor = metadata.version("triton").split(".")[:2]
+    import triton
+
+    major, minor = triton.__version__.split(".")[:2]
     return (int(major), int(minor)) < FIRST_WITHOUT
 
 

@@ -96,7 +96,7 @@ def scores(
 
 @checked(
     reference.correlate,
-    lambda found: (found.outputs, found.values, found.filters, *found.neighborhood),
+    lambda found: (found.outputs, found.values, found.filters, *found.neighborhood, found.case.multiply == 1),
 )
 def correlate(
     outputs: Tensor,
