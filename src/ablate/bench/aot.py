@@ -10,7 +10,6 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib
-import inspect
 import json
 import pkgutil
 import re
@@ -188,13 +187,14 @@ def code_digest() -> str:
     digest = hashlib.sha256()
     for name, source in sorted(_sources().items()):
         digest.update(f"{name}\0{source}\0".encode())
-    for name, (launch, _) in names().items():
-        digest.update(f"{name} {launch.warps} {launch.stages} {launch.registers}\0".encode())
+    for name, (launch, capability) in names().items():
+        limits = launch.warps, launch.stages, launch.registers, *assembler.ruled(launch, capability)
+        digest.update(f"{name} {limits}\0".encode())
     return digest.hexdigest()[:16]
 
 
 def _sources() -> dict[str, str]:
-    """Normalised sources: every Triton function of the kernels, and the rules for older assemblers."""
+    """Normalised sources of every Triton function of the kernels, by name."""
     from triton.runtime.jit import JITFunction
 
     from ablate.ops.kernels import tiling
@@ -202,7 +202,7 @@ def _sources() -> dict[str, str]:
     from ablate.ops.kernels.mixed import cuda as mixed
     from ablate.ops.kernels.sums import cuda as sums
 
-    found = {"assembler": _normalised(inspect.getsource(assembler))}
+    found = {}
     for package in (tiling, attention, mixed, sums):
         for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
             for name, value in vars(importlib.import_module(module.name)).items():

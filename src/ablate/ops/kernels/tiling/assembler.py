@@ -123,9 +123,13 @@ def spills_by_itself() -> bool:
 
 
 def adjusted(launch: Launch, capability: int) -> tuple[int, int | None]:
-    """Warps of a program and the limit of a thread's registers (None: none) for a compute capability."""
-    if spills_by_itself():
-        for rule in RULES:
-            if rule.kernel == launch.kernel.__name__ and rule.applies(launch, capability):
-                return rule.warps or launch.warps, rule.registers or launch.registers
+    """Warps of a program and the limit of a thread's registers (None: none), with the Triton that is here."""
+    return ruled(launch, capability) if spills_by_itself() else (launch.warps, launch.registers)
+
+
+def ruled(launch: Launch, capability: int) -> tuple[int, int | None]:
+    """The same with a Triton that needs the rules."""
+    for rule in RULES:
+        if rule.kernel == launch.kernel.__name__ and rule.applies(launch, capability):
+            return rule.warps or launch.warps, rule.registers or launch.registers
     return launch.warps, launch.registers
