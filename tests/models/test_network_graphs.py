@@ -1,4 +1,4 @@
-"""Every kind of published network exports for any batch and trains under timm's activation checkpointing."""
+"""Every kind of published network exports and compiles for any batch, and trains under checkpointing."""
 
 from __future__ import annotations
 
@@ -35,6 +35,20 @@ def test_exports_for_every_batch(name: str) -> None:
         exported = torch.export.export(model, (IMAGES,), dynamic_shapes=(batch,)).module()
         for number in (3, 4):
             assert torch.equal(exported(IMAGES[:number]), model(IMAGES[:number])), number
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_compiles_once_for_every_batch(name: str) -> None:
+    model = network(name).eval()
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    try:
+        for number in (4, 3):
+            images = IMAGES[:number]
+            torch._dynamo.mark_dynamic(images, 0)
+            with torch.no_grad(), torch._dynamo.config.patch(error_on_recompile=number == 3):
+                assert torch.equal(compiled(images), model(images)), number
+    finally:
+        torch._dynamo.reset()
 
 
 @pytest.mark.parametrize("name", FAMILIES)
