@@ -11,6 +11,7 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from tests.training.interrupted import StopAfter
 
 from ablate.configuration import conf_dir
 from ablate.errors import UserError
@@ -19,7 +20,6 @@ from ablate.runs.execute import execute
 from ablate.store.folder import RunFolder
 from ablate.training import cores
 from ablate.training.distributed import Group
-from ablate.training.progress import Silent
 
 SMALL = ("recipe=debug", "data=synthetic", "data.train=64", "infra.tracking=none", "infra.device=cpu")
 
@@ -82,18 +82,6 @@ def frozen_before(path: Path) -> RunFolder:
     folder.path.mkdir(parents=True)
     folder.config_path.write_text(yaml.safe_dump(config, sort_keys=False))
     return folder
-
-
-class StopAfter(Silent):
-    """Interrupts the run when a step is reported."""
-
-    def __init__(self, steps: int) -> None:
-        self.left = steps
-
-    def stepped(self, loss: float) -> None:
-        self.left -= 1
-        if not self.left:
-            raise KeyboardInterrupt
 
 
 def test_a_run_that_was_frozen_before_resumes_and_is_looked_at(

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from tests.training.interrupted import StopAfter
 from timm.layers import DropPath
 from torch import nn
 
@@ -34,18 +35,6 @@ WITH = {
 STATE = ("recipe.mixup=0.8", "recipe.ema_decay=0.9", "host.drop_path_rate=0.2", "recipe.accumulate=2")
 
 TINY = ("op=dwconv", "data.train=64", "data.num_classes=3", "data.channels=1")  # data of `Tiny` below
-
-
-class StopAfter(Silent):
-    """Interrupts the run when a step is reported."""
-
-    def __init__(self, steps: int) -> None:
-        self.left = steps
-
-    def stepped(self, loss: float) -> None:
-        self.left -= 1
-        if not self.left:
-            raise KeyboardInterrupt
 
 
 def configure(*overrides: str) -> dict[str, Any]:

@@ -41,7 +41,8 @@ def show(runs_dir: Path, study: str, everything: bool = False) -> None:
     """
     overview = states.of_study(runs_dir, study)
     console = Console(highlight=False)
-    console.print(_view(runs_dir, overview, len(overview.runs) if everything else MOST))
+    most = len(overview.runs) if everything else MOST
+    console.print(_view(runs_dir, overview, most, console.width))
     if again := overview.select(AGAIN):
         where = "" if runs_dir == Path("runs") else f" --runs-dir {runs_dir}"
         count = f"{len(again)} run{'s' * (len(again) != 1)}"
@@ -71,11 +72,11 @@ def watch(runs_dir: Path, study: str) -> None:
             time.sleep(SECONDS)
             overview = states.of_study(runs_dir, study)
     rows = max(5, console.height - 6)
-    with Live(_view(runs_dir, overview, rows), console=console, auto_refresh=False) as live:
+    with Live(_view(runs_dir, overview, rows, console.width), console=console, auto_refresh=False) as live:
         while overview.active:
             time.sleep(SECONDS)
             overview = states.of_study(runs_dir, study)
-            live.update(_view(runs_dir, overview, rows), refresh=True)
+            live.update(_view(runs_dir, overview, rows, console.width), refresh=True)
 
 
 def list_studies(runs_dir: Path) -> None:
@@ -92,11 +93,11 @@ def list_studies(runs_dir: Path) -> None:
         console.print(f"{name}: {_counted(counts)}")
 
 
-def _view(runs_dir: Path, overview: Overview, most: int) -> Group:
+def _view(runs_dir: Path, overview: Overview, most: int, width: int) -> Group:
     shown = overview.runs
     if len(shown) > most:
         shown = [s for s in shown if s.state not in (FINISHED, PENDING)][:most]
-    parts: list[Table | Text] = [_table(runs_dir, overview, shown)] if shown else []
+    parts: list[Table | Text] = [_table(runs_dir, overview, shown, width)] if shown else []
     if len(shown) < len(overview.runs):
         parts.append(Text(f"{len(overview.runs) - len(shown)} more; --all shows every run"))
     if overview.queue.silent:
@@ -104,31 +105,51 @@ def _view(runs_dir: Path, overview: Overview, most: int) -> Group:
     return Group(*parts, Text(_summary(overview)))
 
 
-def _table(runs_dir: Path, overview: Overview, shown: list[Standing]) -> Table:
-    factors = overview.manifest.factors
-    table = Table(box=None, pad_edge=False, header_style="bold")
+def _table(runs_dir: Path, overview: Overview, shown: list[Standing], width: int) -> Table:
+    """One row per run, with as many figures of its speed as the width has room for."""
     folders = [RunFolder(runs_dir / standing.run.signature) for standing in shown]
     speeds: list[dict[str, Any]] = [next(reversed(folder.speed()), {}) for folder in folders]
     columns = [name for name in SPEED if any(name in speed for speed in speeds)]
+    best = [_best(folder) for folder in folders]
+    while True:
+        table = _with_columns(columns, overview, shown, speeds, best)
+        if not columns or Console(width=10_000).measure(table).maximum <= width:
+            return table
+        columns.pop()
+
+
+def _with_columns(
+    columns: list[str],
+    overview: Overview,
+    shown: list[Standing],
+    speeds: list[dict[str, Any]],
+    best: list[str],
+) -> Table:
+    factors = overview.manifest.factors
+    table = Table(box=None, pad_edge=False, header_style="bold")
     titles = [SPEED[name][0] for name in columns]
     for title in (*factors, "seed", "state", "epoch", "left", "best top-1", *titles, "run", "note"):
         table.add_column(title, overflow="fold")
-    for standing, folder, speed in zip(shown, folders, speeds, strict=True):
+    for standing, speed, accuracy in zip(shown, speeds, best, strict=True):
         run, record = standing.run, standing.record
-        lines = folder.metrics()
-        accuracies = [line["validation_top1"] for line in lines if "validation_top1" in line]
         table.add_row(
             *(escape(run.factors.get(factor, "")) for factor in factors),
             str(run.seed),
             f"[{STYLES.get(standing.state, 'default')}]{standing.state}[/]",
             f"{record.get('epoch') or 0}/{record.get('epochs') or '?'}",
             states.until(standing.ends) if standing.ends else "",
-            f"{max(accuracies):.2f}" if accuracies else "",
+            accuracy,
             *(SPEED[name][1](speed[name]) if name in speed else "" for name in columns),
             run.signature,
             escape(standing.note),
         )
     return table
+
+
+def _best(folder: RunFolder) -> str:
+    """Best validation accuracy so far."""
+    accuracies = [line["validation_top1"] for line in folder.metrics() if "validation_top1" in line]
+    return f"{max(accuracies):.2f}" if accuracies else ""
 
 
 def _summary(overview: Overview) -> str:
