@@ -94,6 +94,7 @@ class Attempt:
 
 
 def command(step: Step, setting: Setting, lines: Path) -> list[str]:
+    """Return the command of a step's process, see `worker`."""
     size = "toy" if setting.toy else "full"
     worker = [sys.executable, "-P", "-m", "ablate.bench.acceptance.worker"]
     given = [step.name, setting.device, size, setting.factor, setting.folder, lines, os.getpid()]

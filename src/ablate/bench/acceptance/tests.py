@@ -55,7 +55,7 @@ def pytest_command(files: Iterable[str], processes: int) -> list[str]:
 
 
 def _without(passed: Iterable[str]) -> list[str]:
-    """Options that leave out tests. Pytest compares beginnings: a name without `[…]` may begin another one."""
+    """Options that leave out tests. Pytest compares beginnings; one without `[…]` may begin another."""
     return [f"--deselect={name}" for name in passed if name.endswith("]")]
 
 

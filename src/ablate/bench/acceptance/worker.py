@@ -29,7 +29,7 @@ def main(name: str, device: str, size: str, factor: str, folder: str, file: str,
     """Run a step and keep its records as they come."""
     threading.Thread(target=end_with, args=(int(parent),), daemon=True).start()
     [step] = chosen(name)
-    _set_up(torch.device(device), step.as_trained)
+    set_up(torch.device(device), step.as_trained)
     known = records.known(read_json_lines(Path(file))[0])
     setting = Setting(torch.device(device), size == "toy", Path(folder), float(factor), known)
     for record in importlib.import_module(f"ablate.bench.acceptance.{name}").run(setting):
@@ -43,7 +43,7 @@ def end_with(parent: int) -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-def _set_up(device: torch.device, as_trained: bool) -> None:
+def set_up(device: torch.device, as_trained: bool) -> None:
     """Exact float32 products; in steps that stand for training, its deterministic algorithms too."""
     from ablate.training.device import deterministic_algorithms, float32_precision
 
