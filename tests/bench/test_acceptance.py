@@ -306,6 +306,22 @@ def test_the_hottest_kernels_are_different_ones() -> None:
     assert len(every) >= code.MOST and list(code.hottest(90, code.MOST)) == list(every)[: code.MOST]
 
 
+def test_a_kernel_whose_resources_cannot_be_read_is_recorded_and_its_code_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(*given: object) -> None:
+        raise FileNotFoundError("no cuobjdump here")
+
+    asm = {"cubin": b"machine code", "ptx": "text"}
+    monkeypatch.setattr(code.aot, "compiled_for", lambda *given: SimpleNamespace(asm=asm))
+    monkeypatch.setattr(code.aot, "measure", measure)
+    first, last = code.run(Setting(torch.device("cpu"), True, tmp_path))
+    assert (first["passed"], first["detail"]) == (False, "FileNotFoundError: no cuobjdump here")
+    assert (last["name"], last["passed"]) == (code.CHECKER, None)
+    with zipfile.ZipFile(tmp_path / code.ARCHIVE) as saved:
+        assert [saved.read(name) for name in saved.namelist()] == [b"machine code", b"text"]
+
+
 def test_a_training_that_fails_is_reported_with_its_last_line(tmp_path: Path) -> None:
     output = tmp_path / "output.txt"
     for line, seconds, expected in (

@@ -91,14 +91,23 @@ def _saved(setting: Setting) -> Iterator[dict[str, Any]]:
     for name, launch in hottest(capability, 1 if setting.toy else MOST).items():
         if setting.knows(name):
             continue
-        compiled, used = aot.compiled_for(launch, capability), aot.measure(launch, capability)
-        file = name.replace(" ", "_")
-        codes = {f"{file}.{kind}": compiled.asm[kind] for kind in ("cubin", "ptx")}
-        archive.add(
-            setting.folder / ARCHIVE,
-            {key: code if isinstance(code, bytes) else code.encode() for key, code in codes.items()},
-        )
-        yield {"name": name, "passed": not used.spills, "detail": str(used)}
+        try:
+            _add(aot.compiled_for(launch, capability), name, setting)
+            used = aot.measure(launch, capability)
+        except Exception as error:  # the other kernels and the memory checker's verdict are recorded
+            yield {"name": name, "passed": False, "detail": f"{type(error).__name__}: {str(error)[:300]}"}
+        else:
+            yield {"name": name, "passed": not used.spills, "detail": str(used)}
+
+
+def _add(compiled: Any, name: str, setting: Setting) -> None:
+    """Add cubin and PTX to the archive."""
+    file = name.replace(" ", "_")
+    codes = {f"{file}.{kind}": compiled.asm[kind] for kind in ("cubin", "ptx")}
+    archive.add(
+        setting.folder / ARCHIVE,
+        {key: code if isinstance(code, bytes) else code.encode() for key, code in codes.items()},
+    )
 
 
 if __name__ == "__main__":

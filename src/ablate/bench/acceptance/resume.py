@@ -25,7 +25,7 @@ from ablate.store.folder import RunFolder
 from ablate.training import checkpoint
 
 OPERATORS = ("lsa", "elsa")
-PATIENCE = 0.8  # of the step's limit: a training that has not ended by then is reported
+PATIENCE = 0.9  # of the step's limit: a training that has not ended by then is reported
 DELAYS = (0.2, 0.05)  # seconds after the first epoch; the next one if a run had ended already
 POLL = 0.02
 
@@ -114,7 +114,7 @@ def _name(op: str) -> str:
 
 def _train(op: str, runs: Path, setting: Setting, deadline: float) -> Training:
     """Start a training whose epochs take a second: by 40 batches of 250 images, at toy size by 24 of 4."""
-    small = ["data=synthetic", "data.train=96", "recipe.batch_size=4"]
+    small = ["data=synthetic", "data.train=96", "data.validation=16", "data.test=16", "recipe.batch_size=4"]
     large = ["data=fashion_mini", "recipe.batch_size=250", "recipe.precision=bfloat16", "recipe.epochs=3"]
     command = [sys.executable, "-P", "-m", "ablate", "train", f"op={op}", "recipe=debug"]
     command += small if setting.toy else large

@@ -33,12 +33,12 @@ class Step:
 
 STEPS = (
     Step("machine", 20, "versions, card, clocks"),
-    Step("selfcheck", 70, "every Triton kernel compiles, launches and agrees with PyTorch", interpreted=True),
-    Step("tests", 75, "the tests that need a card: every form, precision and gradient, the same bits twice"),
-    Step("kernels", 85, "each kernel apart, beside what PyTorch has and a copy", interpreted=True),
+    Step("selfcheck", 65, "every Triton kernel compiles, launches and agrees with PyTorch", interpreted=True),
+    Step("tests", 70, "the tests that need a card: every form, precision and gradient, the same bits twice"),
+    Step("kernels", 80, "each kernel apart, beside what PyTorch has and a copy", interpreted=True),
     Step("operators", 45, "every operator forward and backward, beside its PyTorch form", as_trained=True),
     Step("models", 70, "training steps of Swin-T: eager, channels last, compiled; profiles", as_trained=True),
-    Step("resume", 45, "interrupt a run within an epoch, resume it, and compare the bits"),
+    Step("resume", 60, "interrupt a run within an epoch, resume it, and compare the bits"),
     Step("code", 30, "memory checker on one kernel of each kind; machine code of the hottest"),
 )
 CPU_SECONDS = 300  # limit of a step at toy size
