@@ -33,7 +33,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two records have in common, and what only one of them has."""
+    """Figures in both records, names in only one, and differences of device and versions."""
 
     lines: list[Line]
     only_first: list[str]
