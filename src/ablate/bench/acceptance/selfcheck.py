@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Any
@@ -34,7 +34,6 @@ def _small(setting: Setting) -> Iterator[dict[str, Any]]:
 
 def _whole(setting: Setting) -> Iterator[dict[str, Any]]:
     """Every case, in several processes; verdicts that were on disk follow at the end."""
-    prepare: Callable[..., None] = verdicts.prepare
     arrived: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
     begun, seen = time.perf_counter(), set()
 
@@ -42,7 +41,7 @@ def _whole(setting: Setting) -> Iterator[dict[str, Any]]:
         arrived.put(_record(name, dtype, reason))
 
     with ThreadPoolExecutor(1) as pool:
-        preparing = pool.submit(prepare, setting.device, on_verdict=on_verdict)
+        preparing = pool.submit(verdicts.prepare, setting.device, on_verdict=on_verdict)
         preparing.add_done_callback(lambda _: arrived.put(None))
         while (record := arrived.get()) is not None:
             seen.add(record["name"])
