@@ -151,7 +151,7 @@ class Golden:
 
 
 def golden_file() -> Path:
-    """Where the figures of the Triton that is here are kept."""
+    """File of the figures of the installed Triton."""
     import triton
 
     return GOLDEN / f"{triton.__version__}.json"

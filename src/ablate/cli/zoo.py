@@ -41,7 +41,7 @@ def ops(arguments: argparse.Namespace) -> None:
 
 
 def doctor(arguments: argparse.Namespace) -> None:
-    """What is available here; exit code 1 with `--strict` where a kernel fell back to PyTorch."""
+    """Print what is available here; exit with 1 if a kernel fell back to PyTorch and `--strict` is given."""
     from ablate.doctor import show
 
     if not show(arguments.data_root) and arguments.strict:

@@ -1,4 +1,4 @@
-"""How the cores of a machine are divided among the processes that train on it."""
+"""Divide the cores of a machine among the processes that train on it."""
 
 from __future__ import annotations
 

@@ -255,7 +255,7 @@ class Training:
         now, self.requested = self.requested, Requested()
         if now.stop or now.checkpoint:
             self._settle()
-            self.requested.checkpoint = False  # asked for once more while this one was on its way
+            self.requested.checkpoint = False  # requested again while this one was in progress
         if now.stop:
             self._save()
             raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""How a network is laid out and executed: memory format and compilation, both outside a run's identity."""
+"""Memory format and compilation of a network, both outside a run's identity."""
 
 from __future__ import annotations
 

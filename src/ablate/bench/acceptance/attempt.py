@@ -86,7 +86,7 @@ class Attempt:
                 keep(self._found(CUT_OFF, ENDED))
 
     def _found(self, state: str, problem: str) -> dict[str, Any]:
-        """What belongs into the record; a repeat that fails takes nothing from what was measured before."""
+        """Return state and records of this attempt; a repeat that fails drops nothing measured before."""
         measured, _ = read_json_lines(self.lines)
         found = records.merged(measured) if state == DONE else records.merged(self.earlier, measured)
         seconds = round(time.monotonic() - self.begun, 1)

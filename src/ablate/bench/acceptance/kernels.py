@@ -32,7 +32,7 @@ RADIUS = KERNEL // 2
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is computed and how often, and the rate of a copy that traffic is compared with."""
+    """Batch, repetitions and the rate of a copy, with which traffic is compared."""
 
     dtype: torch.dtype
     batch: int

@@ -142,7 +142,7 @@ def _resumed(op: str, folder: Path, setting: Setting, deadline: float) -> Traini
 
 
 def _differing(first: RunFolder, second: RunFolder) -> list[str]:
-    """What differs between two finished runs, in words."""
+    """Describe the differences of two finished runs."""
     found = []
     if first.metrics_path.read_bytes() != second.metrics_path.read_bytes():
         found.append("metrics.jsonl differs")

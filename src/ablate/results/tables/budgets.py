@@ -70,7 +70,7 @@ def front(findings: Findings) -> Table:
 
 
 def speed(findings: Findings) -> Table:
-    """How fast each condition trained; no rows where no run recorded what it waited for."""
+    """Speed of training of each condition; no rows if no run recorded its waiting time."""
     measured = any(math.isfinite(summary.data_wait) for summary in findings.summaries)
     rows = [
         {

@@ -41,7 +41,7 @@ _known: dict[tuple[str, torch.device, torch.dtype], dict[str, str | None]] = {}
 
 
 class Shard(NamedTuple):
-    """What one process checks."""
+    """One kernel in one precision, which one process checks."""
 
     module: str
     dtype: torch.dtype
@@ -54,7 +54,7 @@ class Shard(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What is wrong with a kernel, None where nothing is, and whether that holds beyond this process."""
+    """Failure of a kernel (None: it passed), and whether the verdict holds beyond this process."""
 
     reason: str | None
     lasting: bool = True

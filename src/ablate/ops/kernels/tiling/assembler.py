@@ -24,7 +24,7 @@ FIRST_WITHOUT = (3, 8)  # Triton's version whose assembler needs no limits
 
 @dataclass(frozen=True)
 class Rule:
-    """What some launches of one kernel need; the first rule that applies counts."""
+    """Limits for some launches of one kernel; the first rule that applies counts."""
 
     kernel: str
     applies: Callable[[Launch, int], bool]  # to a launch for a compute capability (90 is 9.0)
