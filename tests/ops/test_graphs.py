@@ -1,4 +1,4 @@
-"""What every entry of the registry owes to PyTorch's own tools: one graph for every batch, and checkpointing.
+"""Every entry of the registry under PyTorch's own tools: one graph for every batch, and checkpointing.
 
 The results are those of eager mode, bit for bit.
 """

@@ -1,4 +1,4 @@
-"""What tests of interrupted runs share."""
+"""Reporter that interrupts a run; shared by the tests of interrupted runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is set up before a run computes, for a CPU and for a card that is not here."""
+"""Set-up of the device before a run computes, for a CPU and for a card that is not here."""
 
 from __future__ import annotations
 

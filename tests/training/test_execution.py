@@ -303,7 +303,7 @@ def test_waiting_for_data_is_measured_and_added_up_over_attempts(
 
 @pytest.mark.gpu
 def test_no_step_waits_for_the_device(tmp_path: Path) -> None:
-    """PyTorch raises at every synchronisation of the host that nobody asked for, from the fifth step on."""
+    """From the fifth step on, PyTorch raises at every implicit synchronisation of the host."""
     extra = ("recipe.augment.random_erasing=0.5", "recipe.augment.crop_padding=2", "infra.device=cuda")
     config = configure("op=lsa", *STATE, *extra)
     steps = 0

@@ -1,4 +1,4 @@
-"""Step `kernels`: each Triton kernel apart, and what PyTorch has for the same maps."""
+"""Step `kernels`: each Triton kernel apart, beside PyTorch's operators for the same maps."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from ablate.bench.launches import Shape, launches, shapes
 from ablate.bench.library import window_attention
 from ablate.bench.settings import KERNEL, STAGES, Stage
 from ablate.bench.timing import Times
+from ablate.ops.kernels.tiling.launch import capability_of
 
 BATCH, REPETITIONS = 128, 20
 FORMS = ("Swin-T stage {} K=7", "ELSA-Swin-T stage {} K=7", "Slide-Swin-T stage {} K=3")
@@ -97,8 +98,8 @@ def _kernels(shape: Shape, scale: Scale, setting: Setting) -> Iterator[dict[str,
             yield {"name": name, "shape": shape.name, "passed": False, "detail": _said(error)}
             continue
         moved = memory.size(tensors.values())
-        made = {"registers": launch.registers, "warps": launch.warps}
-        yield _record(name, shape.name, times, moved, scale.rate) | made
+        options = {"options": launch.options(capability_of(setting.device))}
+        yield _record(name, shape.name, times, moved, scale.rate) | options
 
 
 def _library(contender: Contender, number: int, scale: Scale, setting: Setting) -> Iterator[dict[str, Any]]:

@@ -42,13 +42,13 @@ class Launch:
                     f"a tensor of shape {tuple(tensor.shape)}: one image has 2³¹ elements or more"
                 )
         if self.programs:
-            options = self.options(_capability(tensors[0].device))
+            options = self.options(capability_of(tensors[0].device))
             with torch.cuda.device_of(tensors[0]):
                 self.kernel[(self.programs,)](**self.arguments, **self.constants, **options)
 
 
 @cache
-def _capability(device: torch.device) -> int:
+def capability_of(device: torch.device) -> int:
     """Compute capability of a card; of a CPU, where Triton's interpreter runs, 0."""
     if device.type != "cuda":
         return 0
