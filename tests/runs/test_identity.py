@@ -48,17 +48,6 @@ def test_pairs_differ_in_their_seed_only() -> None:
     assert identity.pair_key(changed(lambda c: c["recipe"].update(epochs=4))) != identity.pair_key(CONFIG)
 
 
-def test_what_a_study_holds_fixed_does_not_see_its_factors() -> None:
-    other_heads = changed(lambda c: c["op"]["channel"].update(heads="C"))
-    factor = ["op.channel.heads"]
-    assert identity.fixed_digest(other_heads, factor, {}) == identity.fixed_digest(CONFIG, factor, {})
-    assert identity.fixed_digest(other_heads, ["op.name"], {}) != identity.fixed_digest(
-        CONFIG, ["op.name"], {}
-    )
-    constant = {"op.channel.heads": "2x"}
-    assert identity.fixed_digest(CONFIG, ["op"], constant) != identity.fixed_digest(CONFIG, ["op"], {})
-
-
 @given(st.integers(-(2**40), 2**40))
 def test_a_whole_number_is_the_same_however_it_is_written(number: int) -> None:
     as_int = changed(lambda c: c["op"]["channel"].update(ghost_gamma=number))

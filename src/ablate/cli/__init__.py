@@ -50,16 +50,20 @@ def train(arguments: list[str]) -> None:
         UserError: a setting or choice that does not exist, or a run that cannot.
     """
     import hydra
+    from hydra.core.plugins import Plugins
     from hydra.errors import HydraException
 
     from ablate.configuration import conf_dir
     from ablate.runs.catalogue import publish_operators
     from ablate.runs.composition import explain
+    from hydra_plugins.ablate_launchers import publish_sweeper
 
     sys.argv = ["ablate train", *arguments]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come out as they are, to be explained here
     warnings.filterwarnings("ignore", message=".*overriding with `hydra.mode=MULTIRUN`.*")
     publish_operators()
+    Plugins.instance()  # loads all of them
+    publish_sweeper()
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(_train_one)()
     except HydraException as error:

@@ -37,6 +37,17 @@ def add(verbs: argparse._SubParsersAction) -> None:
     sub.add_argument(
         "overrides", nargs="*", metavar="infra.KEY=VALUE", help="where runs are computed from now on"
     )
+    of_study = verbs.add_parser("study", help="change which runs a study consists of").add_subparsers(
+        title="verbs", metavar="VERB", required=True
+    )
+    sub = _add(
+        of_study,
+        remove,
+        "take runs out of a study; their folders stay, `ablate clean --orphans` deletes them",
+        "ablate study remove quick recipe.epochs=1",
+    )
+    sub.add_argument("levels", nargs="*", metavar="FACTOR=LEVEL", help="runs that have all of these levels")
+    sub.add_argument("--run", action="append", default=[], metavar="RUN", help="this one; may be repeated")
     _add(verbs, cancel, "end a study's jobs and processes; what is done stays", "ablate cancel quick")
     sub = add_verb(
         verbs, logs, "what a run printed, and its traceback if it failed", "ablate logs 3f2a --follow"
@@ -160,6 +171,13 @@ def retry(arguments: argparse.Namespace) -> None:
         arguments.launcher,
         arguments.overrides,
     )
+
+
+def remove(arguments: argparse.Namespace) -> None:
+    """Take runs out of a study."""
+    from ablate.runs.verbs.remove import remove
+
+    remove(arguments.runs_dir, arguments.study, arguments.levels, arguments.run)
 
 
 def cancel(arguments: argparse.Namespace) -> None:

@@ -167,3 +167,13 @@ def _born(pid: int) -> str | None:
     except PermissionError:
         return "alive"
     return "alive"
+
+
+def this_process() -> dict[str, Any]:
+    """A record of this process, for `gone` to be called with later."""
+    return {**_place(), "pid": os.getpid(), "born": _born(os.getpid())}
+
+
+def gone(process: dict[str, Any]) -> bool:
+    """Return True if a recorded process was one of this machine's and has ended."""
+    return is_here(process) and not _alive_here(process)

@@ -22,23 +22,6 @@ def pair_key(config: Mapping[str, Any]) -> str:
     return _digest({key: value for key, value in config.items() if key not in (*OUTSIDE_IDENTITY, "seed")})
 
 
-def fixed_digest(config: Mapping[str, Any], factors: list[str], constant: Mapping[str, str]) -> str:
-    """The same without seed and factors: what a study holds fixed.
-
-    `constant` are the overrides common to its runs: one inside a factor (`op.channel.heads=2x` where
-    the factor is `op`) would not be seen otherwise.
-    """
-    fixed = json.loads(_canonical({k: v for k, v in config.items() if k not in (*OUTSIDE_IDENTITY, "seed")}))
-    for factor in factors:
-        *path, last = factor.replace("/", ".").split(".")
-        node = fixed
-        for part in path:
-            node = node.get(part, {}) if isinstance(node, dict) else {}
-        if isinstance(node, dict):
-            node.pop(last, None)
-    return _digest({"fixed": fixed, "constant": dict(constant)})
-
-
 def _digest(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(_canonical(config).encode()).hexdigest()[:12]
 

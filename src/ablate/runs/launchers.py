@@ -52,8 +52,25 @@ class StudyLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Check, freeze and run a sweep. Ends the program with 1 if a run failed, 130 on Ctrl-C.
 
-        A sweeper that searches (Optuna's) calls it a batch at a time and judges failed runs itself.
+        Another package's sweeper that searches calls it a batch at a time and judges failed runs itself.
         """
+        searching = not str(self.config.hydra.sweeper._target_).endswith(".BasicSweeper")
+        folders = self.train(job_overrides, searching=searching)
+        return [
+            self._returned(overrides, folder, searching)
+            for overrides, folder in zip(job_overrides, folders, strict=True)
+        ]
+
+    def train(self, job_overrides: Sequence[Sequence[str]], *, searching: bool) -> list[RunFolder]:
+        """Check, freeze and run a sweep, or a few trials of a search; return the folder of each run.
+
+        Ends the program with 1 if a run of a sweep failed, 130 on Ctrl-C.
+
+        Raises:
+            UserError: a run cannot exist; then nothing was written.
+        """
+        from ablate.runs.identity import signature
+
         setup_globals()
         requests = [self._request(overrides) for overrides in job_overrides]
         if not requests:
@@ -61,18 +78,31 @@ class StudyLauncher(Launcher):
                 "the sweep has no runs: a glob(…) in it matches nothing, or a range(…) is empty",
                 "`ablate train --help` lists the choices of every group",
             )
-        searching = not str(self.config.hydra.sweeper._target_).endswith(".BasicSweeper")
         if searching:
             self._check_search(requests[0].config)
-        submission = run_study(requests, self.run, lenient=searching)
-        return [
-            self._returned(overrides, request, submission, searching)
-            for overrides, request in zip(job_overrides, requests, strict=True)
-        ]
+        submission = run_study(requests, self.run, lenient=searching, portion=searching or self._narrowed())
+        return [submission.folder(signature(request.config)) for request in requests]
+
+    def refusal(self, overrides: Sequence[str]) -> UserError | None:
+        """Why a run with these overrides cannot exist, or None."""
+        from ablate.runs.submit import check
+
+        setup_globals()
+        try:
+            check([self._request(overrides)])
+        except UserError as error:
+            return error
+        return None
 
     @abstractmethod
     def run(self, submission: Submission, console: Console) -> dict[str, Outcome]:
         """Run what is ready."""
+
+    def _narrowed(self) -> bool:
+        """Return True if the command line replaces what the study's file sweeps."""
+        swept = self.config.hydra.sweeper.get("params") or {}
+        typed = (override.partition("=")[0].lstrip("+") for override in self.config.hydra.overrides.task)
+        return not {key for key in typed if key != "seed"}.isdisjoint(swept)
 
     def _request(self, overrides: Sequence[str]) -> Request:
         return _asked(self.composer.plain(self.config, list(overrides)), overrides)
@@ -89,13 +119,8 @@ class StudyLauncher(Launcher):
             )
         Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)  # the sweeper writes there
 
-    def _returned(
-        self, overrides: Sequence[str], request: Request, submission: Submission, searching: bool
-    ) -> JobReturn:
+    def _returned(self, overrides: Sequence[str], folder: RunFolder, searching: bool) -> JobReturn:
         """The best validation accuracy; in a search, an error where there is none."""
-        from ablate.runs.identity import signature
-
-        folder = submission.folder(signature(request.config))
         result = folder.result()
         if searching and result is None:
             returned = JobReturn(overrides=overrides, status=JobStatus.FAILED)
@@ -187,8 +212,12 @@ def _asked(plain: dict[str, Any], overrides: Sequence[str]) -> Request:
     return Request(plain, levels)
 
 
-def run_study(requests: Sequence[Request], run: Any, *, lenient: bool = False) -> Submission:
+def run_study(
+    requests: Sequence[Request], run: Any, *, lenient: bool = False, portion: bool = False
+) -> Submission:
     """Submit, run what is ready, sum up. Ends the program if a run failed, unless `lenient`.
+
+    With `portion` the runs are a part of their study only, see `submit`.
 
     Of several processes that torchrun or srun started the first does so; the others train what it says,
     and end.
@@ -206,7 +235,12 @@ def run_study(requests: Sequence[Request], run: Any, *, lenient: bool = False) -
         together.follow_and_end(place, requests[0].config["infra"]["device"])
 
     console = Console(stderr=True, highlight=False)
-    submission = submit(requests, command=f"ablate train {shlex.join(sys.argv[1:])}", note=console.print)
+    submission = submit(
+        requests,
+        command=f"ablate train {shlex.join(sys.argv[1:])}",
+        note=lambda text: None if lenient else console.print(text, markup=False, soft_wrap=True),
+        portion=portion,
+    )
     if not carry_out(submission, run) and not lenient:
         sys.exit(FAILURE)
     return submission

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -11,16 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from ablate.errors import UserError
-from ablate.runs import identity, together
+from ablate.runs import growth, identity, together
 from ablate.runs.claim import living_holder
 from ablate.runs.infra import complete
 from ablate.runs.infra import read as read_infra
 from ablate.runs.slurm import queue
 from ablate.runs.study import read as read_study
 from ablate.store import manifest
-from ablate.store.files import write_json, write_text
+from ablate.store.files import locked, write_json, write_text
 from ablate.store.folder import FAILED, PENDING, RunFolder, dump
-from ablate.store.manifest import Manifest, PlannedRun
+from ablate.store.manifest import Manifest
 
 
 @dataclass(frozen=True)
@@ -56,18 +57,28 @@ class Submission:
         return f"{' '.join(levels) or config['op']['name']} seed={run.seed}"
 
 
-def submit(requests: Sequence[Request], command: str, note: Callable[[str], object]) -> Submission:
-    """Check every run, then freeze its configuration and write the study's manifest.
+def submit(
+    requests: Sequence[Request], command: str, note: Callable[[str], object], *, portion: bool = False
+) -> Submission:
+    """Check every run, then freeze its configuration and add it to the study's manifest.
 
     Nothing is written if any run is refused. A single run without a study's name needs no manifest.
 
+    Args:
+        requests: the runs of one command.
+        command: recorded in the manifest.
+        note: prints what the user should know.
+        portion: the command runs a part of the study; its baseline and conditions of a path may be missing.
+
     Raises:
-        UserError: the first combination that cannot exist, with its overrides.
+        UserError: the first combination that cannot exist, with its overrides; a baseline that is none of the
+            study's conditions.
     """
     first = requests[0].config
     runs_dir = Path(read_infra(first["infra"]).runs_dir).expanduser().resolve()
-    _check_all(requests)
+    check(requests)
     planned = _manifest(requests, runs_dir, command)
+    _check_design(planned, note, portion or len({run.pair_key for run in planned.runs}) == 1)
     wanted = {identity.signature(request.config): request.config for request in requests}
     submission = Submission(runs_dir, planned, wanted)
     runs_dir.mkdir(parents=True, exist_ok=True)
@@ -76,7 +87,7 @@ def submit(requests: Sequence[Request], command: str, note: Callable[[str], obje
         retry = config["infra"]["retry_failed"]
         _file(submission, signature, config, queued=signature in in_jobs, retry=retry)
     if len(wanted) > 1 or first["study"]["name"]:
-        _save(planned, runs_dir, note)
+        submission.manifest = _save(requests, runs_dir, command, note)
     return submission
 
 
@@ -144,21 +155,43 @@ def _file(
     submission.ready.append(signature)
 
 
-def _save(planned: Manifest, runs_dir: Path, note: Callable[[str], object]) -> None:
-    """Write the manifest; one of the same name that held other settings fixed is kept beside it, and said."""
-    earlier = manifest.find(runs_dir, planned.name)
-    if earlier is not None and (earlier.fixed, earlier.factors) != (planned.fixed, planned.factors):
-        kept = earlier.keep(runs_dir)
+def _save(
+    requests: Sequence[Request], runs_dir: Path, command: str, note: Callable[[str], object]
+) -> Manifest:
+    """Add the runs to the manifest as it is now: another command may have added some in the meantime."""
+    name = _name(requests)
+    folder = manifest.study_dir(runs_dir, name)
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / ".manifest.lock"):
+        earlier = manifest.find(runs_dir, name)
+        planned = _manifest(requests, runs_dir, command)
+        if planned != earlier:
+            planned.save(runs_dir)
+    new = [factor for factor in planned.factors if earlier and factor not in earlier.factors]
+    for factor in new:
+        levels = list(dict.fromkeys(run.factors[factor] for run in planned.runs))
+        remove = ["ablate", "study", "remove", name, f"{factor}={levels[0]}"]
         note(
-            f"study {planned.name} was asked for with other settings before: it now consists of these runs; "
-            f"the earlier ones stay, listed in {kept.name}. study.name=… keeps two studies apart"
+            f"study {name} grows: {factor} is one of its factors now ({', '.join(levels)}); "
+            f"another study.name keeps two studies apart, and this leaves runs out:\n  → {shlex.join(remove)}"
         )
-    if planned != earlier:
-        planned.save(runs_dir)
+    return planned
 
 
-def _check_all(requests: Sequence[Request]) -> None:
-    """Build nothing, but ask every part whether it could; configurations that differ in seed only once."""
+def _check_design(planned: Manifest, note: Callable[[str], object], portion: bool) -> None:
+    """Refuse what the report would refuse after all runs; of a portion of a study, say it."""
+    for error in growth.check(planned):
+        if not portion:
+            raise error
+        note(f"{error.problem}: so far")
+
+
+def check(requests: Sequence[Request]) -> None:
+    """Build nothing, but ask every part whether it could; once for configurations that differ in seed only.
+
+    Raises:
+        UserError: the first combination that cannot exist, with its overrides.
+    """
     from ablate import data, hosts
     from ablate.training import optimization
     from ablate.training.device import resolve_device
@@ -200,54 +233,32 @@ def _check_seed(seed: Any) -> None:
 
 def _manifest(requests: Sequence[Request], runs_dir: Path, command: str) -> Manifest:
     study = read_study(requests[0].config["study"])
-    factors = _factors(requests, study.factors or ())
-    study.check_baseline(factors)
     study.check_paths()
-    constant = {key: value for key, value in requests[0].overrides.items() if key not in (*factors, "seed")}
-    fixed = identity.fixed_digest(requests[0].config, factors, constant)
-    name = study.name or _anonymous(requests)
-    runs = {run.signature: run for run in (_planned(request, factors) for request in requests)}
+    name = _name(requests)
     earlier = manifest.find(runs_dir, name)
-    if earlier is not None and earlier.fixed == fixed and earlier.factors == factors:
-        # more seeds or levels of the same study: it takes all the commands to go on with it
-        runs = {run.signature: run for run in earlier.runs} | runs
+    added = [
+        growth.Member(
+            identity.signature(request.config),
+            identity.pair_key(request.config),
+            request.config["seed"],
+            request.overrides,
+            source=request.config,
+        )
+        for request in requests
+    ]
+    planned = growth.grow(earlier, name, added, study, runs_dir)
+    if earlier is not None:
+        known = {run.signature for run in earlier.runs}
+        if known.issuperset(member.signature for member in added):  # nothing is added
+            command = earlier.command
         command = "\n".join(dict.fromkeys([*earlier.command.splitlines(), command]))
-    planned = Manifest(
-        name=name,
-        question=study.question or "",
-        baseline={str(key): str(value) for key, value in (study.baseline or {}).items()},
-        factors=factors,
-        paths={str(path): [str(step) for step in steps] for path, steps in (study.paths or {}).items()},
-        metric=study.metric,
-        command=command,
-        updated=_now(),
-        fixed=fixed,
-        runs=list(runs.values()),
-    )
-    if earlier is not None and replace(earlier, updated=planned.updated) == planned:
-        return earlier  # asked for again: nothing was added
-    return planned
+        if replace(planned, command=command, updated=earlier.updated) == earlier:
+            return earlier
+    return replace(planned, command=command, updated=_now())
 
 
-def _factors(requests: Sequence[Request], declared: Sequence[str]) -> list[str]:
-    """What the study varies: its declared factors, and any other override that differs between runs."""
-    keys = dict.fromkeys(key for request in requests for key in request.overrides if key != "seed")
-    varying = [key for key in keys if len({request.overrides.get(key) for request in requests}) > 1]
-    return list(dict.fromkeys([*declared, *varying]))
-
-
-def _planned(request: Request, factors: list[str]) -> PlannedRun:
-    config = request.config
-    levels = {factor: request.overrides.get(factor, _level(config, factor)) for factor in factors}
-    return PlannedRun(identity.signature(config), identity.pair_key(config), config["seed"], levels)
-
-
-def _level(config: Mapping[str, Any], factor: str) -> str:
-    """The level of a factor that no override names: what the configuration says."""
-    node: Any = config
-    for part in factor.replace("/", ".").split("."):
-        node = node.get(part) if isinstance(node, Mapping) else None
-    return str(node.get("name") if isinstance(node, Mapping) else node)
+def _name(requests: Sequence[Request]) -> str:
+    return read_study(requests[0].config["study"]).name or _anonymous(requests)
 
 
 def _anonymous(requests: Sequence[Request]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ class PlannedRun:
     pair_key: str
     seed: int
     factors: dict[str, str]  # e.g. {"op": "lsa", "op.channel.heads": "C"}
+    overrides: dict[str, str] = field(default_factory=dict)  # as they were typed, without infra and study
 
 
 @dataclass
@@ -35,20 +36,12 @@ class Manifest:
     metric: str = "test_top1"
     command: str = ""
     updated: str = ""
-    fixed: str = ""  # digest of all that the study holds fixed
     runs: list[PlannedRun] = field(default_factory=list)
 
     def save(self, runs_dir: Path) -> Path:
         """Write the manifest, whole or not at all, and return its path."""
         path = study_dir(runs_dir, self.name) / MANIFEST
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, asdict(self))
-        return path
-
-    def keep(self, runs_dir: Path) -> Path:
-        """Put this manifest aside under its time, and return where."""
-        stamp = re.sub(r"[^0-9]", "", self.updated)[:14]
-        path = study_dir(runs_dir, self.name) / f"manifest.of-{stamp}.json"
         write_json(path, asdict(self))
         return path
 
@@ -84,7 +77,7 @@ def load(runs_dir: Path, name: str) -> Manifest:
             f"{hint}; start one with `ablate train study={name}` or point --runs-dir at another folder",
         )
     record["runs"] = [PlannedRun(**run) for run in record["runs"]]
-    return Manifest(**record)
+    return Manifest(**{field.name: record[field.name] for field in fields(Manifest) if field.name in record})
 
 
 def find(runs_dir: Path, name: str) -> Manifest | None:

@@ -1,4 +1,4 @@
-"""The launchers' entry: Hydra looks for plugins in this namespace only."""
+"""Entries of the launchers and of the search: Hydra looks for plugins in this namespace only."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from hydra.core.config_store import ConfigStore
 
-from ablate.runs import launchers
+from ablate.runs import launchers, search
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -41,7 +41,28 @@ class SlurmLauncher(launchers.StudyLauncher):
         return launchers.hand_in(submission, console)
 
 
+class OptunaSweeper(search.Search):
+    """`hydra/sweeper=optuna`: a search of hyper-parameters."""
+
+
 LAUNCHERS = {"inline": InlineLauncher, "local": LocalLauncher, "slurm": SlurmLauncher}
 for _name, _launcher in LAUNCHERS.items():
     _node = {"_target_": f"{__name__}.{_launcher.__name__}"}
     ConfigStore.instance().store(group="hydra/launcher", name=_name, node=_node, provider="ablate")
+
+
+def publish_sweeper() -> None:
+    """Make `hydra/sweeper=optuna` this one, also where hydra-optuna-sweeper is installed and loaded later."""
+    store = ConfigStore.instance()
+    node = {**search.NODE, "_target_": f"{__name__}.{OptunaSweeper.__name__}"}
+    store.store(group="hydra/sweeper", name="optuna", node=node, provider="ablate")
+    for name, sampler in search.SAMPLERS.items():
+        store.store(
+            group="hydra/sweeper/sampler",
+            name=name,
+            node={"_target_": f"optuna.samplers.{sampler}", "seed": None},
+            provider="ablate",
+        )
+
+
+publish_sweeper()
