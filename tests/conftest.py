@@ -18,6 +18,12 @@ if (
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--every-network", action="store_true", help="walk all published networks, not one per family"
+    )
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """One place that skips, so that one line reports it."""
     if item.get_closest_marker("gpu") is not None:

@@ -1,7 +1,12 @@
-"""Every kind of published network exports and compiles for any batch, and trains under checkpointing."""
+"""Published networks export and compile for any batch, and train under checkpointing.
+
+One network per family, made shallow; `pytest tests/models/test_network_graphs.py --every-network` walks all
+of them at their full depth.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,6 +14,8 @@ import timm
 import torch
 from tests.models.test_models import FAMILIES
 from torch import Tensor, nn
+
+from ablate.models import CATALOGUE
 
 IMAGES = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 SHALLOW = {  # what a graph of a deeper network repeats
@@ -21,15 +28,30 @@ SHALLOW = {  # what a graph of a deeper network repeats
 }
 
 
-def network(name: str, **kwargs: Any) -> nn.Module:
-    torch.manual_seed(0)
-    family = next(settings for part, settings in SHALLOW.items() if part in name)
-    return timm.create_model(name, num_classes=7, **family, **kwargs)
+Build = Callable[..., nn.Module]
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_exports_for_every_batch(name: str) -> None:
-    model = network(name).eval()
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    every = metafunc.config.getoption("every_network")
+    metafunc.parametrize("name", sorted(CATALOGUE) if every else FAMILIES)
+
+
+@pytest.fixture
+def network(name: str, pytestconfig: pytest.Config) -> Build:
+    """Return a function that builds the network `name` for images of 32×32."""
+    settings: dict[str, Any] = next(settings for part, settings in SHALLOW.items() if part in name)
+    if pytestconfig.getoption("every_network"):
+        settings = {key: value for key, value in settings.items() if key == "img_size"}
+
+    def build(**kwargs: Any) -> nn.Module:
+        torch.manual_seed(0)
+        return timm.create_model(name, num_classes=7, **settings, **kwargs)
+
+    return build
+
+
+def test_exports_for_every_batch(network: Build) -> None:
+    model = network().eval()
     batch = {0: torch.export.Dim("batch")}
     with torch.no_grad():
         exported = torch.export.export(model, (IMAGES,), dynamic_shapes=(batch,)).module()
@@ -37,9 +59,8 @@ def test_exports_for_every_batch(name: str) -> None:
             assert torch.equal(exported(IMAGES[:number]), model(IMAGES[:number])), number
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_compiles_once_for_every_batch(name: str) -> None:
-    model = network(name).eval()
+def test_compiles_once_for_every_batch(network: Build) -> None:
+    model = network().eval()
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
     try:
         for number in (4, 3):
@@ -51,10 +72,9 @@ def test_compiles_once_for_every_batch(name: str) -> None:
         torch._dynamo.reset()
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_activation_checkpointing_changes_no_bit(name: str) -> None:
+def test_activation_checkpointing_changes_no_bit(network: Build) -> None:
     """Dropped paths are drawn again alike, and blocks do run twice."""
-    model = network(name, drop_path_rate=0.5).train()
+    model = network(drop_path_rate=0.5).train()
     forwards = []
 
     def gradients() -> list[Tensor]:
