@@ -93,10 +93,13 @@ class FolderSet(ABC):
         return image_splits(self, self.read(storage), augmentation, batching)
 
     def augmentation(self, augment: Mapping[str, Any]) -> FolderAugmentation:
-        """What a recipe's augmentation means for image files."""
+        """Read a recipe's augmentation of image files, and build its transform once to check it."""
         from ablate.data.augmentation import FolderAugmentation
+        from ablate.data.policies import training_transform
 
-        return parse(FolderAugmentation, augment, what="augmentation of a folder of images:")
+        augmentation = parse(FolderAugmentation, augment, what="augmentation of a folder of images:")
+        training_transform(self.size, augmentation)
+        return augmentation
 
     def _has_test(self, root: Path) -> bool:
         return (root / "test").is_dir()

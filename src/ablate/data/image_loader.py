@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from ablate.data.augmentation import Erasing, FolderAugmentation, erase
 from ablate.data.contract import Batching, Splits
 from ablate.data.folders import FolderSet, Samples, SampleSplits
+from ablate.data.policies import training_transform
 from ablate.data.seeding import epoch_generator, global_generators_seeded
 from ablate.data.shard import WHOLE, Shard
 from ablate.errors import UserError
@@ -168,7 +169,7 @@ def image_splits(
 
     return Splits(
         train=TrainingImageLoader(
-            ImageFiles(samples.train, _training_transform(data_set.size, augmentation)),
+            ImageFiles(samples.train, training_transform(data_set.size, augmentation)),
             batching=batching,
             random_erasing=augmentation.random_erasing,
         ),
@@ -202,22 +203,3 @@ def test_loader(
         mean=mean,
         std=std,
     )
-
-
-def _training_transform(size: int, augmentation: FolderAugmentation) -> Callable[[Image.Image], Tensor]:
-    """timm's training transform, up to the uint8 tensor."""
-    whole_image = {"scale": (1.0, 1.0), "ratio": (1.0, 1.0)}  # the largest square in the centre
-    try:
-        return create_transform(
-            size,
-            is_training=True,
-            interpolation=augmentation.interpolation,
-            hflip=augmentation.horizontal_flip,
-            color_jitter=augmentation.color_jitter,
-            auto_augment=augmentation.auto_augment,
-            use_prefetcher=True,
-            **({"scale": tuple(augmentation.scale)} if augmentation.scale else whole_image),
-        )
-    except (AssertionError, ValueError, KeyError) as error:
-        problem = f"timm refuses auto_augment {augmentation.auto_augment!r}: {error}"
-        raise UserError(problem, "write it as timm does, for instance rand-m9-mstd0.5-inc1") from error
