@@ -132,7 +132,7 @@ def test_an_operator_of_its_own_gets_its_signature_as_settings(monkeypatch: pyte
 def test_a_name_that_no_command_could_choose_is_refused_at_registration(name: object) -> None:
     about = {"paper": "", "year": 0, "channel_setting": "", "spatial_processing": ""}
     hybrid = Hybrid(name, "resnet50", torch.nn.Identity, "")  # type: ignore[arg-type]
-    for entry in (lambda: ops.register(name, **about)(torch.nn.Identity), lambda: models.register(hybrid)):
+    for entry in (lambda: ops.register(name, **about)(torch.nn.ReLU), lambda: models.register(hybrid)):
         with pytest.raises(UserError, match="cannot be registered under the name"):
             entry()
     assert name not in ops.names()
