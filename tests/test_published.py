@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -125,6 +126,23 @@ def test_from_the_authors_checkpoint_to_timms_accuracy(
         assert float(shown[checkpoint, ()][1]) == pytest.approx(top1, abs=0.001)
         assert float(shown[checkpoint, ()][2]) == pytest.approx(expected, abs=2e-4)
     assert shown[ours, ("--ema",)][0] == shown[path, ("--ema",)][0] != shown[ours, ()][0]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(math.nan, "the first head.fc.weight"), (3e38, "not finite: the loss")]
+)
+def test_what_is_not_finite_has_no_accuracy(
+    ablate: Callable, elsa: tuple, photos: Path, tmp_path: Path, value: float, expected: str
+) -> None:
+    model, _ = elsa
+    weights = {**model.state_dict(), "head.fc.weight": value * torch.randn_like(model.head.fc.weight).sign()}
+    torch.save({"state_dict": weights}, tmp_path / "diverged.pth")
+    data = ("data=image_folder", "data.folder=photos", f"data.num_classes={CLASSES}", f"data.root={photos}")
+    common = ("--model", "elsa_swin_tiny", "--img-size", "64", "--workers", "0", *data)
+    done = ablate("evaluate", "--checkpoint", str(tmp_path / "diverged.pth"), *common)
+    assert done.code == 2
+    assert expected in done.err
+    assert "top-1" not in done.out
 
 
 class Trap:

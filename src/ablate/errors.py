@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -26,3 +27,21 @@ def unknown(what: str, given: str, known: Iterable[str]) -> UserError:
     known = sorted(known)
     listing = f"known: {', '.join(known)}"
     return UserError(f"unknown {what} {given!r}", f"{nearest(given, known)} {listing}".strip())
+
+
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+NOT_NAMES = ("null", "true", "false", "nan", "inf")  # Hydra reads these as values
+
+
+def require_name(what: str, name: object) -> None:
+    """Refuse to register a name that no command line could choose, or that is unsafe in a path or a page.
+
+    Raises:
+        UserError: the name breaks the rule; says which.
+    """
+    if not isinstance(name, str) or not NAME.fullmatch(name) or name.lower() in NOT_NAMES:
+        raise UserError(
+            f"{what} cannot be registered under the name {name!r}",
+            "use at most 64 letters, digits, '_' and '-', beginning with a letter, and not "
+            + ", ".join(NOT_NAMES),
+        )

@@ -6,8 +6,10 @@ import pytest
 import torch
 from tests.ops.small import PRESETS
 
-from ablate import costs, ops
-from ablate.errors import UserError
+from ablate import costs, hosts, models, ops
+from ablate.data.catalogue import DATA_SETS
+from ablate.errors import UserError, require_name
+from ablate.models import Hybrid
 from ablate.ops import axes, configs, registry
 
 # Parameters, multiply-accumulates per position and per image at 96 channels, 3 heads, 56×56, by the formulas.
@@ -122,3 +124,20 @@ def test_an_operator_of_its_own_gets_its_signature_as_settings(monkeypatch: pyte
         ops.create("scaled", 2, heads=1, stride=4)
     with pytest.raises(UserError, match="registered twice"):
         ops.register("scaled", paper="", year=0, channel_setting="", spatial_processing="")(Scaled)
+
+
+@pytest.mark.parametrize(
+    "name", ["../up", "<b>bold</b>", "a b", "", "a.b", "a,b", "${x}", "null", "Nan", "7up", "x" * 65, None]
+)
+def test_a_name_that_no_command_could_choose_is_refused_at_registration(name: object) -> None:
+    about = {"paper": "", "year": 0, "channel_setting": "", "spatial_processing": ""}
+    hybrid = Hybrid(name, "resnet50", torch.nn.Identity, "")  # type: ignore[arg-type]
+    for entry in (lambda: ops.register(name, **about)(torch.nn.ReLU), lambda: models.register(hybrid)):
+        with pytest.raises(UserError, match="cannot be registered under the name"):
+            entry()
+    assert name not in ops.names()
+
+
+def test_every_registry_keeps_the_rule_for_names() -> None:
+    for name in (*ops.names(), *hosts.names(), *models.names(), *DATA_SETS):
+        require_name("an entry", name)

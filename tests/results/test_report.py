@@ -11,9 +11,10 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 from tests.results.conftest import fabricate_run
 
-from ablate.results import evidence
+from ablate.results import evidence, figures
 from ablate.results.collect import collect
 from ablate.results.conditions import labels
 from ablate.results.figures.encoding import encode
@@ -119,22 +120,22 @@ def test_runs_in_different_environments_are_pointed_out(half_finished, tmp_path)
     assert "not all trained in the same environment" in index(report(tmp_path, "quick"))
 
 
-def factorial(seeds=5):
+def factorial(seeds=5, heads=("1x", "C")):
     """Two factors and a walk through them, one run failed, one cell never run."""
     noise = np.random.default_rng(0)
-    factors = {"op.channel.heads": ["1x", "C"], "op/region": ["window", "neighborhood", "global"]}
+    factors = {"op.channel.heads": heads, "op/region": ["window", "neighborhood", "global"]}
     planned, rows = [], []
     for seed in range(seeds):
         for cell in itertools.product(*factors.values()):
-            if cell == ("C", "global"):
+            if cell == (heads[1], "global"):
                 continue
             levels = dict(zip(factors, cell, strict=True))
             signature = hashlib.sha256(f"{seed} {cell}".encode()).hexdigest()[:12]
             planned.append(PlannedRun(signature, str(cell), seed, levels))
-            state = "failed" if (seed, cell) == (3, ("C", "window")) else "finished"
-            top1 = 80 + 2 * (cell[0] == "C") + (cell[1] == "neighborhood") + noise.normal(0, 0.3) + seed
+            state = "failed" if (seed, cell) == (3, (heads[1], "window")) else "finished"
+            top1 = 80 + 2 * (cell[0] == heads[1]) + (cell[1] == "neighborhood") + noise.normal(0, 0.3) + seed
             rows.append({**levels, "seed": seed, "signature": signature, "state": state, "test_top1": top1})
-    walk = ["heads=1x, region=window", "heads=1x, region=neighborhood", "heads=C, region=neighborhood"]
+    walk = [f"heads={heads[0]}, region=window", *(f"heads={one}, region=neighborhood" for one in heads)]
     manifest = Manifest("walk", factors=list(factors), runs=planned, paths={"one way": walk})
     frame = pd.DataFrame(rows).assign(condition=labels(manifest), macs=1e6, parameters=1e5, throughput=100.0)
     return evidence.examine(manifest, frame.assign(epoch=1, epochs=2, error=""), pd.DataFrame())
@@ -152,6 +153,35 @@ def test_factors_and_walks_have_figures_and_tables_that_do_not_change(tmp_path):
     assert "Missing: C, global." in effects
     assert "1 does not count: 1 failed" in effects
     assert "in all" in (tmp_path / "one" / "roadmap.svg").read_text(encoding="utf-8")  # as a comment
+
+
+STRANGE = ("\\$\\foo{\\$", "$x_1$", "_hidden", "<b>&amp;", "50 %", "a#b^c~d")
+
+
+def strangely_named():
+    """One seed of conditions with names that mean something to matplotlib, XML or LaTeX."""
+    planned = [PlannedRun(name, name, 0, {"op": name}) for name in STRANGE]
+    rows = [{"op": name, "signature": name, "condition": name} for name in STRANGE]
+    frame = pd.DataFrame(rows).assign(seed=0, state="finished", epoch=2, epochs=2, error="", test_top1=80.0)
+    frame = frame.assign(macs=1e6, parameters=1e5, throughput=100.0)
+    curves = [{"condition": name, "seed": 0, "epoch": epoch} for name in STRANGE for epoch in (1, 2)]
+    metrics = pd.DataFrame(curves).assign(validation_top1=80.0, state="finished", seconds=1.0)
+    metrics["signature"] = metrics["condition"]
+    return evidence.examine(Manifest("strange", factors=["op"], runs=planned), frame, metrics)
+
+
+def test_names_are_text_in_every_figure_and_never_mathematics(tmp_path):
+    studies = {"differences": strangely_named(), "main_effects": factorial(heads=STRANGE[:2])}
+    for shows_names, found in studies.items():
+        for name, draw in found.drawings().items():
+            figure = draw()
+            figures.save(figure, tmp_path / name)
+            texts = figure.findobj(Text)
+            assert not any(text.get_parse_math() for text in texts), name
+            written = " ".join(text.get_text() for text in texts)
+            if name == shows_names:
+                levels = STRANGE if name == "differences" else STRANGE[:2]
+                assert [level for level in levels if level not in written] == []
 
 
 @pytest.mark.parametrize("shape", [(300, 1), (2, 150)])

@@ -16,14 +16,13 @@ import numpy as np
 
 from ablate.data.contract import Batching, DataInfo, Splits, Storage
 from ablate.data.holdout import stratified_holdout
+from ablate.data.listing import Samples, class_folders, list_images
 from ablate.data.options import parse, require_between, require_whole
 from ablate.data.origin import Origin
 from ablate.errors import UserError
 
 if TYPE_CHECKING:
     from ablate.data.augmentation import FolderAugmentation
-
-Samples = list[tuple[str, int]]  # path of the image file, class
 
 
 class SampleSplits(NamedTuple):
@@ -93,17 +92,20 @@ class FolderSet(ABC):
         return image_splits(self, self.read(storage), augmentation, batching)
 
     def augmentation(self, augment: Mapping[str, Any]) -> FolderAugmentation:
-        """What a recipe's augmentation means for image files."""
+        """Read a recipe's augmentation of image files, and build its transform once to check it."""
         from ablate.data.augmentation import FolderAugmentation
+        from ablate.data.policies import training_transform
 
-        return parse(FolderAugmentation, augment, what="augmentation of a folder of images:")
+        augmentation = parse(FolderAugmentation, augment, what="augmentation of a folder of images:")
+        training_transform(self.size, augmentation)
+        return augmentation
 
     def _has_test(self, root: Path) -> bool:
         return (root / "test").is_dir()
 
     def _samples(self, root: Path, split: str) -> Samples:
         samples = self._read_split(root / split)
-        if sorted(_classes(root / split)) != sorted(_classes(root / "train")):
+        if sorted(class_folders(root / split)) != sorted(class_folders(root / "train")):
             raise UserError(
                 f"the class folders of {root / split} are not those of {root / 'train'}",
                 "every split needs images in the same class folders",
@@ -111,30 +113,17 @@ class FolderSet(ABC):
         return samples
 
     def _read_split(self, folder: Path) -> Samples:
-        """The image files under a folder of class folders, each with its class."""
-        from timm.data.readers import create_reader
-
+        """Return the image files under a folder of class folders, each with its class."""
         try:
-            reader = create_reader("", root=str(folder))
-        except RuntimeError as error:
-            raise self.origin.corrupt(folder, "it holds no images") from error
-        classes = _classes(folder)
-        if len(classes) != self.info.num_classes:
-            raise UserError(
-                f"{folder} has {len(classes)} class folders, expected {self.info.num_classes}",
-                "set data.num_classes to what is there, or mend the folder",
-            )
-        if sorted(reader.class_to_idx) != sorted(classes):
-            raise UserError(
-                f"class folders of {folder} without images: "
-                f"{', '.join(sorted(set(classes) - set(reader.class_to_idx)))}",
-                "every class needs images",
-            )
-        return list(reader.samples)
-
-
-def _classes(folder: Path) -> list[str]:
-    return [entry.name for entry in folder.iterdir() if entry.is_dir()]
+            classes = class_folders(folder)
+            if len(classes) != self.info.num_classes:
+                raise UserError(
+                    f"{folder} has {len(classes)} class folders, expected {self.info.num_classes}",
+                    "set data.num_classes to what is there, or correct the folder",
+                )
+            return list_images(folder)
+        except OSError as error:
+            raise self.origin.corrupt(folder, error) from error
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ own; the transforms, the collation and the prefetching are timm's.
 from __future__ import annotations
 
 import math
+import signal
 from collections.abc import Callable, Iterator
 
 import torch
@@ -20,7 +21,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ablate.data.augmentation import Erasing, FolderAugmentation, erase
 from ablate.data.contract import Batching, Splits
+from ablate.data.decoding import check_images, read_image
 from ablate.data.folders import FolderSet, Samples, SampleSplits
+from ablate.data.policies import training_transform
 from ablate.data.seeding import epoch_generator, global_generators_seeded
 from ablate.data.shard import WHOLE, Shard
 from ablate.errors import UserError
@@ -29,7 +32,7 @@ PREFETCH = 4  # batches that a worker has ready; a slow image then delays none o
 SeededPosition = tuple[int, int]  # position of an image, seed of its augmentation
 
 
-class ImageFiles(Dataset[tuple[Tensor, int]]):
+class ImageFiles(Dataset[tuple[Tensor, int] | UserError]):
     """Image files as uint8 tensors (3, H, W) with their class."""
 
     def __init__(self, samples: Samples, transform: Callable[[Image.Image], Tensor]) -> None:
@@ -39,16 +42,60 @@ class ImageFiles(Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return len(self._samples)
 
-    def __getitem__(self, item: SeededPosition) -> tuple[Tensor, int]:
+    def __getitem__(self, item: SeededPosition) -> tuple[Tensor, int] | UserError:
+        """Return the image and its class, or the error of a file that cannot be read.
+
+        An error raised in a worker would arrive inside the worker's traceback, see `Readable`. timm would
+        put the next image in its place.
+        """
         position, seed = item
         path, label = self._samples[position]
         try:
-            with Image.open(path) as file:
-                image = file.convert("RGB")
-        except OSError as error:  # timm would put the next image in its place
-            raise UserError(f"cannot read the image {path}: {error}", "restore or remove the file") from error
+            image = read_image(path)
+        except UserError as error:
+            return error
         with global_generators_seeded(seed):
             return self._transform(image), label
+
+
+def collate(items: list[tuple[Tensor, int] | UserError]) -> tuple[Tensor, Tensor] | UserError:
+    """Make a batch as timm does; the first error instead if there is one."""
+    for item in items:
+        if isinstance(item, UserError):
+            return item
+    batch: tuple[Tensor, Tensor] = fast_collate(items)
+    return batch
+
+
+class Readable:
+    """A loader whose errors are raised in the main process."""
+
+    def __init__(self, loader: DataLoader[tuple[Tensor, int] | UserError]) -> None:
+        self._loader = loader
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in self._loader:
+            if isinstance(batch, UserError):
+                raise batch
+            yield batch
+
+
+def leave_signals_to_the_main_process(worker: int) -> None:
+    """Let a worker survive what a whole process group receives: the main process ends its workers itself.
+
+    A run that is asked to stop completes its step and writes a checkpoint, for which it needs its images.
+    Only the first SIGTERM is ignored: a worker that hangs can still be terminated.
+    """
+
+    def ignore_once(number: int, frame: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    signal.signal(signal.SIGTERM, ignore_once)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
 
 class EpochSampler(Sampler[list[SeededPosition]]):
@@ -98,14 +145,15 @@ class ImageLoader:
         loader = DataLoader(
             images,
             batch_sampler=self._sampler,
-            collate_fn=fast_collate,
+            collate_fn=collate,
+            worker_init_fn=leave_signals_to_the_main_process,
             num_workers=workers,
             persistent_workers=workers > 0,
             prefetch_factor=PREFETCH if workers else None,
             pin_memory=torch.device(device).type == "cuda",
             generator=torch.Generator(),  # else the loader would draw from the global one
         )
-        self._batches = PrefetchLoader(loader, mean, std, device=torch.device(device))
+        self._batches = PrefetchLoader(Readable(loader), mean, std, device=torch.device(device))
 
     def __len__(self) -> int:
         return len(self._sampler)
@@ -149,8 +197,11 @@ def image_splits(
     """The three splits of a folder of images.
 
     Raises:
-        UserError: there are fewer training images than a batch holds.
+        UserError: there are fewer training images than a batch holds, or an image of the other splits cannot
+            be read.
     """
+    to_check = [*samples.validation, *samples.test]
+    check_images(to_check[batching.shard.rank :: batching.shard.world], batching.workers)
     to_evaluate = create_transform(
         data_set.size, interpolation="bicubic", crop_pct=data_set.crop_pct, use_prefetcher=True
     )
@@ -168,7 +219,7 @@ def image_splits(
 
     return Splits(
         train=TrainingImageLoader(
-            ImageFiles(samples.train, _training_transform(data_set.size, augmentation)),
+            ImageFiles(samples.train, training_transform(data_set.size, augmentation)),
             batching=batching,
             random_erasing=augmentation.random_erasing,
         ),
@@ -202,22 +253,3 @@ def test_loader(
         mean=mean,
         std=std,
     )
-
-
-def _training_transform(size: int, augmentation: FolderAugmentation) -> Callable[[Image.Image], Tensor]:
-    """timm's training transform, up to the uint8 tensor."""
-    whole_image = {"scale": (1.0, 1.0), "ratio": (1.0, 1.0)}  # the largest square in the centre
-    try:
-        return create_transform(
-            size,
-            is_training=True,
-            interpolation=augmentation.interpolation,
-            hflip=augmentation.horizontal_flip,
-            color_jitter=augmentation.color_jitter,
-            auto_augment=augmentation.auto_augment,
-            use_prefetcher=True,
-            **({"scale": tuple(augmentation.scale)} if augmentation.scale else whole_image),
-        )
-    except (AssertionError, ValueError, KeyError) as error:
-        problem = f"timm refuses auto_augment {augmentation.auto_augment!r}: {error}"
-        raise UserError(problem, "write it as timm does, for instance rand-m9-mstd0.5-inc1") from error

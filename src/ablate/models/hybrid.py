@@ -13,6 +13,7 @@ from timm.models._pretrained import DefaultCfg, PretrainedCfg
 from torch import nn
 
 from ablate import ops
+from ablate.errors import require_name
 from ablate.ops import configs
 
 default_cfgs: dict[str, DefaultCfg] = {}  # where timm looks for a model's input size, mean and crop
@@ -47,6 +48,7 @@ def operator(name: str, *overrides: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def register(hybrid: Hybrid) -> None:
     """Make `timm.create_model(hybrid.name)` build it. No weights are published under these names."""
+    require_name("a network", hybrid.name)
     theirs = timm.get_pretrained_cfg(hybrid.like)
     assert theirs is not None, hybrid.like
     source = {"url": None, "file": None, "hf_hub_id": None, "hf_hub_filename": None, "tag": None}

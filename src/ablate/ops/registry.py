@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from ablate import settings as typed
-from ablate.errors import UserError, unknown
+from ablate.errors import UserError, require_name, unknown
 from ablate.ops import axes, configs
 from ablate.ops.local import LocalOperator
 
@@ -67,7 +67,7 @@ def register_preset(
     """Register the point on the two axes that `conf/op/<name>.yaml` describes.
 
     Raises:
-        UserError: the name is taken, or its file is missing or wrong.
+        UserError: the name is taken or breaks the rule for names, or its file is missing or wrong.
     """
     defaults = configs.preset(name)
     if defaults is None:
@@ -116,7 +116,7 @@ def register(
     `heads` a setting (`1x`, `C`, an integer) that is resolved for each slot.
 
     Raises:
-        UserError: the name is taken, or a setting has no default.
+        UserError: the name is taken or breaks the rule for names, or a setting has no default.
     """
 
     def decorate(module: Module) -> Module:
@@ -298,6 +298,7 @@ def _typed(path: str, value: Any, hint: Any) -> Any:
 
 
 def _add(entry: OperatorSpec) -> None:
+    require_name("an operator", entry.name)
     if entry.name in _ENTRIES:
         raise UserError(f"operator {entry.name!r} is registered twice", "give the new one another name")
     _ENTRIES[entry.name] = entry

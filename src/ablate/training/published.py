@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from rich.progress import track
 from timm.data import resolve_data_config
-from torch import Tensor
+from torch import Tensor, nn
 
 from ablate import data
 from ablate.configuration import conf_dir
@@ -48,7 +49,8 @@ def run(asked: Evaluation) -> dict[str, float]:
     Images are resized, cropped and normalised as the model's published configuration says.
 
     Raises:
-        UserError: unknown model or data set, weights or classes that do not fit, missing data.
+        UserError: unknown model or data set, weights or classes that do not fit, missing data, weights or
+            outputs that are not finite.
     """
     device = resolve_device(asked.device)
     float32_precision(tf32=False)
@@ -58,6 +60,7 @@ def run(asked: Evaluation) -> dict[str, float]:
     info = data.info(config)
     state = checkpoints.weights(checkpoints.read(asked.checkpoint), ema=asked.ema)
     model = checkpoints.build(asked.model, state, of_model, asked.img_size)
+    _refuse_non_finite(model, asked.checkpoint)
     if getattr(model, "num_classes", info.num_classes) != info.num_classes:
         raise UserError(
             f"the weights are for {model.num_classes} classes, {config['name']} has {info.num_classes}",
@@ -80,11 +83,28 @@ def run(asked: Evaluation) -> dict[str, float]:
     enabled = asked.precision != "float32"
     precision = torch.autocast(device.type, dtype=getattr(torch, asked.precision), enabled=enabled)
     found = evaluate(model.to(device), _Tracked(loader), precision)
+    if not math.isfinite(found["loss"]):
+        raise UserError(
+            f"outputs of {asked.model} with {asked.checkpoint} are not finite: the loss is {found['loss']}",
+            "use --precision float32 or bfloat16"
+            if asked.precision == "float16"
+            else "the weights are those of a training that diverged, or do not belong to this network",
+        )
     print(
         f"{asked.model}: top-1 {found['top1']:.3f} %, top-5 {found['top5']:.3f} %, loss {found['loss']:.4f} "
         f"({loader.samples:,} images of {size}×{size}, {config['name']})"
     )
     return found
+
+
+def _refuse_non_finite(model: nn.Module, checkpoint: Path) -> None:
+    """Refuse weights with nan or inf, whose outputs would count as predictions of the first class."""
+    broken = [name for name, tensor in model.named_parameters() if not tensor.isfinite().all()]
+    if broken:
+        raise UserError(
+            f"{checkpoint}: {len(broken)} parameters hold nan or inf, the first {broken[0]}",
+            "the training diverged or the file is damaged; use an earlier checkpoint",
+        )
 
 
 def _data(overrides: list[str]) -> tuple[dict[str, Any], Path | None]:

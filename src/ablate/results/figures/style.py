@@ -41,6 +41,7 @@ RC: dict[Any, Any] = {
     "figure.facecolor": PAPER,
     "savefig.facecolor": PAPER,
     "text.color": INK,
+    "text.parse_math": False,  # names are data: `$` in them is a dollar sign, as in the tables
     "xtick.color": FAINT,
     "ytick.color": FAINT,
     "xtick.labelcolor": INK,
