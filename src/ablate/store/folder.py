@@ -14,7 +14,8 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,20 +23,28 @@ from typing import Any
 import yaml
 
 from ablate.errors import UserError
-from ablate.store.files import read_json, read_json_lines
+from ablate.store.files import Guard, read_json, read_json_lines
 
 # libyaml's are some ten times as fast; PyYAML lacks them where it was built without
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
+OUTPUT = "output.log"  # what a worker process prints
 PENDING, RUNNING, FINISHED, FAILED, INTERRUPTED = "pending", "running", "finished", "failed", "interrupted"
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths and readers of one run's files."""
+    """Paths and readers of one run's files.
+
+    Attributes:
+        path: the folder.
+        guard: entered around every change of a file; raises `LostClaimError` once another process has
+            claimed the run (`ablate.runs.claim.Claim.writing`).
+    """
 
     path: Path
+    guard: Guard = field(default=nullcontext, compare=False, repr=False)
 
     @property
     def signature(self) -> str:

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from ablate.runs import environment, together
-from ablate.runs.execute import Outcome
-from ablate.runs.interruption import FAILURE, INTERRUPTION, Stop, stoppable
+from ablate.runs.execute import SUPERSEDED, Outcome
+from ablate.runs.interruption import CLAIM_LOST, FAILURE, INTERRUPTION, Stop, stoppable
 from ablate.runs.local import Event, WorkerPool
 from ablate.runs.slurm import client, snapshot
 from ablate.runs.slurm.client import SlurmError
@@ -56,7 +56,8 @@ def main() -> None:
                 _together(place, [folder for folder in folders if folder.signature in ready], jobs.infra)
             else:
                 workers = max(1, min(jobs.side_by_side, len(ready)))
-                WorkerPool(runs_dir, ready, workers, jobs.infra).run(_report, lambda: _leave(stop))
+                outcomes = WorkerPool(runs_dir, ready, workers, jobs.infra).run(_report, lambda: _leave(stop))
+                _stop_without_room(outcomes)
         except KeyboardInterrupt:
             _end(stop)
 
@@ -72,6 +73,8 @@ def _together(place: Place, folders: list[RunFolder], infra: dict[str, Any]) -> 
         _say("a run failed and ended the processes of this job; the others are done in the next one")
         _requeue()
         time.sleep(PATIENCE)
+    if any(outcome.state == SUPERSEDED for outcome in done.values()):
+        sys.exit(CLAIM_LOST)
     if any(outcome.state == FAILED for outcome in done.values()):
         sys.exit(FAILURE)
 
@@ -83,6 +86,14 @@ def _follow(place: Place, infra: dict[str, Any]) -> None:
     except KeyboardInterrupt:
         time.sleep(PATIENCE)
         sys.exit(INTERRUPTION)
+
+
+def _stop_without_room(outcomes: dict[str, Outcome]) -> None:
+    """End the job as failed where the disk is full: its other runs were not started."""
+    for outcome in outcomes.values():
+        if outcome.no_room:
+            _say(f"stopped: {outcome.detail}; free space there, then ablate retry starts what is left")
+            sys.exit(FAILURE)
 
 
 def _leave(stop: Stop) -> None:

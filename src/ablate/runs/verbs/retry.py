@@ -11,7 +11,6 @@ import yaml
 
 from ablate.errors import UserError, unknown
 from ablate.runs import launchers
-from ablate.runs.interruption import FAILURE
 from ablate.runs.submit import resubmit
 from ablate.runs.verbs import states
 from ablate.runs.verbs.states import AGAIN, Overview
@@ -53,8 +52,8 @@ def retry(
         return
     launcher = launcher or ("slurm" if jobs.of_study(runs_dir, study) else "local")
     submission = resubmit(runs_dir.resolve(), study, list(dict.fromkeys(chosen)), _changes(overrides))
-    if not launchers.carry_out(submission, LAUNCHERS[launcher]):
-        sys.exit(FAILURE)
+    if code := launchers.carry_out(submission, LAUNCHERS[launcher]):
+        sys.exit(code)
 
 
 def _named(overview: Overview, beginning: str) -> str:
