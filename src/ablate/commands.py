@@ -32,7 +32,8 @@ def is_default(runs_dir: Path) -> bool:
 
 def shown(path: Path) -> str:
     """A path as it is seen from the working directory, absolute outside of it."""
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+    seen = str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+    return f"./{seen}" if seen.startswith("-") else seen  # else it would be an option
 
 
 def _quoted_for_hydra(value: str) -> str:

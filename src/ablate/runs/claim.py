@@ -12,10 +12,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from ablate.store import shapes
 from ablate.store.files import read_json, write_json
+from ablate.store.folder import CLAIM
 from ablate.store.locks import LockedError, locked
 
-CLAIM = "claim.json"
 LOCK = ".claim.lock"  # held for as long as it takes to look at the claim and to write
 LAUNCHER = "ABLATE_LAUNCHER"  # environment variable: the process that a worker works for
 HEARTBEAT_SECONDS = 10.0
@@ -38,7 +39,7 @@ class Claim:
     which another process would claim the folder, around every change of a file.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, **more: Any) -> None:
         self.path, self.token = path, secrets.token_hex(8)
         self.released = threading.Event()
         self.lost = False
@@ -46,7 +47,7 @@ class Claim:
         born = _born(os.getpid())
         launcher = int(os.environ.get(LAUNCHER, os.getpid()))
         mine = {"pid": os.getpid(), "born": born, "launcher": launcher, "token": self.token}
-        write_json(path, {**_place(), **mine})
+        write_json(path, {**_place(), **mine, **more})
         threading.Thread(target=self._beat, daemon=True).start()
 
     def check(self) -> None:
@@ -132,7 +133,7 @@ def _take(folder: Path) -> Claim:
     silent: tuple[int, int] | None = None  # the claim that was seen not to beat
     while True:
         with locked(folder / LOCK):
-            holder, seen = _holder(folder), _beaten(folder)
+            holder, seen = _holder(folder / CLAIM), _beaten(folder)
             if holder is None or (not _alive_here(holder) if is_here(holder) else seen == silent):
                 return Claim(folder / CLAIM)
         if is_here(holder) or _beats(folder, seen):
@@ -142,23 +143,25 @@ def _take(folder: Path) -> Claim:
 
 def living_holder(folder: Path) -> dict[str, Any] | None:
     """The process that holds the folder's claim, or None if there is none alive, as far as one look tells."""
-    holder = _holder(folder)
+    return living(folder / CLAIM)
+
+
+def living(path: Path) -> dict[str, Any] | None:
+    """Likewise, by the path of a claim."""
+    holder = _holder(path)
     if holder is None or is_here(holder):
         return holder if holder is not None and _alive_here(holder) else None
     try:
-        age = time.time() - (folder / CLAIM).stat().st_mtime
+        age = time.time() - path.stat().st_mtime
     except FileNotFoundError:
         return None
     return holder if abs(age) < STALE_SECONDS else None  # one from the future has a clock that was moved
 
 
-def _holder(folder: Path) -> dict[str, Any] | None:
+def _holder(path: Path) -> dict[str, Any] | None:
     """What the claim says; None without one, and where a damaged one names no process."""
-    holder = read_json(folder / CLAIM)
-    named = (
-        isinstance(holder, dict) and type(holder.get("pid")) is int and isinstance(holder.get("host"), str)
-    )
-    return holder if named else None
+    holder = read_json(path)
+    return holder if shapes.claim(holder) is None else None
 
 
 def is_here(holder: dict[str, Any]) -> bool:

@@ -18,7 +18,8 @@ from ablate.runs.claim import Claim, ClaimedError, LostClaimError, claim
 from ablate.runs.infra import complete
 from ablate.runs.interruption import FAILURE, INTERRUPTION, Stop, stoppable
 from ablate.runs.together import group_for
-from ablate.store.files import write_json, write_text
+from ablate.store import digests
+from ablate.store.files import json_text, write_json, write_text
 from ablate.store.folder import FAILED, FINISHED, INTERRUPTED, RUNNING, RunFolder
 from ablate.store.locks import LockedError
 
@@ -38,8 +39,9 @@ class Outcome:
 
     Attributes:
         state: a state of `folder`; `skipped`: finished before; `claimed`: another process was at work on it;
-            `superseded`: another process claimed it while this one stood still.
-        detail: one line for the user.
+            `superseded`: another process claimed it while this one stood still; `damaged`: its frozen
+            configuration cannot be used.
+        detail: for the user.
         no_room: the disk is full or cannot be written, so that no other run can succeed either.
     """
 
@@ -179,7 +181,7 @@ def _train(
     write_json(folder.result_path, result, folder.guard)
     with folder.guard():
         folder.error_path.unlink(missing_ok=True)
-    status.update(state=FINISHED, finished=_now())
+    status.finish()
     return result
 
 
@@ -219,8 +221,18 @@ class _Status:
 
     def update(self, **changes: Any) -> None:
         """Change fields and write."""
-        self.record = {**self.record, **changes, "updated": _now()}
+        self._change(changes)
         write_json(self.folder.status_path, self.record, self.folder.guard)
+
+    def finish(self) -> None:
+        """Write the digests of all files, this one's included, and then the last state."""
+        self._change({"state": FINISHED, "finished": _now()})
+        text = json_text(self.record)
+        digests.write(self.folder.path, {self.folder.status_path.name: text}, self.folder.guard)
+        write_text(self.folder.status_path, text, self.folder.guard)
+
+    def _change(self, changes: Mapping[str, Any]) -> None:
+        self.record = {**self.record, **changes, "updated": _now()}
 
 
 def _now() -> str:

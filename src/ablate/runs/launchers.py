@@ -11,7 +11,7 @@ import sys
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -187,6 +187,8 @@ def request(config: DictConfig, overrides: Sequence[str]) -> Request:
 def _asked(plain: dict[str, Any], overrides: Sequence[str]) -> Request:
     from ablate.runs.submit import Request
 
+    if root := plain["infra"].get("data_root"):  # frozen as it is from here: a retry may start elsewhere
+        plain["infra"]["data_root"] = str(Path(str(root)).expanduser().absolute())
     named = (override.lstrip("+").partition("=") for override in overrides if not override.startswith("~"))
     levels = {key: value for key, _, value in named if not key.startswith(("hydra", "infra", "study"))}
     return Request(plain, levels)
@@ -204,6 +206,7 @@ def run_study(requests: Sequence[Request], run: Any, *, lenient: bool = False) -
     from rich.console import Console
 
     from ablate.runs import together
+    from ablate.runs.serving import served
     from ablate.runs.submit import submit
 
     place = together.from_environment()
@@ -211,8 +214,14 @@ def run_study(requests: Sequence[Request], run: Any, *, lenient: bool = False) -
         together.follow_and_end(place, requests[0].config["infra"]["device"])
 
     console = Console(stderr=True, highlight=False)
-    submission = submit(requests, command=f"ablate train {shlex.join(sys.argv[1:])}", note=console.print)
-    code = carry_out(submission, run)
+    with ExitStack() as stack:
+        submission = submit(
+            requests,
+            command=f"ablate train {shlex.join(sys.argv[1:])}",
+            note=console.print,
+            announce=lambda runs_dir, runs: stack.enter_context(served(runs_dir, runs)),
+        )
+        code = carry_out(submission, run)
     if code and not lenient:
         sys.exit(code)
     return submission
@@ -288,7 +297,7 @@ def _sum_up(submission: Submission, outcomes: dict[str, Outcome], console: Conso
     """Say how runs ended and what to do next."""
     name, runs_dir = submission.manifest.name, submission.runs_dir
     for signature, outcome in outcomes.items():
-        if outcome.state in ("failed", "superseded") and not outcome.no_room:
+        if outcome.state in ("failed", "superseded", "damaged") and not outcome.no_room:
             where = _evidence(submission.folder(signature), outcome.detail)
             said = f"{outcome.state}: {submission.title(signature)}: {outcome.detail}{where}"
             console.print(said, markup=False, soft_wrap=True)

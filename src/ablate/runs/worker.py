@@ -17,7 +17,8 @@ from pathlib import Path
 
 from ablate.runs.execute import SUPERSEDED, Outcome, execute, failure
 from ablate.runs.interruption import CLAIM_LOST, INTERRUPTION, stoppable
-from ablate.store.folder import OUTPUT, RunFolder
+from ablate.store.damage import DamagedError
+from ablate.store.folder import DAMAGED, OUTPUT, RunFolder
 
 
 def main() -> None:
@@ -50,7 +51,11 @@ def _outcome(folder: RunFolder) -> Outcome:
     os.close(log)
     from ablate.training.progress import PlainReporter
 
-    return execute(folder.path, folder.config(), PlainReporter())
+    try:
+        config = folder.config()
+    except DamagedError as error:
+        return Outcome(DAMAGED, str(error))
+    return execute(folder.path, config, PlainReporter())
 
 
 def _end_with(launcher: int) -> None:

@@ -69,7 +69,7 @@ def read_json(path: Path) -> Any:
     """The value in a JSON file, or None if the file is missing or not valid JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, UnicodeDecodeError, json.JSONDecodeError):
+    except (FileNotFoundError, ValueError, RecursionError):  # not UTF-8, not JSON, or JSON too deep
         return None
 
 
@@ -82,11 +82,13 @@ def append_json_line(path: Path, value: dict[str, Any], guard: Guard = nullconte
         os.fsync(stream.fileno())
 
 
-def read_json_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
+def read_json_lines(
+    path: Path, wrong: Callable[[Any], str | None] = lambda record: None
+) -> tuple[list[dict[str, Any]], int]:
     """The whole records of a JSON-lines file, and the number of broken lines after them.
 
-    Reading stops at the first line that is not a complete JSON object: what follows a broken
-    line cannot be trusted to be in order. A missing file has no lines.
+    Reading stops at the first line that is not a complete JSON object, or of which `wrong` gives a reason:
+    what follows a broken line cannot be trusted to be in order. A missing file has no lines.
     """
     if not path.exists():
         return [], 0
@@ -95,9 +97,9 @@ def read_json_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
     for number, line in enumerate(lines):
         try:
             record = json.loads(line)
-        except (UnicodeDecodeError, json.JSONDecodeError):
+        except (ValueError, RecursionError):
             return records, len(lines) - number
-        if not isinstance(record, dict) or not line.endswith(b"\n"):
+        if not isinstance(record, dict) or not line.endswith(b"\n") or wrong(record) is not None:
             return records, len(lines) - number
         records.append(record)
     return records, 0

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ablate import costs, data, hosts
 from ablate.data import Loader, Splits
 from ablate.errors import UserError
+from ablate.store import shapes
 from ablate.store.files import append_json_line, read_json_lines, write_text
 from ablate.store.folder import RunFolder
 from ablate.store.locks import LockedError
@@ -368,7 +369,7 @@ class Training:
                 part.unlink(missing_ok=True)
         found, damaged = checkpoints.load(folder.checkpoint_path, self.model.state_dict())
         checkpoints.set_aside(damaged, guard)
-        lines, broken = read_json_lines(folder.metrics_path)
+        lines, broken = read_json_lines(folder.metrics_path, shapes.metrics_line)
         if broken:
             self.reporter.note(
                 f"metrics.jsonl is broken after line {len(lines)}: going on from what is whole"
@@ -376,7 +377,7 @@ class Training:
         for path, reason in damaged.items():
             where = f"going on from step {found.step}" if found else "training starts again"
             self.reporter.note(f"{path.name} cannot be used ({reason}): {where}")
-        speed, unreadable = read_json_lines(folder.speed_path)
+        speed, unreadable = read_json_lines(folder.speed_path, shapes.line)
         if unreadable:  # else the next line would continue half a line
             write_text(folder.speed_path, "".join(_line(line) for line in speed), guard)
         history = found.history if found else []

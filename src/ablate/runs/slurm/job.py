@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ablate import commands
 from ablate.runs import environment, together
 from ablate.runs.execute import SUPERSEDED, Outcome
 from ablate.runs.interruption import CLAIM_LOST, FAILURE, INTERRUPTION, Stop, stoppable
@@ -25,7 +26,8 @@ from ablate.runs.slurm import client, snapshot
 from ablate.runs.slurm.client import SlurmError
 from ablate.runs.together import Place
 from ablate.store import jobs as records
-from ablate.store.folder import FAILED, RunFolder
+from ablate.store.damage import DamagedError
+from ablate.store.folder import DAMAGED, FAILED, RunFolder
 
 PATIENCE = 600.0  # seconds that a job waits for SLURM to end it
 REQUEUES = 1000  # a job that is put back more often than this makes no progress
@@ -57,7 +59,7 @@ def main() -> None:
             else:
                 workers = max(1, min(jobs.side_by_side, len(ready)))
                 outcomes = WorkerPool(runs_dir, ready, workers, jobs.infra).run(_report, lambda: _leave(stop))
-                _stop_without_room(outcomes)
+                _stop_without_room(outcomes, commands.command("retry", jobs.study, runs_dir=runs_dir))
         except KeyboardInterrupt:
             _end(stop)
 
@@ -67,7 +69,12 @@ def _together(place: Place, folders: list[RunFolder], infra: dict[str, Any]) -> 
 
     A run that fails ends all processes; what is left of the pack is done when the job starts again.
     """
-    runs = {folder.path: folder.config() for folder in folders}
+    runs: dict[Path, dict[str, Any]] = {}
+    for folder in folders:
+        try:
+            runs[folder.path] = folder.config()
+        except DamagedError as error:
+            _ended(folder.signature, Outcome(DAMAGED, str(error)))
     done = together.run(place, infra["device"], runs, lambda signature: _say(f"{signature} started"), _ended)
     if len(done) < len(runs):
         _say("a run failed and ended the processes of this job; the others are done in the next one")
@@ -88,11 +95,11 @@ def _follow(place: Place, infra: dict[str, Any]) -> None:
         sys.exit(INTERRUPTION)
 
 
-def _stop_without_room(outcomes: dict[str, Outcome]) -> None:
+def _stop_without_room(outcomes: dict[str, Outcome], retry: str) -> None:
     """End the job as failed where the disk is full: its other runs were not started."""
     for outcome in outcomes.values():
         if outcome.no_room:
-            _say(f"stopped: {outcome.detail}; free space there, then ablate retry starts what is left")
+            _say(f"stopped: {outcome.detail}; free space there, then: {retry}")
             sys.exit(FAILURE)
 
 
