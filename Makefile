@@ -12,7 +12,7 @@ CARRIED := hydra-core omegaconf submitit cloudpickle  # what GPU images with PyT
 CARRIED_PYTHON ?= 3.12
 WHEELHOUSE := build/wheelhouse
 
-.PHONY: help study study-gpu test slurm lint format figures notebooks aot wheelhouse clean
+.PHONY: help study study-gpu test slurm soak lint format figures notebooks aot wheelhouse clean
 .DEFAULT_GOAL := help
 
 help:  ## what can be made
@@ -32,6 +32,9 @@ test: $(INSTALLED)  ## run the whole test suite
 
 slurm: $(INSTALLED)  ## inject faults into a SLURM of one node, started and stopped by the tests (root)
 	@$(BIN)/python -m pytest tests/slurm
+
+soak: $(INSTALLED)  ## strike a study with random faults for ten minutes (SOAK="--minutes 60 --seed 1 --slurm")
+	@$(BIN)/python -m tests.soak $(SOAK)
 
 lint: $(INSTALLED)  ## check style, formatting and types
 	@$(BIN)/ruff check .

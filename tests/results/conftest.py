@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,12 +13,28 @@ import yaml
 
 from ablate.store.files import write_json, write_text
 from ablate.store.folder import FAILED, FINISHED, RunFolder
+from ablate.store.identity import signature
 from ablate.store.manifest import Manifest, PlannedRun
 
 MACS = {"lsa": 12_310_000, "lsa_neighborhood": 12_310_000, "dwconv": 9_120_000, "dynamic_filter": 9_640_000}
 EPOCHS = 20
 
 Fabricate = Callable[..., Manifest]
+
+
+def configuration(operator: str, seed: int) -> dict[str, Any]:
+    """What a run's folder has in config.yaml, and its signature is computed from."""
+    return {
+        "op": {
+            "name": operator,
+            "channel": {"heads": "1x", "ghost_lambda": None},
+            "region": {"name": "window"},
+        },
+        "host": {"name": "swin_micro"},
+        "data": {"name": "fashion_mini"},
+        "recipe": {"name": "micro"},
+        "seed": seed,
+    }
 
 
 def fabricate_run(
@@ -30,18 +45,7 @@ def fabricate_run(
     folder.path.mkdir(parents=True)
     operator = run.factors.get("op", "lsa")
     epochs = EPOCHS if state == FINISHED else EPOCHS // 2
-    config = {
-        "op": {
-            "name": operator,
-            "channel": {"heads": "1x", "ghost_lambda": None},
-            "region": {"name": "window"},
-        },
-        "host": {"name": "swin_micro"},
-        "data": {"name": "fashion_mini"},
-        "recipe": {"name": "micro"},
-        "seed": run.seed,
-    }
-    write_text(folder.config_path, yaml.safe_dump(config))
+    write_text(folder.config_path, yaml.safe_dump(configuration(operator, run.seed)))
     status = {
         "state": state,
         "attempt": 1,
@@ -80,8 +84,9 @@ def fabricate(tmp_path: Path) -> Fabricate:
         runs = []
         for operator, seeds in top1.items():
             for seed, outcome in seeds.items():
-                signature = hashlib.sha256(f"{operator} {seed}".encode()).hexdigest()[:12]
-                run = PlannedRun(signature, f"pair of {operator}", seed, {"op": operator})
+                run = PlannedRun(
+                    signature(configuration(operator, seed)), f"pair of {operator}", seed, {"op": operator}
+                )
                 runs.append(run)
                 match outcome:
                     case None:

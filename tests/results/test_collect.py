@@ -66,7 +66,9 @@ def test_broken_files_leave_gaps_and_not_exceptions(fabricate, tmp_path):
     write_text(folder.result_path, '{"test_top1": 84')
     write_text(folder.environment_path, "")
     row = collect(tmp_path, "quick").iloc[0]
-    assert row["state"] == "finished"
+    assert row["state"] == "damaged"
+    for name in ("config.yaml", "result.json", "environment.json"):
+        assert f"{name} is damaged" in row["error"]
     assert math.isnan(row["test_top1"])
     assert row["operator"] is None
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.text import Text
-from tests.results.conftest import fabricate_run
+from tests.results.conftest import configuration, fabricate_run
 
 from ablate.results import evidence, figures
 from ablate.results.collect import collect
@@ -21,6 +21,7 @@ from ablate.results.figures.encoding import encode
 from ablate.results.figures.placement import spread
 from ablate.results.figures.style import INK, PAPER, looks
 from ablate.results.report import report, write_evidence
+from ablate.store.identity import signature
 from ablate.store.manifest import Manifest, PlannedRun
 
 FIGURES = ("differences", "accuracy_macs", "learning_curves")
@@ -190,7 +191,7 @@ def test_a_large_study_has_a_light_page(shape, tmp_path):
     conditions, seeds = shape
     found = np.random.default_rng(0).normal(80, 1, shape)
     runs = [
-        PlannedRun(f"{c:06x}{s:06x}", f"{c}", s, {"op": f"op{c}"})
+        PlannedRun(signature(configuration(f"op{c}", s)), f"{c}", s, {"op": f"op{c}"})
         for c in range(conditions)
         for s in range(seeds)
     ]

@@ -19,6 +19,7 @@ from ablate import ops
 from ablate.configuration import conf_dir
 from ablate.data.tensor_loader import TrainingTensorLoader
 from ablate.runs.execute import execute
+from ablate.store.files import Guard
 from ablate.store.folder import RunFolder
 from ablate.training import checkpoint, loop, network, optimization
 from ablate.training.progress import Silent
@@ -219,10 +220,10 @@ def test_weights_after_a_loss_that_is_not_finite_are_never_saved(
         steps.append(self.step + 1)
         return backward(self, inputs * float("nan") if self.step + 1 == at else inputs, labels)
 
-    def watched(path: Path, state: checkpoint.Checkpoint) -> None:
+    def watched(path: Path, state: checkpoint.Checkpoint, guard: Guard) -> None:
         saves.append(state.step)
         assert all(value.isfinite().all() for value in state.model.values() if value.is_floating_point())
-        save(path, state)
+        save(path, state, guard)
 
     monkeypatch.setattr(loop.Training, "_backward", poisoned)
     monkeypatch.setattr(checkpoint, "save", watched)

@@ -19,6 +19,7 @@ from ablate import ops
 from ablate.configuration import conf_dir
 from ablate.errors import UserError
 from ablate.runs.execute import execute
+from ablate.store.files import Guard
 from ablate.store.folder import RunFolder
 from ablate.training import checkpoint, loop, optimization, recipe
 
@@ -150,10 +151,10 @@ def test_a_crash_between_metrics_and_checkpoint_repeats_the_epoch(
     whole = run(config, tmp_path / "whole")
     save = checkpoint.save
 
-    def crash(path: Path, state: checkpoint.Checkpoint) -> None:
+    def crash(path: Path, state: checkpoint.Checkpoint, guard: Guard) -> None:
         if state.epoch == 2:
             raise SystemExit
-        save(path, state)
+        save(path, state, guard)
 
     monkeypatch.setattr(checkpoint, "save", crash)
     with pytest.raises(SystemExit):
@@ -252,10 +253,10 @@ def test_a_full_disk_keeps_the_checkpoint_before(
     whole = run(config, tmp_path / "whole")
     save, full = checkpoint.save, {"now": True}
 
-    def fill(path: Path, state: checkpoint.Checkpoint) -> None:
+    def fill(path: Path, state: checkpoint.Checkpoint, guard: Guard) -> None:
         if state.epoch == 2 and full["now"]:
             raise OSError(28, "No space left on device")
-        save(path, state)
+        save(path, state, guard)
 
     monkeypatch.setattr(checkpoint, "save", fill)
     folder = run(config, tmp_path / "run")

@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if given[:1] == ["train"]:
             train(given[1:])
             return
-        parsed = _parser().parse_args(given)
+        parsed = parse(given)
         parsed.verb(parsed)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -77,6 +77,17 @@ def _train_one(config: DictConfig) -> None:
     from ablate.runs.launchers import request, run_inline, run_study
 
     run_study([request(config, list(HydraConfig.get().overrides.task))], run_inline)
+
+
+def parse(given: Sequence[str]) -> argparse.Namespace:
+    """Parse the arguments of any verb but `train`; settings may stand before, between and after options."""
+    parser = _parser()
+    parsed, left = parser.parse_known_args(given)
+    if left:  # argparse looks for positional arguments once, before the first option
+        if not hasattr(parsed, "overrides") or any(word.startswith("-") for word in left):
+            parser.error(f"unrecognized arguments: {' '.join(left)}")
+        parsed.overrides = [*parsed.overrides, *left]
+    return parsed
 
 
 def _parser() -> argparse.ArgumentParser:

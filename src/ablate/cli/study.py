@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from ablate.cli.parsing import add_verb, positive
+
+AGAIN = ("failed", "lost", "damaged", "interrupted")  # options of `retry`
 
 
 def add(verbs: argparse._SubParsersAction) -> None:
@@ -23,10 +26,10 @@ def add(verbs: argparse._SubParsersAction) -> None:
     sub = _add(
         verbs,
         retry,
-        "run again what failed, was lost or interrupted (default: all of these)",
+        "run again what failed, was lost, damaged or interrupted (default: all of these)",
         "ablate retry quick --failed infra.launcher.memory=32G",
     )
-    for state in ("failed", "lost", "interrupted"):
+    for state in AGAIN:
         sub.add_argument(f"--{state}", action="store_true", help=f"those that are {state}")
     sub.add_argument("--run", action="append", default=[], metavar="RUN", help="this one; may be repeated")
     sub.add_argument(
@@ -84,6 +87,12 @@ def add(verbs: argparse._SubParsersAction) -> None:
     sub.add_argument("--checkpoints", action="store_true", help="also the weights of finished runs")
     sub.add_argument("--orphans", action="store_true", help="also the folders of runs that no study lists")
     sub.add_argument("--yes", action="store_true", help="delete; else only show")
+    _add(
+        verbs,
+        verify,
+        "read every byte of a study's runs, and name the files that are damaged (exit code 1)",
+        "ablate verify quick",
+    )
     sub = _add(
         verbs,
         sync,
@@ -162,7 +171,7 @@ def retry(arguments: argparse.Namespace) -> None:
     """Run again what did not end well."""
     from ablate.runs.verbs.retry import retry
 
-    which = [state for state in ("failed", "lost", "interrupted") if getattr(arguments, state)]
+    which = [state for state in AGAIN if getattr(arguments, state)]
     retry(
         arguments.runs_dir,
         arguments.study,
@@ -209,6 +218,14 @@ def clean(arguments: argparse.Namespace) -> None:
     from ablate.runs.verbs.clean import clean
 
     clean(arguments.runs_dir, arguments.checkpoints, arguments.orphans, delete=arguments.yes)
+
+
+def verify(arguments: argparse.Namespace) -> None:
+    """Name the damaged files of a study."""
+    from ablate.runs.verbs.verify import verify
+
+    if not verify(arguments.runs_dir, arguments.study):
+        sys.exit(1)
 
 
 def sync(arguments: argparse.Namespace) -> None:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from ablate.results.conditions import UNSET, labels
 from ablate.store.files import write_text
-from ablate.store.folder import FAILED, PENDING, RunFolder
+from ablate.store.folder import DAMAGED, FAILED, RUNNING, RunFolder
 from ablate.store.manifest import Manifest, PlannedRun, load
 
 MISSING = "missing"  # planned, but without a folder on disk
@@ -56,11 +53,12 @@ INTEGERS = ("epoch", "epochs", "attempt", "best_epoch", "parameters", "macs", "p
 def collect(runs_dir: Path, study: str) -> pd.DataFrame:
     """All runs that a study planned, one row each, in the order of its manifest.
 
-    Runs without figures are rows too: `state` is one of the states of a run folder, or
-    `missing` where there is no folder. The columns are the study and the condition, one for
-    each factor, the status (`epoch` counts those done), the figures of result.json (accuracies
-    in percent, throughput in training images a second), the operator's place on the axes, what
-    a study holds fixed, and the environment. `host` is the network; the machine is `hostname`.
+    Runs without figures are rows too: `state` is one of the states of a run folder, `missing` where
+    there is no folder, or `damaged`, with the file and what is wrong with it as the error. The columns are
+    the study and the condition, one for each factor, the status (`epoch` counts those done), the figures of
+    result.json (accuracies in percent, throughput in training images per second), the operator's place on
+    the axes, what a study holds fixed, and the environment. `host` is the network; the machine is
+    `hostname`.
 
     Raises:
         UserError: there is no such study.
@@ -89,9 +87,7 @@ def collect_metrics(runs_dir: Path, runs: pd.DataFrame) -> pd.DataFrame:
     for run in runs[keys].to_dict("records"):
         folder = RunFolder(runs_dir / run["signature"])
         speed = {line.get("epoch"): line for line in folder.speed()}
-        rows += [
-            {**run, **line, **speed.get(line["epoch"], {})} for line in folder.metrics() if "epoch" in line
-        ]
+        rows += [{**run, **line, **speed.get(line["epoch"], {})} for line in folder.metrics()]
     columns = dict.fromkeys([*keys, "epoch", *(key for row in rows for key in row)])
     frame = pd.DataFrame(rows, columns=list(columns))
     return frame.drop_duplicates(["signature", "epoch"], keep="last", ignore_index=True)
@@ -106,10 +102,12 @@ def _row(runs_dir: Path, manifest: Manifest, run: PlannedRun, condition: str) ->
     folder = RunFolder(runs_dir / run.signature)
     exists = folder.path.is_dir()
     status = folder.status() if exists else {"state": MISSING}
-    config = _config(folder) if exists else {}
-    environment = _environment(folder)
+    # the files of a run at work change while they are read, and its state is in the last one written
+    damages = folder.damages() if status["state"] != RUNNING else []
+    config = folder.read_config()[0] if exists else {}
+    environment = folder.environment()
     return {
-        **((folder.result() if exists else None) or {}),
+        **((folder.result() if exists and not damages else None) or {}),
         **{column: _at(config, place) for column, place in (AXES | FIXED).items()},
         **{column: _at(environment, place) for column, place in ENVIRONMENT.items()},
         **{key: status.get(key) for key in PROGRESS},
@@ -119,8 +117,8 @@ def _row(runs_dir: Path, manifest: Manifest, run: PlannedRun, condition: str) ->
         "seed": run.seed,
         "signature": run.signature,
         "pair_key": run.pair_key,
-        "state": status.get("state", PENDING),
-        "error": _error(folder, status),
+        "state": DAMAGED if damages else status["state"],
+        "error": "; ".join(map(str, damages)) or _error(folder, status),
         **{factor: run.factors.get(factor, UNSET) for factor in manifest.factors},
     }
 
@@ -130,27 +128,6 @@ def _columns(manifest: Manifest, rows: list[dict[str, Any]]) -> list[str]:
     context = [*AXES, *FIXED, "hostname", *ENVIRONMENT]
     more_figures = sorted({key for row in rows for key in row} - {*known, *context})
     return list(dict.fromkeys([*known, *more_figures, *context]))
-
-
-def _config(folder: RunFolder) -> dict[str, Any]:
-    try:
-        config = folder.config(shared=True)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return {}
-    return config if isinstance(config, dict) else {}
-
-
-def _environment(folder: RunFolder) -> Any:
-    """environment.json, parsed once for all the runs of one: most of it is the uncommitted changes."""
-    try:
-        return _parsed(folder.environment_path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, UnicodeDecodeError, json.JSONDecodeError):
-        return None
-
-
-@lru_cache(maxsize=64)
-def _parsed(text: str) -> Any:
-    return json.loads(text)
 
 
 def _error(folder: RunFolder, status: dict[str, Any]) -> str:

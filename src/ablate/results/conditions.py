@@ -51,7 +51,11 @@ def baseline(manifest: Manifest) -> str:
         UserError: the study has no runs, or its baseline matches none or several conditions.
     """
     if not manifest.runs:
-        way_out = f"start it: {manifest.command}" if manifest.command else "plan some with `ablate train -m`"
+        way_out = (
+            f"start it: {manifest.command.splitlines()[-1]}"
+            if manifest.command
+            else "plan some with `ablate train -m`"
+        )
         raise UserError(f"study {manifest.name!r} has no runs", way_out)
     conditions = labels(manifest)
     declared = {factor: str(level) for factor, level in manifest.baseline.items()}

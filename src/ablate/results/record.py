@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from ablate.commands import command
 from ablate.errors import UserError
 from ablate.results import comparisons, conditions, figures
 from ablate.results.comparisons import Findings
@@ -115,7 +116,8 @@ def _studies(folder: Path, conf_dir: Path) -> Iterator[tuple[Manifest, pd.DataFr
     """Each study of a record with its runs."""
     if not (folder / RESULTS).exists():
         raise UserError(
-            f"{folder} has no {RESULTS}", f"write it: ablate collect {folder.name} -o {folder / RESULTS}"
+            f"{folder} has no {RESULTS}",
+            f"write it: {command('collect', folder.name, '-o', str(folder / RESULTS))}",
         )
     studies = pd.read_csv(folder / RESULTS, usecols=["study"])["study"].unique()
     asked = {str(study): _asked(str(study), conf_dir) for study in studies}

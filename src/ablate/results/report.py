@@ -17,7 +17,7 @@ from ablate.results.collect import FIXED, collect, collect_metrics, write_csv
 from ablate.results.comparisons import Findings
 from ablate.results.evidence import Evidence, examine
 from ablate.results.figures.style import INK, PAPER
-from ablate.store.files import read_json, write_text
+from ablate.store.files import write_text
 from ablate.store.folder import FINISHED, RunFolder
 from ablate.store.manifest import load, study_dir
 
@@ -151,11 +151,9 @@ def _unfinished(findings: Findings) -> list[dict[str, Any]]:
 
 def _environments(runs: pd.DataFrame, runs_dir: Path) -> list[tuple[int, dict[str, str]]]:
     """The different environments that runs were trained in, the most frequent first."""
-    records = (read_json(RunFolder(runs_dir / signature).environment_path) for signature in runs["signature"])
+    records = (RunFolder(runs_dir / signature).environment() for signature in runs["signature"])
     kinds = Counter(
-        json.dumps({key: record.get(key) for key in ENVIRONMENT})
-        for record in records
-        if isinstance(record, dict)
+        json.dumps({key: record.get(key) for key in ENVIRONMENT}) for record in records if record is not None
     )
     return [(count, _described(json.loads(kind))) for kind, count in kinds.most_common()]
 

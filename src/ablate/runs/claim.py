@@ -12,9 +12,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ablate.store.files import locked, read_json, write_json
+from ablate.store import shapes
+from ablate.store.files import read_json, write_json
+from ablate.store.folder import CLAIM
+from ablate.store.locks import LockedError, locked
 
-CLAIM = "claim.json"
+LOCK = ".claim.lock"  # held for as long as it takes to look at the claim and to write
 LAUNCHER = "ABLATE_LAUNCHER"  # environment variable: the process that a worker works for
 HEARTBEAT_SECONDS = 10.0
 STALE_SECONDS = 60.0  # a claim of another machine whose last heartbeat is older than this is taken for dead
@@ -25,10 +28,18 @@ class ClaimedError(RuntimeError):
     """Another process is at work in the run folder."""
 
 
-class Claim:
-    """The right to write into a run folder, kept alive by a thread until it is released."""
+class LostClaimError(ClaimedError):
+    """Another process has claimed the run that this one was at work on: nothing may be written any more."""
 
-    def __init__(self, path: Path) -> None:
+
+class Claim:
+    """The right to write into a run folder, kept alive by a thread until it is released.
+
+    It is a fencing token: `writing` compares the token in the folder with this one, under the lock under
+    which another process would claim the folder, around every change of a file.
+    """
+
+    def __init__(self, path: Path, **more: Any) -> None:
         self.path, self.token = path, secrets.token_hex(8)
         self.released = threading.Event()
         self.lost = False
@@ -36,26 +47,50 @@ class Claim:
         born = _born(os.getpid())
         launcher = int(os.environ.get(LAUNCHER, os.getpid()))
         mine = {"pid": os.getpid(), "born": born, "launcher": launcher, "token": self.token}
-        write_json(path, {**_place(), **mine})
+        write_json(path, {**_place(), **mine, **more})
         threading.Thread(target=self._beat, daemon=True).start()
 
     def check(self) -> None:
-        """To be called at every step.
+        """Look at the claim if this process has stood still. Cheap: called at every step.
 
         Raises:
-            ClaimedError: another process took the claim, because this one's heartbeat had stopped
+            LostClaimError: another process took the claim, because this one's heartbeat had stopped
                 (a machine that slept, say). Nothing may be written any more.
         """
         stood_still = _uptime() - self.beaten > OBSERVED_SECONDS / 2
-        if stood_still:  # the claim may be another's by now
-            self.lost = not self._ours()
+        if self.lost or stood_still:  # the claim may be another's by now
+            self.ensure()
+
+    def ensure(self) -> None:
+        """Look at the claim on disk.
+
+        Raises:
+            LostClaimError: it is not this process's any more.
+        """
+        self.lost = self.lost or not self._ours()
         if self.lost:
-            raise ClaimedError("another process took the run over while this one stood still")
+            raise LostClaimError(
+                f"another process took the run over while process {os.getpid()} stood still; "
+                "this one ends, and writes nothing"
+            )
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Change files of the folder within this block only: nobody can claim the folder meanwhile.
+
+        Raises:
+            LostClaimError: the claim is not this process's any more.
+            LockedError: another process stands still while it holds the folder's lock.
+        """
+        with locked(self.path.with_name(LOCK)):
+            self.ensure()
+            yield
 
     def release(self) -> None:
         """Give the folder back, if it is still ours."""
         self.released.set()
-        with suppress(OSError):  # a claim that stays behind is taken over: its process is gone
+        # a claim that stays behind is taken over: its process is gone
+        with suppress(OSError, LockedError), locked(self.path.with_name(LOCK)):
             if self._ours():
                 self.path.unlink(missing_ok=True)
 
@@ -84,33 +119,49 @@ def claim(folder: Path) -> Iterator[Claim]:
 
     Raises:
         ClaimedError: a living process holds the claim; says which.
+        LockedError: another process stands still while it holds the folder's lock.
     """
-    with locked(folder / ".claim.lock"):
-        holder = _holder(folder)
-        if holder is not None and (_alive_here(holder) if is_here(holder) else _beats(folder)):
-            raise ClaimedError(f"claimed by process {holder['pid']} on {holder['host']}")
-        claimed = Claim(folder / CLAIM)
+    claimed = _take(folder)
     try:
         yield claimed
     finally:
         claimed.release()
 
 
+def _take(folder: Path) -> Claim:
+    """The lock is held for a look and a write; another machine's heart is watched without it."""
+    silent: tuple[int, int] | None = None  # the claim that was seen not to beat
+    while True:
+        with locked(folder / LOCK):
+            holder, seen = _holder(folder / CLAIM), _beaten(folder)
+            if holder is None or (not _alive_here(holder) if is_here(holder) else seen == silent):
+                return Claim(folder / CLAIM)
+        if is_here(holder) or _beats(folder, seen):
+            raise ClaimedError(f"claimed by process {holder['pid']} on {holder['host']}")
+        silent = seen
+
+
 def living_holder(folder: Path) -> dict[str, Any] | None:
     """The process that holds the folder's claim, or None if there is none alive, as far as one look tells."""
-    holder = _holder(folder)
+    return living(folder / CLAIM)
+
+
+def living(path: Path) -> dict[str, Any] | None:
+    """Likewise, by the path of a claim."""
+    holder = _holder(path)
     if holder is None or is_here(holder):
         return holder if holder is not None and _alive_here(holder) else None
     try:
-        age = time.time() - (folder / CLAIM).stat().st_mtime
+        age = time.time() - path.stat().st_mtime
     except FileNotFoundError:
         return None
     return holder if abs(age) < STALE_SECONDS else None  # one from the future has a clock that was moved
 
 
-def _holder(folder: Path) -> dict[str, Any] | None:
-    holder = read_json(folder / CLAIM)
-    return holder if isinstance(holder, dict) else None
+def _holder(path: Path) -> dict[str, Any] | None:
+    """What the claim says; None without one, and where a damaged one names no process."""
+    holder = read_json(path)
+    return holder if shapes.claim(holder) is None else None
 
 
 def is_here(holder: dict[str, Any]) -> bool:
@@ -122,19 +173,21 @@ def _alive_here(holder: dict[str, Any]) -> bool:
     return _born(int(holder["pid"])) == holder.get("born")
 
 
-def _beats(folder: Path) -> bool:
-    """Whether another machine's heart is seen to beat, or its claim to go, by this machine's own patience."""
+def _beaten(folder: Path) -> tuple[int, int] | None:
+    """Which claim it is and when its heart last beat; None if there is none."""
+    try:
+        found = (folder / CLAIM).stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
-    def seen() -> int | None:
-        try:
-            return (folder / CLAIM).stat().st_mtime_ns
-        except FileNotFoundError:
-            return None
 
-    first, begun = seen(), _uptime()
+def _beats(folder: Path, before: tuple[int, int] | None) -> bool:
+    """True if another machine's heart is seen to beat, by this machine's own patience."""
+    begun = _uptime()
     while _uptime() - begun < OBSERVED_SECONDS:
         time.sleep(min(1.0, OBSERVED_SECONDS / 10))
-        if (now := seen()) != first:
+        if (now := _beaten(folder)) != before:
             return now is not None
     return False
 

@@ -1,46 +1,15 @@
-"""Who a run is: a digest of all that can change its result."""
+"""Which runs belong together: those that differ in their seed, and those of one study."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any
 
-from ablate.errors import UserError
+from ablate.store.identity import OUTSIDE_IDENTITY, digest, signature
 
-OUTSIDE_IDENTITY = ("infra", "study")  # where and how a run is executed, and which study asked for it
-
-
-def signature(config: Mapping[str, Any]) -> str:
-    """12 hex digits of the whole resolved configuration without `infra` and `study`."""
-    return _digest({key: value for key, value in config.items() if key not in OUTSIDE_IDENTITY})
+__all__ = ["OUTSIDE_IDENTITY", "pair_key", "signature"]
 
 
 def pair_key(config: Mapping[str, Any]) -> str:
-    """The same without the seed: runs that differ in their seed only share it."""
-    return _digest({key: value for key, value in config.items() if key not in (*OUTSIDE_IDENTITY, "seed")})
-
-
-def _digest(config: Mapping[str, Any]) -> str:
-    return hashlib.sha256(_canonical(config).encode()).hexdigest()[:12]
-
-
-def _canonical(config: Any) -> str:
-    """Sorted JSON in which 1.0 and 1 are the same number, as they are for every computation."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {str(key): plain(item) for key, item in value.items()}
-        if isinstance(value, (list, tuple)):
-            return [plain(item) for item in value]
-        if isinstance(value, float) and value.is_integer():
-            return int(value)
-        return value
-
-    try:
-        return json.dumps(plain(config), sort_keys=True, separators=(",", ":"), allow_nan=False)
-    except ValueError as error:
-        raise UserError(
-            f"a setting is not a finite number: {error}", "nan and inf have no identity"
-        ) from error
+    """The signature without the seed: runs that differ in their seed only share it."""
+    return digest({key: value for key, value in config.items() if key not in (*OUTSIDE_IDENTITY, "seed")})

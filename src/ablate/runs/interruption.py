@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 FAILURE = 1  # exit code of a program of which a run failed
+CLAIM_LOST = 75  # exit code of a process whose run another one has claimed (EX_TEMPFAIL of sysexits.h)
 INTERRUPTION = 130  # exit code of a process that was interrupted, as shells have it
 ASKING = (signal.SIGTERM, signal.SIGUSR2)  # scancel, preemption; the time limit comes near
 

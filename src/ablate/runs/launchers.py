@@ -11,6 +11,7 @@ import sys
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +20,11 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from ablate import commands
 from ablate.errors import UserError
-from ablate.runs.interruption import FAILURE, INTERRUPTION, termination_as_interrupt
+from ablate.runs.interruption import CLAIM_LOST, FAILURE, INTERRUPTION, termination_as_interrupt
 from ablate.store import manifest
+from ablate.store.folder import OUTPUT
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -163,12 +166,14 @@ def hand_in(submission: Submission, console: Console) -> dict[str, Outcome]:
             console.print("all of them are in jobs already: another launcher was faster")
         else:
             numbers = ", ".join(f"{array.job} ({array.count})" for array in jobs.arrays)
-            console.print(f"submitted as job arrays {numbers}: {_shown(jobs.path(runs_dir))}", markup=False)
+            where = commands.shown(jobs.path(runs_dir))
+            console.print(f"submitted as job arrays {numbers}: {where}", markup=False, soft_wrap=True)
     if infra["launcher"]["wait"]:
         try:
             status.watch(runs_dir, planned.name)
         except KeyboardInterrupt:
-            console.print(f"the jobs go on without this display; ablate cancel {planned.name} ends them")
+            cancel = commands.command("cancel", planned.name, runs_dir=runs_dir)
+            console.print(f"the jobs continue without this display; to end them: {cancel}", soft_wrap=True)
     live = queue.of_study(runs_dir, planned.name).live
     return {s: _outcome(submission.folder(s), in_job=s in live) for s in submission.ready}
 
@@ -207,6 +212,8 @@ def request(config: DictConfig, overrides: Sequence[str]) -> Request:
 def _asked(plain: dict[str, Any], overrides: Sequence[str]) -> Request:
     from ablate.runs.submit import Request
 
+    if root := plain["infra"].get("data_root"):  # frozen as it is from here: a retry may start elsewhere
+        plain["infra"]["data_root"] = str(Path(str(root)).expanduser().absolute())
     named = (override.lstrip("+").partition("=") for override in overrides if not override.startswith("~"))
     levels = {key: value for key, _, value in named if not key.startswith(("hydra", "infra", "study"))}
     return Request(plain, levels)
@@ -228,6 +235,7 @@ def run_study(
     from rich.console import Console
 
     from ablate.runs import together
+    from ablate.runs.serving import served
     from ablate.runs.submit import submit
 
     place = together.from_environment()
@@ -235,26 +243,29 @@ def run_study(
         together.follow_and_end(place, requests[0].config["infra"]["device"])
 
     console = Console(stderr=True, highlight=False)
-    submission = submit(
-        requests,
-        command=f"ablate train {shlex.join(sys.argv[1:])}",
-        note=lambda text: None if lenient else console.print(text, markup=False, soft_wrap=True),
-        portion=portion,
-    )
-    if not carry_out(submission, run) and not lenient:
-        sys.exit(FAILURE)
+    with ExitStack() as stack:
+        submission = submit(
+            requests,
+            command=f"ablate train {shlex.join(sys.argv[1:])}",
+            note=lambda text: None if lenient else console.print(text, markup=False, soft_wrap=True),
+            announce=lambda runs_dir, runs: stack.enter_context(served(runs_dir, runs)),
+            portion=portion,
+        )
+        code = carry_out(submission, run)
+    if code and not lenient:
+        sys.exit(code)
     return submission
 
 
-def carry_out(submission: Submission, run: Any) -> bool:
-    """Run what is ready, sum up. Whether every run is finished, at work or in a job.
+def carry_out(submission: Submission, run: Any) -> int:
+    """Run what is ready, sum up, and return an exit code: 0 if every run is finished, at work or in a job.
 
     Ends the program on Ctrl-C.
     """
     from rich.console import Console
 
-    from ablate.runs.execute import CLAIMED, FINISHED, SKIPPED
-    from ablate.store.folder import PENDING
+    from ablate.runs.execute import CLAIMED, SKIPPED, SUPERSEDED
+    from ablate.store.folder import FAILED, FINISHED, PENDING
 
     console = Console(stderr=True, highlight=False)
     _announce(submission, console)
@@ -267,7 +278,11 @@ def carry_out(submission: Submission, run: Any) -> bool:
     _sum_up(submission, outcomes, console)
     well = (FINISHED, SKIPPED, CLAIMED, PENDING)  # pending: in the queue of a cluster
     done = {signature for signature, outcome in outcomes.items() if outcome.state in well}
-    return not submission.failed and done.issuperset(submission.ready)
+    if not submission.failed and done.issuperset(submission.ready):
+        return 0
+    failed = submission.failed or any(outcome.state == FAILED for outcome in outcomes.values())
+    superseded = any(outcome.state == SUPERSEDED for outcome in outcomes.values())
+    return CLAIM_LOST if superseded and not failed else FAILURE
 
 
 def run_inline(submission: Submission, console: Console) -> dict[str, Outcome]:
@@ -287,7 +302,9 @@ def run_inline(submission: Submission, console: Console) -> dict[str, Outcome]:
     outcomes = {}
     for path, config in runs.items():
         announce(path.name)
-        outcomes[path.name] = execute(path, config)
+        outcomes[path.name] = outcome = execute(path, config)
+        if outcome.no_room:  # the next run would fail for the same reason
+            break
     return outcomes
 
 
@@ -309,32 +326,46 @@ def _announce(submission: Submission, console: Console) -> None:
 def _sum_up(submission: Submission, outcomes: dict[str, Outcome], console: Console) -> None:
     """Say how runs ended and what to do next."""
     name, runs_dir = submission.manifest.name, submission.runs_dir
-    failed = {signature: outcome for signature, outcome in outcomes.items() if outcome.state == "failed"}
-    for signature, outcome in failed.items():
-        where = _shown(submission.folder(signature).error_path)
-        console.print(f"failed: {submission.title(signature)}: {outcome.detail}\n  → {where}", markup=False)
+    for signature, outcome in outcomes.items():
+        if outcome.state in ("failed", "superseded", "damaged") and not outcome.no_room:
+            where = _evidence(submission.folder(signature), outcome.detail)
+            said = f"{outcome.state}: {submission.title(signature)}: {outcome.detail}{where}"
+            console.print(said, markup=False, soft_wrap=True)
     for signature in submission.failed:
         folder = submission.folder(signature)
-        console.print(
-            f"failed before: {submission.title(signature)}: {folder.status().get('error')}\n"
-            f"  → {_shown(folder.error_path)}; try again with infra.retry_failed=true",
-            markup=False,
-        )
+        error = str(folder.status().get("error") or "")
+        said = f"failed before: {submission.title(signature)}: {error}{_evidence(folder, error)}"
+        console.print(f"{said}\n  → try again with infra.retry_failed=true", markup=False, soft_wrap=True)
     counts = Counter(outcome.state for outcome in outcomes.values())
     if counts:
         console.print(f"{name}: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
-    where = "" if runs_dir == Path("runs").resolve() else f" --runs-dir {_shown(runs_dir)}"
     waiting = submission.queued or any(outcome.state == "pending" for outcome in outcomes.values())
-    if len(submission.configs) > 1 or waiting:
-        verb = "status" if waiting else "report"
-        console.print(f"next: ablate {verb} {name}{where}", markup=False)
+    full = next((outcome for outcome in outcomes.values() if outcome.no_room), None)
+    if full is not None:
+        left = len(submission.ready) - len(outcomes)
+        console.print(
+            f"stopped: {full.detail}" + (f"; {left} runs were not started" if left else ""),
+            markup=False,
+            soft_wrap=True,
+        )
+        again = commands.command("retry", name, runs_dir=runs_dir)
+        console.print(f"  → free space there, then: {again}", markup=False, soft_wrap=True)
+    elif len(submission.configs) > 1 or waiting:
+        following = commands.command("status" if waiting else "report", name, runs_dir=runs_dir)
+        console.print(f"next: {following}", markup=False, soft_wrap=True)
     else:
         (signature,) = submission.configs
         result = submission.folder(signature).result()
         figures = f"test top-1 {result['test_top1']:.2f} %, " if result else ""
-        console.print(f"{figures}run folder {_shown(runs_dir / signature)}", markup=False)
+        console.print(
+            f"{figures}run folder {commands.shown(runs_dir / signature)}", markup=False, soft_wrap=True
+        )
 
 
-def _shown(path: Path) -> str:
-    """A path from here, where that is shorter."""
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+def _evidence(folder: RunFolder, said: str) -> str:
+    """Where there is more to read about a failure than what is said of it already."""
+    for path in (folder.error_path, folder.path / OUTPUT):
+        with suppress(OSError):
+            if path.read_text(encoding="utf-8", errors="replace").strip() not in ("", said):
+                return f"\n  → {commands.shown(path)}"
+    return ""

@@ -14,10 +14,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ablate.errors import UserError
 from ablate.runs.claim import LAUNCHER
-from ablate.runs.execute import Outcome, record_death
+from ablate.runs.execute import SUPERSEDED, Outcome, record_death
 from ablate.runs.interruption import INTERRUPTION, held_back
-from ablate.store.folder import FAILED, INTERRUPTED
+from ablate.store.folder import FAILED, INTERRUPTED, OUTPUT
 from ablate.training.cores import SIDE_BY_SIDE, available
 
 GRACE_SECONDS = 60.0  # for workers to end their step and write a checkpoint
@@ -98,6 +99,8 @@ class WorkerPool:
             if self.stopping.is_set():
                 break
             self.events.put(("ended", signature, outcome))
+            if outcome.no_room:  # the next run would fail for the same reason
+                self._drop_waiting()
         if (process := self.processes.get(slot)) is not None and process.stdin is not None:
             with suppress(OSError):
                 process.stdin.close()
@@ -114,16 +117,24 @@ class WorkerPool:
             process.stdin.flush()
         answer = process.stdout.readline()
         if answer:
-            return Outcome(**json.loads(answer))
+            outcome = Outcome(**json.loads(answer))
+            if outcome.state == SUPERSEDED:
+                _end(process)
+            return outcome
         code = process.wait()
         if self.stopping.is_set() or code == INTERRUPTION:  # recorded by the worker itself
             return Outcome(INTERRUPTED)
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         memory = "; out of memory, perhaps" if code == -signal.SIGKILL else ""
-        reason = f"the worker process died without a word ({how}{memory}); see output.log"
-        with suppress(OSError):
+        reason = f"the worker process died without a word ({how}{memory}){_pointer(path / OUTPUT)}"
+        with suppress(OSError, UserError):  # a full disk, or a lock that is not released
             record_death(path, reason)
         return Outcome(FAILED, reason)
+
+    def _drop_waiting(self) -> None:
+        with suppress(queue.Empty):
+            while True:
+                self.waiting.get_nowait()
 
     def _start(self, slot: int) -> subprocess.Popen[str]:
         share = str(self.threads)
@@ -160,10 +171,23 @@ class WorkerPool:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
         for process in processes:
-            try:
-                process.wait(GRACE_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
+            _end(process)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Wait until a process has ended by itself, and end it if it does not."""
+    try:
+        process.wait(GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
+def _pointer(log: Path) -> str:
+    """Where to read on; an empty string if nothing was printed."""
+    with suppress(OSError):
+        if log.stat().st_size:
+            return f"; see {OUTPUT}"
+    return ""
 
 
 def _gpus() -> int:

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ablate import commands
 from ablate.errors import UserError
-from ablate.runs import growth, identity, together
+from ablate.runs import growth, identity, recovery, together
 from ablate.runs.claim import living_holder
 from ablate.runs.infra import complete
 from ablate.runs.infra import read as read_infra
 from ablate.runs.slurm import queue
 from ablate.runs.study import read as read_study
-from ablate.store import manifest
-from ablate.store.files import locked, write_json, write_text
-from ablate.store.folder import FAILED, PENDING, RunFolder, dump
-from ablate.store.manifest import Manifest
+from ablate.store import damage, manifest
+from ablate.store.files import write_json, write_text
+from ablate.store.folder import FAILED, FINISHED, PENDING, RunFolder, dump
+from ablate.store.locks import locked
+from ablate.store.manifest import Manifest, PlannedRun
+
+Announce = Callable[[Path, Iterable[str]], object]
 
 
 @dataclass(frozen=True)
@@ -58,11 +61,17 @@ class Submission:
 
 
 def submit(
-    requests: Sequence[Request], command: str, note: Callable[[str], object], *, portion: bool = False
+    requests: Sequence[Request],
+    command: str,
+    note: Callable[[str], object],
+    announce: Announce = lambda runs_dir, signatures: None,
+    *,
+    portion: bool = False,
 ) -> Submission:
     """Check every run, then freeze its configuration and add it to the study's manifest.
 
     Nothing is written if any run is refused. A single run without a study's name needs no manifest.
+    `announce` is called before the first run is pending; see `ablate.runs.serving`.
 
     Args:
         requests: the runs of one command.
@@ -82,6 +91,7 @@ def submit(
     wanted = {identity.signature(request.config): request.config for request in requests}
     submission = Submission(runs_dir, planned, wanted)
     runs_dir.mkdir(parents=True, exist_ok=True)
+    announce(runs_dir, wanted)
     in_jobs = queue.of_study(runs_dir, planned.name).live
     for signature, config in wanted.items():
         retry = config["infra"]["retry_failed"]
@@ -91,30 +101,57 @@ def submit(
     return submission
 
 
-def resubmit(runs_dir: Path, study: str, signatures: Sequence[str], changes: Mapping[str, Any]) -> Submission:
+def resubmit(
+    runs_dir: Path,
+    study: str,
+    signatures: Collection[str],
+    changes: Mapping[str, Any],
+    note: Callable[[str], object],
+    announce: Announce = lambda runs_dir, signatures: None,
+) -> Submission:
     """Runs of a study once more, as they are frozen; `changes` are made to their `infra`.
 
+    A run that cannot be submitted is noted and left out. What is damaged is computed again, finished or not.
+
     Raises:
-        UserError: no such study, or a setting that cannot be.
+        UserError: no such study, or no run that can be submitted.
     """
     planned = manifest.load(runs_dir, study)
     configs: dict[str, dict[str, Any]] = {}
-    for signature in signatures:
-        frozen = RunFolder(runs_dir / signature).config()
-        if not frozen:
-            raise UserError(
-                f"run {signature} has no frozen configuration",
-                f"submit the study again: {planned.command.splitlines()[-1]}",
-            )
-        config = configs[signature] = complete(frozen)
-        for key, value in changes.items():
-            _set(config, key, value)
-    read_infra(next(iter(configs.values()))["infra"])
+    errors: list[UserError] = []
+    for run in planned.runs:
+        if run.signature not in signatures:
+            continue
+        try:
+            configs[run.signature] = _refrozen(runs_dir, planned, run, changes)
+        except UserError as error:
+            errors.append(error)
+    if not configs:
+        raise errors[0]
+    for left_out in errors:
+        note(f"left out: {left_out}")
     submission = Submission(runs_dir, planned, configs)
+    announce(runs_dir, configs)
     in_jobs = queue.of_study(runs_dir, study).live
     for signature, config in configs.items():
-        _file(submission, signature, config, queued=signature in in_jobs, retry=True)
+        _file(submission, signature, config, queued=signature in in_jobs, retry=True, thorough=True)
     return submission
+
+
+def _refrozen(
+    runs_dir: Path, planned: Manifest, run: PlannedRun, changes: Mapping[str, Any]
+) -> dict[str, Any]:
+    frozen = recovery.configuration(runs_dir, planned, run)
+    if frozen is None:
+        raise UserError(
+            f"run {run.signature} has no usable {RunFolder(runs_dir / run.signature).config_path}",
+            f"submit the study again: {commands.train_again(planned.command, runs_dir)}",
+        )
+    config = complete(frozen)
+    for key, value in changes.items():
+        _set(config, key, value)
+    read_infra(config["infra"])
+    return config
 
 
 def _set(config: dict[str, Any], key: str, value: Any) -> None:
@@ -128,11 +165,20 @@ def _set(config: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _file(
-    submission: Submission, signature: str, config: dict[str, Any], *, queued: bool, retry: bool
+    submission: Submission,
+    signature: str,
+    config: dict[str, Any],
+    *,
+    queued: bool,
+    retry: bool,
+    thorough: bool = False,
 ) -> None:
-    """Freeze one run unless it is finished or at work, and note where it stands."""
+    """Freeze one run unless it is finished or at work, and note its state.
+
+    `thorough` reads every byte of a finished run, which is not finished if it is damaged.
+    """
     folder = submission.folder(signature)
-    if folder.finished():
+    if folder.finished() and not (thorough and damage.find_changed(folder)):
         submission.finished.append(signature)
         return
     if folder.path.exists() and living_holder(folder.path) is not None:
@@ -146,10 +192,10 @@ def _file(
         return
     folder.path.mkdir(exist_ok=True)
     write_text(folder.config_path, dump(config))
-    if not folder.status_path.exists():
+    if folder.status_is_new():
         record = {"state": PENDING, "attempt": 0, "created": _now(), "updated": _now(), "error": None}
         write_json(folder.status_path, {**record, "epoch": 0, "epochs": config["recipe"].get("epochs")})
-    elif folder.state() == FAILED:  # asked for again: jobs leave alone what failed in them
+    elif folder.state() in (FAILED, FINISHED):  # damaged; jobs leave alone what failed
         again = {"state": PENDING, "asked": _now(), "updated": _now(), "error": None}
         write_json(folder.status_path, {**folder.status(), **again})
     submission.ready.append(signature)
@@ -162,7 +208,12 @@ def _save(
     name = _name(requests)
     folder = manifest.study_dir(runs_dir, name)
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder / ".manifest.lock"):
+    with locked(folder / manifest.LOCK):
+        if (kept_aside := manifest.set_aside_damaged(runs_dir, name)) is not None:
+            note(
+                f"the manifest of study {name} was damaged and is now {kept_aside}; the study consists "
+                "of the runs of this command: submit its other commands again, which computes nothing twice"
+            )
         earlier = manifest.find(runs_dir, name)
         planned = _manifest(requests, runs_dir, command)
         if planned != earlier:
@@ -170,10 +221,10 @@ def _save(
     new = [factor for factor in planned.factors if earlier and factor not in earlier.factors]
     for factor in new:
         levels = list(dict.fromkeys(run.factors[factor] for run in planned.runs))
-        remove = ["ablate", "study", "remove", name, f"{factor}={levels[0]}"]
+        remove = commands.command("study", "remove", name, f"{factor}={levels[0]}", runs_dir=runs_dir)
         note(
             f"study {name} grows: {factor} is one of its factors now ({', '.join(levels)}); "
-            f"another study.name keeps two studies apart, and this leaves runs out:\n  → {shlex.join(remove)}"
+            f"another study.name keeps two studies apart, and this leaves runs out:\n  → {remove}"
         )
     return planned
 

@@ -135,7 +135,7 @@ def run(
 ) -> dict[str, Outcome]:
     """Runs one after the other, each by all processes that torchrun or srun started; this one is the first.
 
-    It ends with the first run that fails: whatever failed, the others have ended with it.
+    It ends with the first run that fails or is claimed by another process: the others have ended with it.
 
     Args:
         place: of this process.
@@ -143,7 +143,7 @@ def run(
         runs: configurations by run folder.
         announce, report: called at the start and at the end of each.
     """
-    from ablate.runs.execute import execute
+    from ablate.runs.execute import SUPERSEDED, execute
 
     outcomes: dict[str, Outcome] = {}
     with _joined(place, device) as group:
@@ -151,7 +151,7 @@ def run(
             announce(path.name)
             outcome = outcomes[path.name] = execute(path, config, group=group)
             report(path.name, outcome)
-            if outcome.state == FAILED:
+            if outcome.state in (FAILED, SUPERSEDED):
                 return outcomes
         group.told(NO_MORE)
     return outcomes

@@ -5,10 +5,16 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, Literal
 
+from ablate.commands import command
+from ablate.errors import UserError
 from ablate.runs import identity
+from ablate.store.damage import DamagedError
 from ablate.store.folder import RunFolder
+from ablate.store.manifest import Manifest
 
 Mode = Literal["offline", "online", "disabled"]
 MODES: dict[str, Mode] = {"wandb_offline": "offline", "wandb": "online", "none": "disabled"}
@@ -91,6 +97,23 @@ def page(config: Mapping[str, Any], folder: RunFolder, mode: Mode, **others: Any
 def project_of(folder: RunFolder) -> str:
     """The project that a run's configuration names."""
     return str(folder.config()["infra"]["wandb_project"])
+
+
+def project_of_study(runs_dir: Path, planned: Manifest) -> str:
+    """The project that the first run names whose configuration can be read.
+
+    Raises:
+        UserError: there is none.
+    """
+    for run in planned.runs:
+        with suppress(DamagedError):
+            folder = RunFolder(runs_dir / run.signature)
+            if folder.config_path.exists():
+                return project_of(folder)
+    raise UserError(
+        f"no run of study {planned.name} has a configuration that can be read",
+        f"`{command('status', planned.name, runs_dir=runs_dir)}` shows what is wrong",
+    )
 
 
 def client() -> Any:

@@ -8,13 +8,16 @@
                        error.txt         traceback of the last failure
                        environment.json  commit and diff, versions, hardware
                        checkpoint.pt     what resuming needs
+                       digests.json      digests of these files, written when the run finishes
 <runs_dir>/studies/<name>/manifest.json  which runs a study consists of
 """
 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+import json
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,20 +25,45 @@ from typing import Any
 import yaml
 
 from ablate.errors import UserError
-from ablate.store.files import read_json, read_json_lines
+from ablate.store import damage, digests, shapes
+from ablate.store.damage import Damage, DamagedError
+from ablate.store.files import Guard, read_json, read_json_lines
+from ablate.store.identity import signature
+from ablate.store.shapes import DAMAGED, FAILED, FINISHED, INTERRUPTED, PENDING, RUNNING
+
+__all__ = [
+    "DAMAGED",
+    "FAILED",
+    "FINISHED",
+    "INTERRUPTED",
+    "PENDING",
+    "RUNNING",
+    "RunFolder",
+    "dump",
+    "find",
+    "load",
+]
 
 # libyaml's are some ten times as fast; PyYAML lacks them where it was built without
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
-PENDING, RUNNING, FINISHED, FAILED, INTERRUPTED = "pending", "running", "finished", "failed", "interrupted"
+OUTPUT = "output.log"  # what a worker process prints
+CLAIM = "claim.json"
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths and readers of one run's files."""
+    """Paths and readers of one run's files.
+
+    Attributes:
+        path: the folder.
+        guard: entered around every change of a file; raises `LostClaimError` once another process has
+            claimed the run (`ablate.runs.claim.Claim.writing`).
+    """
 
     path: Path
+    guard: Guard = field(default=nullcontext, compare=False, repr=False)
 
     @property
     def signature(self) -> str:
@@ -82,45 +110,104 @@ class RunFolder:
         """What resuming needs."""
         return self.path / "checkpoint.pt"
 
+    @property
+    def digests_path(self) -> Path:
+        """Digests of the files of a finished run."""
+        return self.path / digests.DIGESTS
+
+    @property
+    def claim_path(self) -> Path:
+        """Which process is at work."""
+        return self.path / CLAIM
+
     def config(self, shared: bool = False) -> dict[str, Any]:
-        """The frozen configuration as plain containers; empty if there is none.
+        """Return the frozen configuration as plain containers; empty if there is none.
 
         `shared` is faster over thousands of runs: it may be the same object for several, to be read only.
+
+        Raises:
+            DamagedError: the file cannot be read, or is the configuration of another run.
         """
-        if not self.config_path.exists():
-            return {}
-        found = load(self.config_path.read_text(encoding="utf-8")) or {}
+        found, reason = self.read_config()
+        if reason is not None:
+            raise DamagedError([Damage(self.config_path, reason)])
         return found if shared else copy.deepcopy(found)
 
     def status(self) -> dict[str, Any]:
-        """The status record; a run that has none is pending."""
+        """Return the status record; a run that has none, or a damaged one, is pending."""
         record = read_json(self.status_path)
-        return record if isinstance(record, dict) else {"state": PENDING, "attempt": 0}
+        return record if shapes.status(record) is None else {"state": PENDING, "attempt": 0}
+
+    def status_is_new(self) -> bool:
+        """True if there is no status record, or a damaged one."""
+        return shapes.status(read_json(self.status_path)) is not None
 
     def state(self) -> str:
         """pending, running, finished, failed or interrupted."""
-        return str(self.status().get("state", PENDING))
+        return str(self.status()["state"])
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The whole records of metrics.jsonl."""
-        return read_json_lines(self.metrics_path)[0]
+        """The records of metrics.jsonl up to the first damaged one."""
+        return read_json_lines(self.metrics_path, shapes.metrics_line)[0]
 
     def speed(self) -> list[dict[str, Any]]:
-        """The whole records of speed.jsonl; an epoch that was trained again has several."""
-        return read_json_lines(self.speed_path)[0]
+        """Likewise of speed.jsonl; an epoch that was trained again has several."""
+        return read_json_lines(self.speed_path, shapes.line)[0]
+
+    def environment(self) -> dict[str, Any] | None:
+        """environment.json, parsed once for all the runs of one: most of it is the uncommitted changes."""
+        try:
+            record = _json(self.environment_path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError, RecursionError):
+            return None
+        return record if shapes.environment(record) is None else None
 
     def result(self) -> dict[str, Any] | None:
         """The final figures, or None before the run has finished."""
         record = read_json(self.result_path)
-        return record if isinstance(record, dict) else None
+        return record if shapes.result(record) is None else None
 
     def error(self) -> str:
         """The recorded traceback, or an empty string."""
-        return self.error_path.read_text(encoding="utf-8") if self.error_path.exists() else ""
+        try:
+            return self.error_path.read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return ""
 
     def finished(self) -> bool:
-        """True once the run has its final figures and says so."""
-        return self.state() == FINISHED and self.result() is not None
+        """True once the run has its final figures and says so, and none of its files is damaged."""
+        return self.state() == FINISHED and not self.damages()
+
+    def damages(self) -> list[Damage]:
+        """Damaged files of a run that no process is at work on, found without reading weights.
+
+        Half a line at the end of the metrics of an unfinished run is what a killed process leaves, and no
+        damage. `ablate verify` reads every byte.
+        """
+        return damage.find(self)
+
+    def read_config(self) -> tuple[dict[str, Any], str | None]:
+        """Return the configuration, and what is wrong with it; shared, see `config`."""
+        if not self.config_path.exists():
+            return {}, None
+        try:
+            found = load(self.config_path.read_text(encoding="utf-8"))
+        except UnicodeDecodeError:
+            return {}, "it is not UTF-8 text"
+        except (yaml.YAMLError, ValueError, RecursionError):
+            return {}, "it is not YAML"
+        if (reason := shapes.config(found)) is not None:
+            return {}, reason
+        try:
+            other = signature(found)
+        except (UserError, TypeError):
+            other = "no run"
+        return (found, None) if other == self.signature else ({}, f"it is the configuration of {other}")
+
+
+@lru_cache(maxsize=64)
+def _json(text: str) -> Any:
+    return json.loads(text)
 
 
 def find(runs_dir: Path, beginning: str) -> RunFolder:

@@ -71,13 +71,22 @@ def folder(runs_dir: Path, study: str) -> Path:
 def read(path: Path) -> Jobs | None:
     """A record, or None where there is no whole one."""
     found = read_json(path)
-    if not isinstance(found, dict):
+    try:
+        read = Jobs(**{**found, "arrays": [Array(**array) for array in found["arrays"]]})
+    except (KeyError, TypeError):
         return None
-    found["arrays"] = [Array(**array) for array in found["arrays"]]
-    return Jobs(**found)
+    packed = isinstance(read.packs, list) and all(isinstance(pack, list) for pack in read.packs)
+    counted = all(type(array.first) is int and type(array.count) is int for array in read.arrays)
+    named = all(isinstance(text, str) for text in (read.id, read.study, read.created))
+    return read if packed and counted and named and isinstance(read.infra, dict) else None
 
 
 def of_study(runs_dir: Path, study: str) -> list[Jobs]:
-    """All records of a study, oldest first."""
+    """All whole records of a study, oldest first."""
     paths = sorted(folder(runs_dir, study).glob("*.json"))
     return [jobs for path in paths if (jobs := read(path)) is not None]
+
+
+def damaged(runs_dir: Path, study: str) -> list[Path]:
+    """Records of a study that cannot be read: which runs are in their jobs is not known."""
+    return [path for path in sorted(folder(runs_dir, study).glob("*.json")) if read(path) is None]

@@ -11,6 +11,7 @@ from ablate.errors import UserError, nearest
 from ablate.store.files import read_json, write_json
 
 MANIFEST = "manifest.json"
+LOCK = ".manifest.lock"  # held while runs are added or removed
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,17 @@ class Manifest:
         return path
 
 
+class DamagedManifestError(UserError):
+    """A study's manifest is not one: names the file, and says how it is written again."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path} is damaged: it is not the manifest of a study",
+            "submit the study's commands again (`ablate train …`), which write it anew; its runs are "
+            "untouched, and nothing that is finished is computed again",
+        )
+
+
 def study_dir(runs_dir: Path, name: str) -> Path:
     """The folder of a study's manifest, table and report.
 
@@ -65,9 +77,10 @@ def load(runs_dir: Path, name: str) -> Manifest:
 
     Raises:
         UserError: no such study; names the nearest one and how to start it.
+        DamagedManifestError: its file is not a manifest.
     """
-    record: Any = read_json(study_dir(runs_dir, name) / MANIFEST)
-    if not isinstance(record, dict):
+    path = study_dir(runs_dir, name) / MANIFEST
+    if not path.exists():
         known = names(runs_dir)
         hint = nearest(name, known) or (
             f"known studies: {', '.join(known)}" if known else "no study was started yet"
@@ -76,13 +89,52 @@ def load(runs_dir: Path, name: str) -> Manifest:
             f"no study {name!r} under {runs_dir}",
             f"{hint}; start one with `ablate train study={name}` or point --runs-dir at another folder",
         )
-    record["runs"] = [PlannedRun(**run) for run in record["runs"]]
-    return Manifest(**{field.name: record[field.name] for field in fields(Manifest) if field.name in record})
+    found = _read(path)
+    if found is None:
+        raise DamagedManifestError(path)
+    return found
 
 
 def find(runs_dir: Path, name: str) -> Manifest | None:
-    """A study's manifest, or None if it has none yet."""
-    return load(runs_dir, name) if (study_dir(runs_dir, name) / MANIFEST).exists() else None
+    """A study's manifest, or None if it has none yet, or a damaged one."""
+    path = study_dir(runs_dir, name) / MANIFEST
+    return _read(path) if path.exists() else None
+
+
+def set_aside_damaged(runs_dir: Path, name: str) -> Path | None:
+    """Rename a damaged manifest to manifest.json.damaged and return its new path; None if there is none."""
+    path = study_dir(runs_dir, name) / MANIFEST
+    if not path.exists() or _read(path) is not None:
+        return None
+    return path.replace(path.with_name(f"{MANIFEST}.damaged"))
+
+
+def _read(path: Path) -> Manifest | None:
+    """The manifest in a file, or None if it is not one."""
+    record: Any = read_json(path)
+    try:
+        known = {field.name: record[field.name] for field in fields(Manifest) if field.name in record}
+        found = Manifest(**{**known, "runs": [PlannedRun(**run) for run in record["runs"]]})
+    except (KeyError, TypeError):
+        return None
+    texts = (found.name, found.question, found.metric, found.command, found.updated)
+    whole = (
+        all(isinstance(text, str) for text in texts)
+        and all(isinstance(group, dict) for group in (found.baseline, found.paths))
+        and isinstance(found.factors, list)
+        and all(_whole(run) for run in found.runs)
+    )
+    return found if whole else None
+
+
+def _whole(run: PlannedRun) -> bool:
+    named = re.fullmatch(r"[0-9a-f]{12}", run.signature) if isinstance(run.signature, str) else None
+    return (
+        named is not None
+        and type(run.seed) is int
+        and isinstance(run.factors, dict)
+        and isinstance(run.overrides, dict)
+    )
 
 
 def names(runs_dir: Path) -> list[str]:

@@ -5,23 +5,30 @@ from __future__ import annotations
 import pickle
 import struct
 import zipfile
+import zlib
+from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import IO, Any, cast
 
 import torch
+from torch import Tensor
 
-from ablate.store.files import write_atomically
+from ablate.store.files import Guard, write_atomically
 
 DAMAGE = (
     zipfile.BadZipFile,
     pickle.UnpicklingError,
+    AttributeError,
     EOFError,
-    KeyError,
+    LookupError,
+    OverflowError,
     RuntimeError,
     TypeError,
     ValueError,
     struct.error,
+    zlib.error,
 )
 
 
@@ -57,13 +64,14 @@ class Checkpoint:
     waiting_seconds: float = 0.0  # of train_seconds, spent waiting for the next batch
 
 
-def save(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint, whole or not at all; the one before stays beside it."""
+def save(path: Path, checkpoint: Checkpoint, guard: Guard = nullcontext) -> None:
+    """Write a checkpoint, whole or not at all, within `guard`; the one before stays beside it."""
     state = {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}
-    write_atomically(following(path), lambda stream: _write(state, stream))
-    if path.exists():
-        path.replace(previous(path))
-    following(path).replace(path)
+    write_atomically(following(path), lambda stream: _write(state, stream), guard)
+    with guard():
+        if path.exists():
+            path.replace(previous(path))
+        following(path).replace(path)
 
 
 def _write(state: dict[str, Any], stream: IO[bytes]) -> None:
@@ -90,27 +98,55 @@ class _Told:
             raise
 
 
-def load(path: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest whole checkpoint, tensors on the CPU, and what is wrong with those that are not.
+def load(path: Path, model: Mapping[str, Tensor] | None = None) -> tuple[Checkpoint | None, dict[Path, str]]:
+    """Return the newest whole checkpoint, tensors on the CPU, and why newer files cannot be used, by path.
 
-    A damaged file is set aside as `<name>.damaged`.
+    Nothing on disk is changed; see `set_aside`.
+
+    Args:
+        path: where the last checkpoint is.
+        model: the state of the network that a checkpoint must fit; None: not compared.
 
     Raises:
         OSError: a file is there but cannot be read: that it would be damaged is not known.
     """
-    notes: list[str] = []
+    damaged: dict[Path, str] = {}
     for candidate in (following(path), path, previous(path)):
         if not candidate.exists():
             continue
         try:
-            with zipfile.ZipFile(candidate) as archive:  # its own checksums, which torch.load ignores
-                if (part := archive.testzip()) is not None:
-                    raise zipfile.BadZipFile(f"{part} in it is damaged")
-            return Checkpoint(**torch.load(candidate, map_location="cpu", weights_only=True)), notes
+            return _read(candidate, model), damaged
+        except pickle.UnpicklingError:  # whose own words advise to load the file without any protection
+            damaged[candidate] = "it is not a checkpoint of ablate"
         except DAMAGE as error:
-            notes.append(f"{candidate.name} cannot be used ({str(error).splitlines()[0]})")
-            candidate.replace(candidate.with_name(f"{candidate.name}.damaged"))
-    return None, notes
+            damaged[candidate] = (str(error).splitlines() or [type(error).__name__])[0]
+    return None, damaged
+
+
+def set_aside(damaged: Iterable[Path], guard: Guard = nullcontext) -> None:
+    """Rename damaged files to `<name>.damaged`, so that none of them is read again."""
+    for path in damaged:
+        with guard():
+            path.replace(path.with_name(f"{path.name}.damaged"))
+
+
+def _read(path: Path, model: Mapping[str, Tensor] | None) -> Checkpoint:
+    """Raises one of `DAMAGE` unless the file is a whole checkpoint."""
+    with zipfile.ZipFile(path) as archive:  # its own checksums, which torch.load ignores
+        if (part := archive.testzip()) is not None:
+            raise zipfile.BadZipFile(f"{part} in it is damaged")
+    found = Checkpoint(**torch.load(path, map_location="cpu", weights_only=True))
+    if (
+        not isinstance(found.epoch, int)
+        or not isinstance(found.step, int)
+        or not isinstance(found.history, list)
+    ):
+        raise TypeError("it is not a checkpoint of ablate")
+    if model is not None:
+        shapes = {name: getattr(value, "shape", None) for name, value in found.model.items()}
+        if shapes != {name: value.shape for name, value in model.items()}:
+            raise ValueError("its weights are those of another network")
+    return found
 
 
 def following(path: Path) -> Path:

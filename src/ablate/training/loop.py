@@ -19,8 +19,10 @@ from torch import Tensor, nn
 from ablate import costs, data, hosts
 from ablate.data import Loader, Splits
 from ablate.errors import UserError
+from ablate.store import shapes
 from ablate.store.files import append_json_line, read_json_lines, write_text
 from ablate.store.folder import RunFolder
+from ablate.store.locks import LockedError
 from ablate.training import checkpoint as checkpoints
 from ablate.training import cores, memory, network, optimization, utilization
 from ablate.training import device as devices
@@ -262,7 +264,7 @@ class Training:
         if now.checkpoint:
             try:
                 self._save()
-            except OSError as error:  # the disk may have room again before it is needed
+            except (OSError, LockedError) as error:  # the disk may have room again before it is needed
                 self.reporter.note(f"no checkpoint at step {self.step}: {error}; training goes on")
                 self.saved = time.monotonic()
 
@@ -322,8 +324,8 @@ class Training:
         self.history.append(metrics)
         self.under_way = UnderWay()
         if self.group.first:
-            append_json_line(self.folder.speed_path, {"epoch": self.epoch, **speed})
-            append_json_line(self.folder.metrics_path, metrics)
+            append_json_line(self.folder.speed_path, {"epoch": self.epoch, **speed}, self.folder.guard)
+            append_json_line(self.folder.metrics_path, metrics, self.folder.guard)
         self._save()
         self.reporter.epoch_ended({**metrics, **speed}, self.epochs)
         self.hooks.epoch({**metrics, **speed})
@@ -355,25 +357,32 @@ class Training:
                 if within
                 else None,
             ),
+            self.folder.guard,
         )
         self.saved = time.monotonic()
 
     def _load(self) -> Checkpoint | None:
-        """The folder's checkpoint, if there is one; the folder is mended on the way."""
-        for part in self.folder.path.glob(".*.part"):  # of a process that was killed while it wrote
-            part.unlink(missing_ok=True)
-        found, notes = checkpoints.load(self.folder.checkpoint_path)
-        lines, broken = read_json_lines(self.folder.metrics_path)
+        """Return the folder's checkpoint, if there is one, after a repair of the folder's files."""
+        folder, guard = self.folder, self.folder.guard
+        with guard():
+            for part in folder.path.glob(".*.part"):  # of a process that was killed while it wrote
+                part.unlink(missing_ok=True)
+        found, damaged = checkpoints.load(folder.checkpoint_path, self.model.state_dict())
+        checkpoints.set_aside(damaged, guard)
+        lines, broken = read_json_lines(folder.metrics_path, shapes.metrics_line)
         if broken:
             self.reporter.note(
                 f"metrics.jsonl is broken after line {len(lines)}: going on from what is whole"
             )
-        for note in notes:
+        for path, reason in damaged.items():
             where = f"going on from step {found.step}" if found else "training starts again"
-            self.reporter.note(f"{note}: {where}")
+            self.reporter.note(f"{path.name} cannot be used ({reason}): {where}")
+        speed, unreadable = read_json_lines(folder.speed_path, shapes.line)
+        if unreadable:  # else the next line would continue half a line
+            write_text(folder.speed_path, "".join(_line(line) for line in speed), guard)
         history = found.history if found else []
         if lines != history or broken:
-            write_text(self.folder.metrics_path, "".join(_line(metrics) for metrics in history))
+            write_text(folder.metrics_path, "".join(_line(metrics) for metrics in history), guard)
         return found
 
     def _resume(self, found: Checkpoint | None) -> None:

@@ -17,15 +17,17 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ablate import commands
 from ablate.runs import environment, together
-from ablate.runs.execute import Outcome
-from ablate.runs.interruption import FAILURE, INTERRUPTION, Stop, stoppable
+from ablate.runs.execute import SUPERSEDED, Outcome
+from ablate.runs.interruption import CLAIM_LOST, FAILURE, INTERRUPTION, Stop, stoppable
 from ablate.runs.local import Event, WorkerPool
 from ablate.runs.slurm import client, snapshot
 from ablate.runs.slurm.client import SlurmError
 from ablate.runs.together import Place
 from ablate.store import jobs as records
-from ablate.store.folder import FAILED, RunFolder
+from ablate.store.damage import DamagedError
+from ablate.store.folder import DAMAGED, FAILED, RunFolder
 
 PATIENCE = 600.0  # seconds that a job waits for SLURM to end it
 REQUEUES = 1000  # a job that is put back more often than this makes no progress
@@ -56,7 +58,8 @@ def main() -> None:
                 _together(place, [folder for folder in folders if folder.signature in ready], jobs.infra)
             else:
                 workers = max(1, min(jobs.side_by_side, len(ready)))
-                WorkerPool(runs_dir, ready, workers, jobs.infra).run(_report, lambda: _leave(stop))
+                outcomes = WorkerPool(runs_dir, ready, workers, jobs.infra).run(_report, lambda: _leave(stop))
+                _stop_without_room(outcomes, commands.command("retry", jobs.study, runs_dir=runs_dir))
         except KeyboardInterrupt:
             _end(stop)
 
@@ -66,12 +69,19 @@ def _together(place: Place, folders: list[RunFolder], infra: dict[str, Any]) -> 
 
     A run that fails ends all processes; what is left of the pack is done when the job starts again.
     """
-    runs = {folder.path: folder.config() for folder in folders}
+    runs: dict[Path, dict[str, Any]] = {}
+    for folder in folders:
+        try:
+            runs[folder.path] = folder.config()
+        except DamagedError as error:
+            _ended(folder.signature, Outcome(DAMAGED, str(error)))
     done = together.run(place, infra["device"], runs, lambda signature: _say(f"{signature} started"), _ended)
     if len(done) < len(runs):
         _say("a run failed and ended the processes of this job; the others are done in the next one")
         _requeue()
         time.sleep(PATIENCE)
+    if any(outcome.state == SUPERSEDED for outcome in done.values()):
+        sys.exit(CLAIM_LOST)
     if any(outcome.state == FAILED for outcome in done.values()):
         sys.exit(FAILURE)
 
@@ -83,6 +93,14 @@ def _follow(place: Place, infra: dict[str, Any]) -> None:
     except KeyboardInterrupt:
         time.sleep(PATIENCE)
         sys.exit(INTERRUPTION)
+
+
+def _stop_without_room(outcomes: dict[str, Outcome], retry: str) -> None:
+    """End the job as failed where the disk is full: its other runs were not started."""
+    for outcome in outcomes.values():
+        if outcome.no_room:
+            _say(f"stopped: {outcome.detail}; free space there, then: {retry}")
+            sys.exit(FAILURE)
 
 
 def _leave(stop: Stop) -> None:

@@ -18,9 +18,12 @@ from ablate.runs.infra import Launcher
 from ablate.runs.infra import read_launcher as read_settings
 from ablate.runs.slurm import client, queue, snapshot
 from ablate.runs.slurm.client import SlurmError
-from ablate.store.files import locked, write_text
+from ablate.store.files import write_text
 from ablate.store.jobs import Array, Jobs
 from ablate.store.jobs import folder as jobs_folder
+from ablate.store.locks import locked
+
+LOCK_SECONDS = 300.0  # that another launcher of the study may take to submit its jobs
 
 
 def hand_in(runs_dir: Path, study: str, ready: Sequence[str], infra: dict[str, Any]) -> Jobs | None:
@@ -36,7 +39,7 @@ def hand_in(runs_dir: Path, study: str, ready: Sequence[str], infra: dict[str, A
     settings = read_settings(infra["launcher"])
     place = jobs_folder(runs_dir, study)
     place.mkdir(parents=True, exist_ok=True)
-    with locked(place / ".lock"):
+    with locked(place / ".lock", LOCK_SECONDS):
         before = queue.of_study(runs_dir, study)
         if before.silent:
             raise UserError(f"SLURM does not answer: {before.silent}", "try again when it does")

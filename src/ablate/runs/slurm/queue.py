@@ -65,7 +65,7 @@ def of_study(runs_dir: Path, study: str) -> Queue:
 
 def _ahead(folder: RunFolder, created: str) -> bool:
     record = folder.status()
-    return record.get("state") not in (FINISHED, FAILED) and record.get("asked", "") <= created
+    return record["state"] not in (FINISHED, FAILED) and (record.get("asked") or "") <= created
 
 
 def _named(submission: Jobs, queued: dict[str, Job]) -> Jobs:

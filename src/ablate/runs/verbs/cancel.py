@@ -37,7 +37,7 @@ def cancel(runs_dir: Path, study: str) -> None:
             continue
         holder = living_holder(runs_dir / standing.run.signature)
         if holder is not None and is_here(holder):
-            launchers.add(int(holder["launcher"]))
+            launchers.add(int(holder.get("launcher") or holder["pid"]))
         elif holder is not None:
             elsewhere.add(str(holder["host"]))
     for process in launchers:

@@ -57,9 +57,9 @@ def clean(runs_dir: Path, checkpoints: bool, orphans: bool, delete: bool) -> Non
 def _waste(runs_dir: Path, checkpoints: bool, orphans: bool) -> Iterator[Waste]:
     if (runs_dir / SWEEPS).is_dir():
         yield Waste(runs_dir / SWEEPS, "Hydra's record of sweeps")
-    listed = {
-        run.signature for name in manifest.names(runs_dir) for run in manifest.load(runs_dir, name).runs
-    }
+    # a damaged manifest raises: which runs are orphans is not known without it
+    names = manifest.names(runs_dir) if orphans else []
+    listed = {run.signature for name in names for run in manifest.load(runs_dir, name).runs}
     for path in sorted(path.parent for path in runs_dir.glob("*/config.yaml")):
         if living_holder(path) is not None:
             continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ablate.commands import command
 from ablate.errors import UserError
 from ablate.results import dashboard as workspaces
 from ablate.results.collect import collect
@@ -11,7 +12,6 @@ from ablate.results.comparisons import analyse
 from ablate.runs import tracking
 from ablate.store import manifest
 from ablate.store.files import write_text
-from ablate.store.folder import RunFolder
 
 SPECIFICATION = "workspace.json"  # in the study's folder
 
@@ -33,7 +33,7 @@ def dashboard(
     """
     planned = manifest.load(runs_dir, study)
     findings = analyse(planned, collect(runs_dir, study))
-    project = project or tracking.project_of(RunFolder(runs_dir / planned.runs[0].signature))
+    project = project or tracking.project_of_study(runs_dir, planned)
     if offline:
         path = manifest.study_dir(runs_dir, study) / SPECIFICATION
         made = workspaces.workspace(findings, entity or "entity", project)
@@ -45,9 +45,10 @@ def dashboard(
         entity = entity or tracking.client().Api(timeout=tracking.INIT_SECONDS).default_entity
         made = workspaces.workspace(findings, str(entity), project).save()
     except Exception as error:  # whatever the client raises
+        sync = command("sync", study, runs_dir=runs_dir)
         raise UserError(
             f"W&B did not take the workspace: {tracking.first_line(error)}",
-            f"`wandb login` or WANDB_API_KEY for a key; `ablate sync {study}` makes the project; --offline "
+            f"`wandb login` or WANDB_API_KEY for a key; `{sync}` makes the project; --offline "
             "writes the specification without W&B",
         ) from error
     print(made.url)

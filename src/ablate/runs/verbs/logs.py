@@ -8,11 +8,9 @@ from pathlib import Path
 
 from ablate.errors import UserError
 from ablate.runs.verbs import states
-from ablate.store.folder import FINISHED, find
+from ablate.store.folder import FINISHED, OUTPUT, find
 from ablate.store.jobs import of_study
 from ablate.store.manifest import names
-
-OUTPUT = "output.log"
 
 
 def show(runs_dir: Path, beginning: str, follow: bool = False, lines: int | None = None) -> None:

@@ -15,6 +15,7 @@ from ablate.ops import inspection
 from ablate.ops.local import LocalOperator
 from ablate.results import figures
 from ablate.results.figures.maps import Column
+from ablate.store.damage import Damage, DamagedError
 from ablate.store.folder import RunFolder, find
 from ablate.training import checkpoint as checkpoints
 from ablate.training.loop import build_model
@@ -55,13 +56,15 @@ def look(runs_dir: Path, run: str, images: int, at: tuple[float, float], output:
 
 
 def _trained(folder: RunFolder, config: dict[str, Any]) -> nn.Module:
-    found, _ = checkpoints.load(folder.checkpoint_path)
+    model = build_model(config)
+    found, damaged = checkpoints.load(folder.checkpoint_path, model.state_dict())
+    if damaged:
+        raise DamagedError([Damage(path, reason) for path, reason in damaged.items()])
     if found is None:
         raise UserError(
             f"run {folder.signature} has no weights on disk",
             "train it, or keep its checkpoint: `ablate clean` without --checkpoints does",
         )
-    model = build_model(config)
     model.load_state_dict(found.best or found.model)
     return model.eval()
 

@@ -10,9 +10,9 @@ from ablate.errors import UserError, unknown
 from ablate.runs import growth
 from ablate.runs.verbs import states
 from ablate.store import manifest
-from ablate.store.files import locked
 from ablate.store.folder import RUNNING
-from ablate.store.manifest import Manifest, PlannedRun
+from ablate.store.locks import locked
+from ablate.store.manifest import LOCK, Manifest, PlannedRun
 
 
 def remove(runs_dir: Path, study: str, levels: Sequence[str], runs: Sequence[str]) -> None:
@@ -38,7 +38,7 @@ def remove(runs_dir: Path, study: str, levels: Sequence[str], runs: Sequence[str
             f"{len(busy)} of the runs to remove are at work or in a job: {', '.join(busy[:3])}",
             f"end them first: ablate cancel {study}",
         )
-    with locked(manifest.study_dir(runs_dir, study) / ".manifest.lock"):
+    with locked(manifest.study_dir(runs_dir, study) / LOCK):
         planned = manifest.load(runs_dir, study)
         left = [run for run in planned.runs if run.signature not in out]
         if not left:

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Container, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from ablate.runs import serving
 from ablate.runs.claim import living_holder
 from ablate.runs.slurm import client, queue
 from ablate.runs.slurm.queue import Queue
 from ablate.store import manifest
-from ablate.store.folder import FAILED, FINISHED, INTERRUPTED, PENDING, RUNNING, RunFolder
+from ablate.store.folder import DAMAGED, FAILED, FINISHED, INTERRUPTED, PENDING, RUNNING, RunFolder
 from ablate.store.manifest import Manifest, PlannedRun
 
-LOST = "lost"  # was at work, or in a job, and is no more
+LOST = "lost"  # was at work, or about to be started, and is no more
 MISSING = "missing"  # planned, without a folder
-AGAIN = (FAILED, LOST, INTERRUPTED, MISSING)  # what `ablate retry` runs again
+AGAIN = (FAILED, LOST, DAMAGED, INTERRUPTED, MISSING)  # what `ablate retry` runs again
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,10 @@ class Standing:
         before = self.record.get("first_epoch") or 0
         if self.state != RUNNING or done <= before:
             return None
-        begun, latest = (datetime.fromisoformat(self.record[key]) for key in ("started", "updated"))
+        begun, latest = (self.record.get(key) for key in ("started", "updated"))
+        if begun is None or latest is None:
+            return None
+        begun, latest = datetime.fromisoformat(begun), datetime.fromisoformat(latest)
         return latest + (latest - begun) * (whole - done) / (done - before)
 
 
@@ -49,6 +53,7 @@ class Overview:
     manifest: Manifest
     runs: list[Standing]
     queue: Queue
+    served: Collection[str] = ()  # runs that a living launcher is about to start
 
     @property
     def counts(self) -> Counter[str]:
@@ -57,8 +62,13 @@ class Overview:
 
     @property
     def active(self) -> bool:
-        """Whether anything is at work, or in a job that will be."""
-        return any(s.state == RUNNING or s.run.signature in self.queue.live for s in self.runs)
+        """True if anything is at work, or is about to be started by a job or a launcher."""
+        return any(
+            s.state == RUNNING
+            or s.run.signature in self.queue.live
+            or (s.state == PENDING and s.run.signature in self.served)
+            for s in self.runs
+        )
 
     def select(self, states: Iterable[str]) -> list[Standing]:
         """The runs in one of these states."""
@@ -74,26 +84,33 @@ def of_study(runs_dir: Path, study: str) -> Overview:
     """
     planned = manifest.load(runs_dir, study)
     jobs = queue.of_study(runs_dir, study)
-    runs = [_standing(RunFolder(runs_dir / run.signature), run, jobs) for run in planned.runs]
+    served = serving.signatures(runs_dir)
+    runs = [_standing(RunFolder(runs_dir / run.signature), run, jobs, served) for run in planned.runs]
     ends = client.ends(s.job for s in runs if s.state in (LOST, INTERRUPTED) and s.job)
     runs = [_explained(standing, ends) for standing in runs]
-    return Overview(planned, runs, jobs)
+    return Overview(planned, runs, jobs, served)
 
 
 def state_of(folder: RunFolder) -> str:
-    """The recorded state; `lost` where a run says `running` and no living process holds its claim."""
+    """The state by the folder alone: `lost` where a run says `running` and no process holds its claim."""
     state = folder.state()
-    return LOST if state == RUNNING and living_holder(folder.path) is None else state
+    if living_holder(folder.path) is not None:
+        return state if state in (FINISHED, FAILED) else RUNNING
+    if folder.damages():
+        return DAMAGED
+    return LOST if state == RUNNING else state
 
 
-def _standing(folder: RunFolder, run: PlannedRun, jobs: Queue) -> Standing:
+def _standing(folder: RunFolder, run: PlannedRun, jobs: Queue, served: Container[str]) -> Standing:
     record = folder.status()
-    state, job = str(record.get("state", PENDING)), jobs.last.get(run.signature)
+    state, job = str(record["state"]), jobs.last.get(run.signature)
+    holder, live = living_holder(folder.path), jobs.live.get(run.signature)
+    if holder is not None and state not in (FINISHED, FAILED):
+        return Standing(run, RUNNING, record, f"on {holder['host']}", job)
+    if holder is None and live is None and (damages := folder.damages()):
+        return Standing(run, DAMAGED, record, "; ".join(map(str, damages)), job)
     if state in (FINISHED, FAILED):
         return Standing(run, state, record, str(record.get("error") or ""), job)
-    if state == RUNNING and living_holder(folder.path) is not None:
-        return Standing(run, state, record, f"on {record.get('host')}", job)
-    live = jobs.live.get(run.signature)
     if live is not None:
         goes_on = f"goes on from epoch {record['epoch']}; " if record.get("epoch") else ""
         return Standing(
@@ -103,12 +120,16 @@ def _standing(folder: RunFolder, run: PlannedRun, jobs: Queue) -> Standing:
         return Standing(run, LOST, record, f"SLURM holds job {job}: {jobs.held[job]}", job)
     if state == RUNNING:
         return Standing(run, LOST, record, f"its process on {record.get('host')} is gone", job)
+    if state == PENDING and run.signature in served:
+        return Standing(run, PENDING, record, "its launcher starts it", job)
     if state == PENDING and run.signature in jobs.unsent and jobs.silent is None:
         return Standing(run, LOST, record, "its launcher ended before it handed the job in", job)
     if state == PENDING and job is not None and jobs.silent is None:
         return Standing(run, LOST, record, f"job {job} is gone", job)
     if state == PENDING and not record.get("created"):
         return Standing(run, MISSING, record, "", job)
+    if state == PENDING and jobs.silent is None:
+        return Standing(run, LOST, record, "no launcher and no job is about to start it", job)
     return Standing(run, state, record, "", job)
 
 

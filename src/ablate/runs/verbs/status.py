@@ -14,14 +14,23 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from ablate.commands import command
+from ablate.errors import UserError
 from ablate.results import formats
 from ablate.runs.verbs import states
 from ablate.runs.verbs.states import AGAIN, LOST, MISSING, Overview, Standing
-from ablate.store import manifest
-from ablate.store.folder import FAILED, FINISHED, INTERRUPTED, PENDING, RUNNING, RunFolder
+from ablate.store import jobs, manifest
+from ablate.store.folder import DAMAGED, FAILED, FINISHED, INTERRUPTED, PENDING, RUNNING, RunFolder
 
-STYLES = {FINISHED: "green", RUNNING: "cyan", FAILED: "red", INTERRUPTED: "yellow", LOST: "red"}
-ORDER = (FINISHED, RUNNING, PENDING, INTERRUPTED, FAILED, LOST, MISSING)
+STYLES = {
+    FINISHED: "green",
+    RUNNING: "cyan",
+    FAILED: "red",
+    INTERRUPTED: "yellow",
+    LOST: "red",
+    DAMAGED: "red",
+}
+ORDER = (FINISHED, RUNNING, PENDING, INTERRUPTED, FAILED, LOST, DAMAGED, MISSING)
 # Figures of the last line of speed.jsonl, shown where a run has them: title of the column and its format.
 SPEED: dict[str, tuple[str, Callable[[float], str]]] = {
     "images_per_second": ("images/s", lambda value: formats.plain(value, 0)),
@@ -43,16 +52,13 @@ def show(runs_dir: Path, study: str, everything: bool = False) -> None:
     console = Console(highlight=False)
     most = len(overview.runs) if everything else MOST
     console.print(_view(runs_dir, overview, most, console.width))
+    for path in jobs.damaged(runs_dir, study):
+        said = f"{path} is damaged: which runs are in its jobs is not known"
+        console.print(said, soft_wrap=True, markup=False)
     if again := overview.select(AGAIN):
-        where = "" if runs_dir == Path("runs") else f" --runs-dir {runs_dir}"
         count = f"{len(again)} run{'s' * (len(again) != 1)}"
-        console.print(f"to run {count} again: ablate retry {study}{where}", soft_wrap=True, markup=False)
-    waiting = [s for s in overview.select([PENDING]) if s.run.signature not in overview.queue.live]
-    if waiting and overview.queue.silent is None:
-        command = overview.manifest.command.splitlines()[-1]
-        console.print(
-            f"to start {len(waiting)} that wait for no job: {command}", soft_wrap=True, markup=False
-        )
+        retry = command("retry", study, runs_dir=runs_dir)
+        console.print(f"to run {count} again: {retry}", soft_wrap=True, markup=False)
 
 
 def watch(runs_dir: Path, study: str) -> None:
@@ -88,7 +94,11 @@ def list_studies(runs_dir: Path) -> None:
             f"no study under {runs_dir} yet; start one: ablate train study=quick hydra/launcher=local"
         )
     for name in names:
-        planned = manifest.load(runs_dir, name)
+        try:
+            planned = manifest.load(runs_dir, name)
+        except UserError as error:
+            console.print(f"{name}: {error}", soft_wrap=True, markup=False)
+            continue
         counts = Counter(states.state_of(RunFolder(runs_dir / run.signature)) for run in planned.runs)
         console.print(f"{name}: {_counted(counts)}")
 
@@ -139,7 +149,7 @@ def _with_columns(
             f"{record.get('epoch') or 0}/{record.get('epochs') or '?'}",
             states.until(standing.ends) if standing.ends else "",
             accuracy,
-            *(SPEED[name][1](speed[name]) if name in speed else "" for name in columns),
+            *(SPEED[name][1](speed[name]) if speed.get(name) is not None else "" for name in columns),
             run.signature,
             escape(standing.note),
         )

@@ -19,6 +19,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
+from ablate.commands import command
 from ablate.errors import UserError
 from ablate.results import dashboard
 from ablate.results.collect import collect
@@ -51,7 +52,8 @@ def sync(runs_dir: Path, study: str, project: str | None = None) -> None:
     folders = [RunFolder(runs_dir / run.signature) for run in planned.runs]
     begun = [folder for folder in folders if folder.metrics_path.exists()]
     at_work = [folder for folder in begun if living_holder(folder.path) is not None]
-    ready = [folder for folder in begun if folder not in at_work]
+    damaged = [folder for folder in begun if folder not in at_work and folder.damages()]
+    ready = [folder for folder in begun if folder not in at_work and folder not in damaged]
     shown = _shown(planned, runs_dir)
     new = [folder for folder in ready if read_json(folder.path / SENT) != _sent(folder, shown, project)]
     console = Console(stderr=True, highlight=False)
@@ -61,7 +63,11 @@ def sync(runs_dir: Path, study: str, project: str | None = None) -> None:
             for _ in _send(batch, shown, project):
                 progress.advance(task)
     parts = [f"{len(new)} sent", f"{len(ready) - len(new)} sent before"]
-    for word, count in (("at work", len(at_work)), ("without any epoch", len(folders) - len(begun))):
+    for word, count in (
+        ("at work", len(at_work)),
+        ("damaged", len(damaged)),
+        ("without any epoch", len(folders) - len(begun)),
+    ):
         if count:
             parts.append(f"{count} {word}")
     print(f"{study}: {', '.join(parts)}; {_report(planned, runs_dir, project)}")
@@ -72,8 +78,8 @@ def _report(planned: Manifest, runs_dir: Path, project: str | None) -> str:
     folder = manifest.study_dir(runs_dir, planned.name)
     files = sorted(path for path in (folder / "report").rglob("*") if path.is_file())
     if not files:
-        return f"no report yet: ablate report {planned.name}"
-    project = project or tracking.project_of(RunFolder(runs_dir / planned.runs[0].signature))
+        return f"no report yet: {command('report', planned.name, runs_dir=runs_dir)}"
+    project = project or tracking.project_of_study(runs_dir, planned)
     sent = {"project": project, "digest": _digest(files)}
     if read_json(folder / SENT) == sent:
         return "report sent before"

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from ablate.store.files import locked, read_json, read_json_lines, write_json
+from ablate.store.files import read_json, read_json_lines, write_json
+from ablate.store.locks import locked
 
 if TYPE_CHECKING:
     from ablate.ops.kernels.selfcheck.checked import Checked
@@ -33,6 +34,7 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 START = 300.0  # seconds until a process has loaded PyTorch and reached the device
 PATIENCE = 300.0  # seconds that one kernel may then take to compile and run in all of its forms
 POLL = 0.05  # seconds
+WAIT = 1800.0  # seconds that another process may take to check all kernels of a card
 SIDE_BY_SIDE = 16  # processes at most: each compiles on one core
 UNCHECKED = 4  # exit code of `child.py` where the device cannot be used
 CRASHES = ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL")  # signals that a process sends to itself
@@ -291,7 +293,7 @@ def _alone(path: Path) -> Iterator[None]:
     with ExitStack() as stack:
         with suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(locked(path.with_suffix(".lock")))
+            stack.enter_context(locked(path.with_suffix(".lock"), WAIT))
         yield
 
 

@@ -1,0 +1,42 @@
+"""The signature of a run: a digest of everything that can change its result, and the name of its folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ablate.errors import UserError
+
+OUTSIDE_IDENTITY = ("infra", "study")  # where and how a run is executed, and which study asked for it
+
+
+def signature(config: Mapping[str, Any]) -> str:
+    """12 hex digits of the whole resolved configuration without `infra` and `study`."""
+    return digest({key: value for key, value in config.items() if key not in OUTSIDE_IDENTITY})
+
+
+def digest(config: Mapping[str, Any]) -> str:
+    """12 hex digits of nested containers, whatever the order of their keys."""
+    return hashlib.sha256(canonical(config).encode()).hexdigest()[:12]
+
+
+def canonical(config: Any) -> str:
+    """Sorted JSON in which 1.0 and 1 are the same number, as they are for every computation."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {str(key): plain(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [plain(item) for item in value]
+        if isinstance(value, float) and value.is_integer():
+            return int(value)
+        return value
+
+    try:
+        return json.dumps(plain(config), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except ValueError as error:
+        raise UserError(
+            f"a setting is not a finite number: {error}", "nan and inf have no identity"
+        ) from error

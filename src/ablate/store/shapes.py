@@ -1,0 +1,111 @@
+"""What the files of a run must contain to be believed: valid JSON of another shape is damage too.
+
+Each function returns what is wrong with a value, or None.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+PENDING, RUNNING, FINISHED, FAILED, INTERRUPTED = "pending", "running", "finished", "failed", "interrupted"
+DAMAGED = "damaged"  # seen by reading a run's files; never written
+STATES = (PENDING, RUNNING, FINISHED, FAILED, INTERRUPTED)
+
+
+def _count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _moment(value: object) -> bool:
+    try:
+        return datetime.fromisoformat(str(value)).tzinfo is not None and isinstance(value, str)
+    except ValueError:
+        return False
+
+
+def _text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+STATUS: Mapping[str, Callable[[object], bool]] = {
+    **dict.fromkeys(("attempt", "epoch", "epochs", "first_epoch", "pid"), _count),
+    **dict.fromkeys(("created", "asked", "started", "finished", "updated"), _moment),
+    **dict.fromkeys(("host", "error"), _text),
+}
+
+
+def status(record: Any) -> str | None:
+    """status.json: a known state; counts, times and texts where they are given."""
+    if not isinstance(record, dict):
+        return "not a JSON object"
+    if record.get("state") not in STATES:
+        return f"state is {record.get('state')!r}"
+    for key, fits in STATUS.items():
+        if record.get(key) is not None and not fits(record[key]):
+            return f"{key} is {record[key]!r}"
+    return None
+
+
+def result(record: Any) -> str | None:
+    """result.json: finite numbers, and figures of the test split among them."""
+    if not isinstance(record, dict):
+        return "not a JSON object"
+    for key, value in record.items():
+        if value is not None and not _number(value):
+            return f"{key} is {value!r}"
+    return None if any(key.startswith("test_") for key in record) else "no figures of the test split"
+
+
+def line(record: Any) -> str | None:
+    """A line of metrics.jsonl or speed.jsonl: an epoch and finite numbers."""
+    if not isinstance(record, dict):
+        return "not a JSON object"
+    if not _count(record.get("epoch")) or not record["epoch"]:
+        return f"epoch is {record.get('epoch')!r}"
+    for key, value in record.items():
+        if value is not None and not _number(value):
+            return f"{key} is {value!r}"
+    return None
+
+
+def metrics_line(record: Any) -> str | None:
+    """A line of metrics.jsonl: every figure is a number."""
+    missing = isinstance(record, dict) and next((key for key, value in record.items() if value is None), None)
+    return f"{missing} is null" if missing else line(record)
+
+
+def environment(record: Any) -> str | None:
+    """environment.json: its parts are objects; `numerics` is not recorded by earlier versions."""
+    if not isinstance(record, dict):
+        return "not a JSON object"
+    for key in ("versions", "hardware"):
+        if not isinstance(record.get(key), dict):
+            return f"{key} is {record.get(key)!r}"
+    return None if isinstance(record.get("numerics", {}), dict) else f"numerics is {record['numerics']!r}"
+
+
+def claim(record: Any) -> str | None:
+    """claim.json: a process of a machine."""
+    if not isinstance(record, dict):
+        return "not a JSON object"
+    for key, kind in (("pid", int), ("host", str)):
+        if type(record.get(key)) is not kind:
+            return f"{key} is {record.get(key)!r}"
+    return None
+
+
+def config(found: Any) -> str | None:
+    """config.yaml: groups of settings."""
+    if not isinstance(found, dict):
+        return "not a group of settings"
+    for key in ("infra", "study"):
+        if not isinstance(found.get(key, {}), dict):
+            return f"{key} is {found[key]!r}"
+    return None
