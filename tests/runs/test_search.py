@@ -47,7 +47,7 @@ class Trained:
             folder.path.mkdir()
             value = float(dict(o.split("=") for o in overrides)["rate"])
             if value < 1:
-                write_json(folder.result_path, {"validation_top1": value})
+                write_json(folder.result_path, {"validation_top1": value, "test_top1": value})
             folders.append(folder)
         return folders
 

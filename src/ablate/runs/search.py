@@ -23,6 +23,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from ablate import commands
 from ablate.errors import UserError, unknown
 from ablate.runs import claim
 from ablate.store import manifest
@@ -293,7 +294,7 @@ class Search(Sweeper):
         if len(done) >= 10 and failed > limit * len(done):
             raise UserError(
                 f"{failed} of {len(done)} trials failed, more than hydra.sweeper.max_failure_rate={limit}",
-                f"`ablate status {shlex.quote(search.study_name)}` shows why",
+                f"{commands.command('status', search.study_name, runs_dir=self.runs_dir)} shows why",
             )
 
     def _sum_up(self, search: optuna.Study, space: Space, folder: Path) -> None:
@@ -306,7 +307,7 @@ class Search(Sweeper):
         if not complete:
             raise UserError(
                 f"no trial of the search has a result ({counts})",
-                f"`ablate status {shlex.quote(search.study_name)}` shows why",
+                f"{commands.command('status', search.study_name, runs_dir=self.runs_dir)} shows why",
             )
         best = search.best_trial
         overrides = space.drawn(best.params)
@@ -323,7 +324,7 @@ class Search(Sweeper):
         again = [o for o in overrides if not o.startswith(("hydra", "study", "infra"))]
         self.print(
             f"{counts}; best {self.settings['metric']} {best.value:.4g} with {levels} "
-            f"(run {record['run']}), recorded in {folder / RECORD}\n"
+            f"(run {record['run']}), recorded in {commands.shown(folder / RECORD)}\n"
             f"train it with other seeds: ablate train -m {shlex.join(again)} seed=0,1,2\n"
             f"more trials: hydra.sweeper.n_trials={len(trials) + 20}"
         )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from ablate import commands
 from ablate.errors import UserError, unknown
 from ablate.runs import growth
 from ablate.runs.verbs import states
@@ -29,14 +30,14 @@ def remove(runs_dir: Path, study: str, levels: Sequence[str], runs: Sequence[str
         UserError: no such study, factor, level or run; a run is still at work; nothing would be left.
     """
     planned = manifest.load(runs_dir, study)
-    out = _selected(planned, levels, runs)
+    out = _selected(planned, levels, runs, runs_dir)
     overview = states.of_study(runs_dir, study)
     at_work = {standing.run.signature for standing in overview.select([RUNNING])}
     busy = sorted(out & (at_work | set(overview.queue.live)))
     if busy:
         raise UserError(
             f"{len(busy)} of the runs to remove are at work or in a job: {', '.join(busy[:3])}",
-            f"end them first: ablate cancel {study}",
+            f"end them first: {commands.command('cancel', study, runs_dir=runs_dir)}",
         )
     with locked(manifest.study_dir(runs_dir, study) / LOCK):
         planned = manifest.load(runs_dir, study)
@@ -53,7 +54,7 @@ def remove(runs_dir: Path, study: str, levels: Sequence[str], runs: Sequence[str
         print(error)
 
 
-def _selected(planned: Manifest, levels: Sequence[str], runs: Sequence[str]) -> set[str]:
+def _selected(planned: Manifest, levels: Sequence[str], runs: Sequence[str], runs_dir: Path) -> set[str]:
     if not levels and not runs:
         raise UserError(
             "no run was named",
@@ -77,12 +78,12 @@ def _selected(planned: Manifest, levels: Sequence[str], runs: Sequence[str]) -> 
         named = [run.signature for run in planned.runs if run.signature.startswith(beginning)]
         if len(named) != 1:
             what = f"{len(named)} runs begin with" if named else "no run of the study begins with"
-            raise UserError(f"{what} {beginning!r}", f"ablate status {planned.name} --all shows signatures")
+            shows = commands.command("status", planned.name, "--all", runs_dir=runs_dir)
+            raise UserError(f"{what} {beginning!r}", f"{shows} shows signatures")
         out.add(named[0])
     if not out:
-        raise UserError(
-            f"no run has all of {', '.join(levels)}", f"ablate status {planned.name} shows its runs"
-        )
+        shows = commands.command("status", planned.name, runs_dir=runs_dir)
+        raise UserError(f"no run has all of {', '.join(levels)}", f"{shows} shows its runs")
     return out
 
 
