@@ -8,11 +8,14 @@ INSTALLED := .venv/installed
 STUDY ?= quick
 TRITONS := 3.5.0 3.6.0 3.8.0  # oldest supported, that of PyTorch 2.10 and 2.11, newest
 ABLATE ?= $(BIN)/ablate
+LOWEST := .venv-lowest
+LOWEST_TESTS := tests/ops/test_registry.py tests/ops/test_equation.py tests/hosts tests/models/test_models.py \
+	tests/data tests/training/test_training.py tests/results tests/runs tests/store tests/test_conf.py
 CARRIED := hydra-core omegaconf submitit cloudpickle  # what GPU images with PyTorch usually lack
 CARRIED_PYTHON ?= 3.12
 WHEELHOUSE := build/wheelhouse
 
-.PHONY: help study study-gpu test slurm soak lint format figures notebooks aot wheelhouse clean
+.PHONY: help study study-gpu test test-lowest slurm soak lint format figures notebooks aot wheelhouse clean
 .DEFAULT_GOAL := help
 
 help:  ## what can be made
@@ -29,6 +32,17 @@ study-gpu: $(if $(filter $(BIN)/%,$(ABLATE)),$(INSTALLED))  ## the study `quick`
 
 test: $(INSTALLED)  ## run the whole test suite
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --dist=worksteal
+
+test-lowest:  ## run the part of it that meets other libraries, with the lowest versions in pyproject.toml
+	@test -n "$(PYTHON)" || { echo "error: Python 3.11, 3.12 or 3.13 is needed and none was found"; exit 1; }
+	@test -x $(LOWEST)/bin/pip || $(PYTHON) -m venv --clear $(LOWEST)
+	@$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check packaging
+	@$(LOWEST)/bin/python tests/lowest.py > $(LOWEST)/lowest.txt
+	@echo "installing the lowest versions into $(LOWEST): PyTorch and its CUDA libraries are about 3 GB to download"
+	@$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' \
+		--constraint $(LOWEST)/lowest.txt
+	@OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest $(LOWEST_TESTS) --numprocesses=auto --dist=worksteal
+	@$(LOWEST)/bin/python tests/lowest.py --passed
 
 slurm: $(INSTALLED)  ## inject faults into a SLURM of one node, started and stopped by the tests (root)
 	@$(BIN)/python -m pytest tests/slurm
@@ -72,7 +86,7 @@ wheelhouse: $(INSTALLED)  ## gather the wheels that a GPU machine without a netw
 	@echo "       PYTHONPATH=site:src make study-gpu ABLATE='python3 -m ablate'"
 
 clean:  ## remove the environment and what tools left behind; runs stay
-	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-lowest build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(INSTALLED): pyproject.toml constraints.txt
