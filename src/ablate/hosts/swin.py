@@ -48,11 +48,16 @@ class OperatorBlock(nn.Module):
 
 
 def slots(model: nn.Module, images: tuple[int, int]) -> Iterator[PlacedSlot]:
-    """Every block's attention; timm's blocks know their maps."""
+    """Every block's attention.
+
+    Merging patches pads odd maps. Blocks of timm before 1.0.31 record what is left of the map without that.
+    """
     assert isinstance(model, SwinTransformer)
+    height, width = model.patch_embed.grid_size
     for stage, layer in enumerate(model.layers):
+        if stage:
+            height, width = -(-height // 2), -(-width // 2)
         for index, block in enumerate(layer.blocks):
-            height, width = block.input_resolution
             slot = Slot(block.dim, block.attn.num_heads, (height, width), index=index)
             yield PlacedSlot(slot, stage + 1, f"layers.{stage}.blocks.{index}.attn")
 
