@@ -187,6 +187,8 @@ REFUSED = {
     "metric": (["study.metric=test_top"], "validation_top1"),
     "baseline": (["-m", "op=lsa,elsa", "study.baseline={ops: lsa}"], "did you mean 'op'"),
     "number": (["recipe.learning_rate=nan"], "finite"),
+    "long warm-up": (["recipe.warmup_epochs=5", "recipe.epochs=2"], "recipe.epochs=2"),
+    "dilation beyond the map": (["op=na", "op.region.dilation=50"], "does not fit on the map of 14×14"),
     "schedule": (["recipe.schedule=plateau"], "cosine"),
     "option of the optimiser": (["recipe.optimizer=sgd", "+recipe.optimizer_options.beta=1"], "refused"),
     "factors": (["study.factors=op"], "expected tuple"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any, TypeVar
 
 from ablate.errors import UserError, unknown
@@ -18,23 +18,29 @@ def read(kind: type[Settings], path: str, config: Any) -> Settings:
     Args:
         kind: its fields are the settings; their annotations say what is accepted: `str` (numbers
             too), `bool`, `int`, `float` (finite), each also with `| None`, `tuple[str, ...]`,
-            `tuple[int, ...]` and `Mapping`.
+            `tuple[int, ...]` and `Mapping`. A field with a default may be left out.
         path: where the node stands, for messages, e.g. `op.region`.
 
     Raises:
         UserError: names the setting, what was given and what is possible.
     """
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    optional = {
+        field.name
+        for field in fields(kind)  # type: ignore[arg-type]
+        if (field.default, field.default_factory) != (MISSING, MISSING)
+    }
     if not isinstance(config, Mapping):
         raise UserError(f"{path}={config!r} is not a group of settings", f"give {', '.join(names)}")
     for key in config:
         if key not in names:
             raise unknown("setting", f"{path}.{key}", [f"{path}.{name}" for name in names])
     for name in names:
-        if name not in config:
+        if name not in config and name not in optional:
             raise UserError(f"{path}.{name} is missing", f"settings: {', '.join(names)}")
     annotations = {field.name: str(field.type) for field in fields(kind)}  # type: ignore[arg-type]
-    return kind(**{name: convert(f"{path}.{name}", config[name], annotations[name]) for name in names})
+    given = [name for name in names if name in config]
+    return kind(**{name: convert(f"{path}.{name}", config[name], annotations[name]) for name in given})
 
 
 def convert(path: str, value: Any, annotation: str) -> Any:

@@ -87,7 +87,20 @@ def test_the_recipes_for_imagenet_survive_many_images(recipe):
             assert transform(image).shape == (3, 8, 8)
 
 
-@pytest.mark.parametrize("policy", ["v1", "rand-x9", "rnd-m9", "augmix-q3"])
+@pytest.mark.parametrize(
+    "policy",
+    [
+        "v1",
+        "rand-x9",
+        "rnd-m9",
+        "augmix-q3",
+        "rand-m",
+        "rand-tbogus",
+        "v0-loud",
+        "rand-m12",
+        "rand-m20-mmax15",
+    ],
+)
 def test_an_unknown_policy_is_refused_at_submission(policy):
     with pytest.raises(UserError, match=f"auto_augment '{policy}'"):
         data.check({"name": "imagenet"}, {"auto_augment": policy})

@@ -48,7 +48,7 @@ def equation(operator: LocalOperator, config: axes.OperatorConfig, slot: Slot, x
         count = region.size**2
     elif isinstance(region, axes.Neighborhood):
         if region.border == "inside":
-            least = region.kernel * region.dilation
+            least = region.kernel
             x = F.pad(x, filling(x, max(0, least - height), max(0, least - width)))
         # without a norm a masked tap is a zero one
         taps = sliding(
@@ -163,14 +163,20 @@ def normalised(logits: Tensor, norm: str, count: int) -> Tensor:
     return centred / (deviation + 1e-10) * math.sqrt(2 / count)
 
 
-@pytest.mark.parametrize("size", [(7, 5), (3, 4)], ids=["large", "smaller than K · dilation"])
+@pytest.mark.parametrize(
+    ("size", "region"),
+    [((7, 6), {"dilation": 2}), ((3, 4), {"kernel": 5})],
+    ids=["dilated", "smaller than K"],
+)
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("name", PRESETS)
-def test_every_preset_is_its_point_of_the_equation(name: str, stride: int, size: tuple[int, int]) -> None:
-    dilated = {"region": {"dilation": 2}} if "kernel" in small(name)["region"] else {}
-    operator = drawn(build(name, stride=stride, index=1, **dilated))
-    config = configs.override(configs.override(ops.spec(name).defaults, small(name)), dilated)
-    x, slot = image(*size, batch=3), Slot(8, 2, (5, 7), stride, index=1)
+def test_every_preset_is_its_point_of_the_equation(
+    name: str, stride: int, size: tuple[int, int], region: dict[str, int]
+) -> None:
+    changes = {"region": region} if "kernel" in small(name)["region"] else {}
+    operator = drawn(build(name, resolution=size, stride=stride, index=1, **changes))
+    config = configs.override(configs.override(ops.spec(name).defaults, small(name)), changes)
+    x, slot = image(*size, batch=3), Slot(8, 2, size, stride, index=1)
     for mode in (True, False):
         operator.train(mode)
         close(operator(x), equation(operator, axes.parse(config), slot, x))
@@ -226,14 +232,26 @@ CHANNEL = st.fixed_dictionaries(
 )
 
 
+def least_side(region: dict[str, Any]) -> int:
+    """The smallest map that a region is accepted on, for kernels of 7 at most."""
+    if region["name"] != "neighborhood":
+        return region.get("size", 2)
+    if region["dilation"] == 1:
+        return 1
+    inside = region["border"] == "inside"
+    return region["kernel"] * region["dilation"] if inside else region["kernel"] // 2 * region["dilation"] + 1
+
+
 @st.composite
 def points(draw: st.DrawFn) -> tuple[dict[str, Any], Slot]:
     """Any combination of levels that can exist, in a slot of any map."""
     weights = draw(WEIGHTS)
     whole = st.just({"name": "global"})
     region = draw(NEIGHBORHOOD if weights["name"] == "hadamard_conv" else NEIGHBORHOOD | WINDOW | whole)
-    least = region.get("size", 2 if region["name"] == "global" else 1)
-    resolution = (draw(st.integers(least, 6)), draw(st.integers(least, 6)))
+    resolution = (
+        draw(st.integers(least := least_side(region), least + 5)),
+        draw(st.integers(least, least + 5)),
+    )
     norm = {"name": draw(st.sampled_from(["softmax", "filter_norm", "identity"]))}
     config = {"name": "lsa", "channel": draw(CHANNEL), "weights": weights, "norm": norm, "region": region}
     return config, Slot(8, 2, resolution, draw(st.integers(1, 2)), index=draw(st.integers(0, 1)))

@@ -34,7 +34,8 @@ def test_a_dynamic_filter_with_constant_weights_is_a_depthwise_convolution(
     size: tuple[int, int], kernel: int, dilation: int, norm: str, heads: str
 ) -> None:
     region = {"kernel": kernel, "dilation": dilation, "border": "zero"}
-    operator = drawn(build("dynamic_filter", norm=norm, region=region, channel={"heads": heads}))
+    channel = {"heads": heads}
+    operator = drawn(build("dynamic_filter", resolution=None, norm=norm, region=region, channel=channel))
     nn.init.zeros_(operator.weights.expand.weight)
     by_head = NORMS[norm](operator.weights.expand.bias.view(-1, kernel**2), None)
     x = image(*size)

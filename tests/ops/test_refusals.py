@@ -153,3 +153,57 @@ def test_a_map_that_does_not_fit_is_refused(name: str) -> None:
 @pytest.mark.parametrize("name", ["lesa", "lesa_qr"])
 def test_without_its_binary_term_lesa_takes_any_map(name: str) -> None:
     assert build(name, binary="none")(image(4, 3, dtype=torch.float32)).shape == (2, 4, 3, 8)
+
+
+def fits(kernel: int, dilation: int, border: str, side: int) -> bool:
+    """Whether every tap meets a position, or a kernel that papers use on any map is not dilated."""
+    offsets = range(-(kernel // 2) * dilation, kernel // 2 * dilation + 1, dilation)
+    pairs = [(at, at + offset) for at in range(side) for offset in offsets]
+    met = {there - at for at, there in pairs if 0 <= there < side} == set(offsets)
+    if border == "inside" and dilation > 1:
+        return all(len(range(at % dilation, side, dilation)) >= kernel for at in range(dilation))
+    return met or (dilation == 1 and kernel <= 7)
+
+
+# Every operator with a sliding kernel: its name, and how its kernel, dilation and border are set.
+SLIDING = [("dynamic_filter", "region"), ("na", "region"), ("dwconv", "region"), ("sasa", None)]
+
+
+@pytest.mark.parametrize("border", ["zero", "mask", "inside"])
+@pytest.mark.parametrize(("name", "axis"), SLIDING)
+def test_a_kernel_is_refused_where_it_is_too_large_for_the_map(
+    name: str, axis: str | None, border: str
+) -> None:
+    for side in (1, 2, 3, 4, 7, 14):
+        for kernel in (1, 3, 5, 7, 9, 13, 15, 27, 29, 99):
+            for dilation in (1, 2, 3, 4, 7, 13, 14, 50):
+                where = {"kernel": kernel, "dilation": dilation, "border": border}
+                given = {axis: where} if axis else where
+                expected = fits(kernel, dilation, border, side)
+                try:
+                    ops.registry.check(
+                        ops.configs.override(ops.spec(name).defaults, given),
+                        ops.Slot(16, 2, (side + 1, side)),
+                    )
+                    found = True
+                except UserError as error:
+                    found = False
+                    assert f"={kernel}" in error.problem
+                    assert error.way_out
+                assert found == expected, (side, kernel, dilation)
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_every_kernel_of_an_operator_of_its_own_is_checked_against_the_map(name: str) -> None:
+    kernels = [setting for setting in ops.spec(name).defaults if "kernel" in setting]
+    assert list(ops.spec(name).sliding) == kernels
+    for setting in kernels:
+        assert "14×14" in refused(name, **{setting: 99})
+
+
+@pytest.mark.parametrize(("kernel", "dilation"), [(7, 50), (7, 4), (99, 1)])
+def test_a_neighbourhood_never_fills_up_a_map_beyond_need(kernel: int, dilation: int) -> None:
+    """Where the map is seen first when it computes, too."""
+    operator = ops.create("na", 24, heads=3, region={"kernel": kernel, "dilation": dilation})
+    with pytest.raises(UserError, match="14×14"):
+        operator(torch.empty(1, 14, 14, 24, device="meta"))

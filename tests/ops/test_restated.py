@@ -306,7 +306,7 @@ RESTATED: dict[str, tuple[Callable[..., Tensor], list[dict[str, object]]]] = {
     "outlook": (outlook, [{"value_bias": True, "grid": 1}, {"heads": "C", "kernel": 5, "grid": 3}]),
     "san_pairwise": (san_pairwise, [{"share": 2, "reduction": 1}, {"share": 1, "kernel": 5}]),
     "san_patchwise": (san_patchwise, [{"share": 2, "reduction": 1}, {"share": 1, "kernel": 5}]),
-    "sasa": (sasa, [{"border": "mask", "dilation": 2}, {"border": "inside", "dilation": 2}, {"kernel": 5}]),
+    "sasa": (sasa, [{"border": "mask", "dilation": 2}, {"border": "inside"}, {"kernel": 5}]),
     "slide": (slide, [{"heads": "1", "kernel": 5}]),
 }
 CASES = [

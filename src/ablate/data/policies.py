@@ -9,6 +9,7 @@ are, and every other pixel is timm's.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch import Tensor
 from ablate.data.augmentation import FolderAugmentation
 from ablate.errors import UserError
 
+OPERATION_SETS = ("tweights", "t3a", "t3aw")  # of RandAugment
 Transform = Callable[[Image.Image], Tensor]
 
 
@@ -28,6 +30,8 @@ def training_transform(size: int, augmentation: FolderAugmentation) -> Transform
     Raises:
         UserError: timm does not know the policy of `auto_augment`.
     """
+    if augmentation.auto_augment is not None:
+        check_policy(augmentation.auto_augment)
     whole_image = {"scale": (1.0, 1.0), "ratio": (1.0, 1.0)}  # the largest square in the centre
     try:
         transform = create_transform(
@@ -46,6 +50,33 @@ def training_transform(size: int, augmentation: FolderAugmentation) -> Transform
     for operation in operations(transform):
         accept_all_magnitudes(operation)
     return transform
+
+
+def check_policy(policy: str) -> None:
+    """Refuse parts of a policy that timm would ignore without a word.
+
+    Raises:
+        UserError: a part without a number, an unknown set of operations, or a magnitude that is clipped.
+    """
+    given: dict[str, float] = {}
+    for part in policy.split("-")[1:]:
+        found = re.fullmatch(r"([a-z]+)(\d+\.?\d*)", part)
+        if found is not None:
+            given[found[1]] = float(found[2])
+        elif not (policy.startswith("rand") and part in OPERATION_SETS):
+            raise UserError(
+                f"auto_augment {policy!r}: {part!r} is neither a setting with a number nor one of "
+                f"{', '.join(OPERATION_SETS)}",
+                "write it as timm does, for instance rand-m9-mstd0.5-inc1",
+            )
+    largest = given.get("mmax", 10)
+    if given.get("m", 0) > largest:
+        raise UserError(
+            f"auto_augment {policy!r}: magnitude {given['m']:g} is above the largest, {largest:g}, to which "
+            "timm clips it",
+            f"use m{largest:g}"
+            + (f", or allow it with mmax{given['m']:g}" if policy.startswith("rand") else ""),
+        )
 
 
 def operations(transform: Any) -> Iterator[auto_augment.AugmentOp]:

@@ -2,8 +2,9 @@
 
 After `import ablate.models`, `timm.create_model("elsa_swin_tiny")` builds one, with `num_classes`,
 `img_size` where timm's class has it, `features_only=True` and everything else of timm's class; `op=`
-changes settings of its operator: `op={"channel": {"ghost_lambda": 1}}`. Each family has a file;
-`hybrid` registers. May import `ablate.hosts` and `ablate.ops`. Start reading in `swin`.
+changes settings of its operator: `op={"channel": {"ghost_lambda": 1}}`. Pretrained weights of another
+image or window size are interpolated (`resizing`). Each family has a file; `hybrid` registers.
+May import `ablate.hosts` and `ablate.ops`. Start reading in `swin`.
 """
 
 from ablate.models import dwnet, resnet, swin, volo

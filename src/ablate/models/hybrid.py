@@ -14,6 +14,7 @@ from torch import nn
 
 from ablate import ops
 from ablate.errors import require_name
+from ablate.models.resizing import resize_positions
 from ablate.ops import configs
 
 default_cfgs: dict[str, DefaultCfg] = {}  # where timm looks for a model's input size, mean and crop
@@ -57,7 +58,12 @@ def register(hybrid: Hybrid) -> None:
 
     def entry(pretrained: bool = False, **kwargs: Any) -> nn.Module:
         return build_model_with_cfg(
-            hybrid.build, hybrid.name, pretrained, feature_cfg=dict(hybrid.features), **kwargs
+            hybrid.build,
+            hybrid.name,
+            pretrained,
+            feature_cfg=dict(hybrid.features),
+            pretrained_filter_fn=resize_positions,
+            **kwargs,
         )
 
     entry.__name__, entry.__module__, entry.__doc__ = hybrid.name, __name__, hybrid.about

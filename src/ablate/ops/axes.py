@@ -19,7 +19,7 @@ from typing import Any
 
 from ablate import settings
 from ablate.errors import UserError, unknown
-from ablate.ops.checks import odd_kernel, positive
+from ablate.ops.checks import kernel_fits, odd_kernel, positive
 
 TERMS = ("content", "query_position", "key_position", "bias")
 BORDERS = ("zero", "mask", "inside")
@@ -267,8 +267,26 @@ def check(config: OperatorConfig, slot: Slot) -> None:
         _check_resolution(region, slot.resolution)
 
 
+def check_neighborhood(region: Neighborhood, resolution: tuple[int, int], path: str = "op.region") -> None:
+    """Refuse a neighbourhood that is too large for a map; `path` is where its settings are.
+
+    Raises:
+        UserError: see `checks.kernel_fits`.
+    """
+    kernel_fits(
+        f"{path}.kernel",
+        region.kernel,
+        region.dilation,
+        region.border,
+        resolution,
+        dilation_path=f"{path}.dilation",
+    )
+
+
 def _check_resolution(region: Region, resolution: tuple[int, int]) -> None:
     height, width = resolution
+    if isinstance(region, Neighborhood):
+        check_neighborhood(region, resolution)
     shortest = min(resolution)
     if isinstance(region, Window) and region.size > shortest:
         raise UserError(

@@ -96,20 +96,26 @@ class NeighborhoodRegion(Region):
     """K² positions around each position, or around every `stride`-th.
 
     Under border `inside`, a map too small for K real taps is first filled up with zeros at its right
-    and bottom, as in NAT (Hassani et al., 2023); the filling takes part.
+    and bottom, as in NAT (Hassani et al., 2023); the filling takes part. A dilated kernel must fit.
     """
 
-    def __init__(self, config: axes.Neighborhood, stride: int = 1) -> None:
+    def __init__(self, config: axes.Neighborhood, stride: int = 1, path: str = "op.region") -> None:
+        self.config, self.path = config, path
         self.kernel, self.dilation, self.border = config.kernel, config.dilation, config.border
         self.stride = stride
         self.taps = self.kernel**2
         self.offsets = offsets_per_axis(self.kernel, self.border) ** 2
 
     def prepare(self, x: Tensor) -> Tensor:
-        """The map, filled up to K · dilation positions a side where border `inside` needs them."""
+        """The map, filled up to K positions a side where border `inside` needs them.
+
+        Raises:
+            UserError: border `inside`, and a kernel that is too large for the map.
+        """
         if self.border != "inside":
             return x
-        missing = [max(0, self.kernel * self.dilation - side) for side in x.shape[1:3]]
+        axes.check_neighborhood(self.config, (x.shape[1], x.shape[2]), self.path)
+        missing = [max(0, self.kernel - side) for side in x.shape[1:3]]
         return F.pad(x, (0, 0, 0, missing[1], 0, missing[0])) if any(missing) else x
 
     def restore(self, y: Tensor, shape: torch.Size) -> Tensor:

@@ -18,6 +18,7 @@ from torch import nn
 from ablate import settings as typed
 from ablate.errors import UserError, require_name, unknown
 from ablate.ops import axes, configs
+from ablate.ops.checks import kernel_fits
 from ablate.ops.local import LocalOperator
 
 PLUGINS = "ABLATE_OPERATORS"  # environment variable: comma-separated modules that register operators
@@ -39,6 +40,7 @@ class OperatorSpec:
             the output alike; 0 where it does not (windows, absolute positions, pooled features).
         host: overrides of `ablate train` for a small network of the kind that its paper puts it into.
         ends_in_norm: its last layer is a normalisation, so that a host leaves out its own.
+        sliding: its settings that are sizes of a sliding kernel, refused where it is too large for the map.
         config: the point on the two axes; None for operators that are not one such sum.
     """
 
@@ -55,6 +57,7 @@ class OperatorSpec:
     equivariance: int = 0
     host: str = SWIN
     ends_in_norm: bool = False
+    sliding: tuple[str, ...] = ()
     config: axes.OperatorConfig | None = None
 
 
@@ -105,6 +108,7 @@ def register(
     equivariance: int = 0,
     host: str = SWIN,
     ends_in_norm: bool = False,
+    sliding: tuple[str, ...] = (),
 ) -> Callable[[Module], Module]:
     """Register an operator of its own: a class decorator.
 
@@ -152,6 +156,7 @@ def register(
                 equivariance=equivariance,
                 host=host,
                 ends_in_norm=ends_in_norm,
+                sliding=sliding,
             )
         )
         return module
@@ -238,6 +243,17 @@ def check(config: Mapping[str, Any], slot: axes.Slot) -> None:
     else:
         with torch.device("meta"):  # its constructor knows what it refuses; no weight is drawn
             entry.build(dict(config), slot)
+        _check_sliding(entry, config, slot)
+
+
+def _check_sliding(entry: OperatorSpec, config: Mapping[str, Any], slot: axes.Slot) -> None:
+    if slot.resolution is None:
+        return
+    dilation, border = config.get("dilation", 1), config.get("border", "zero")
+    for setting in entry.sliding:
+        kernel_fits(
+            f"op.{setting}", config[setting], dilation, border, slot.resolution, dilation_path="op.dilation"
+        )
 
 
 def describe_channel(config: axes.OperatorConfig) -> str:

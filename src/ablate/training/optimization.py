@@ -13,19 +13,21 @@ from timm.scheduler.scheduler import Scheduler
 from torch import nn
 
 from ablate.errors import UserError, unknown
+from ablate.training import consistency
 from ablate.training.recipe import Recipe
 
 SCHEDULES = ("cosine", "tanh", "step", "multistep", "poly")  # timm's that move at every step
 
 
 def check(recipe: Recipe) -> None:
-    """Refuse an optimiser, its options or a schedule that timm does not have.
+    """Refuse an optimiser, its options or a schedule that timm does not have, and settings that contradict.
 
     Raises:
-        UserError: with timm's own words.
+        UserError: with timm's own words; see `consistency`.
     """
     if recipe.schedule not in SCHEDULES:
         raise unknown("recipe.schedule", recipe.schedule, SCHEDULES)
+    consistency.check(recipe)
     try:
         schedule(optimizer(nn.Linear(1, 1), recipe), recipe, 1)
     except (AssertionError, KeyError, RuntimeError, TypeError, ValueError) as error:
@@ -77,6 +79,9 @@ def optimizer(model: nn.Module, recipe: Recipe, *, in_one_kernel: bool = False) 
 
 def schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, updates: int) -> Scheduler:
     """timm's schedule over the whole training, moving at every one of `updates` steps an epoch."""
+    options = dict(recipe.schedule_options)
+    if "power" in options:
+        options["decay_rate"] = options.pop("power")  # timm's name for it
     found, _ = create_scheduler_v2(
         optimizer,
         sched=recipe.schedule,
@@ -86,6 +91,7 @@ def schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, updates: int) -> 
         min_lr=recipe.min_learning_rate,
         step_on_epochs=False,
         updates_per_epoch=updates,
+        **options,
     )
     return found
 

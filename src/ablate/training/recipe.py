@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ablate import settings
@@ -19,6 +19,8 @@ class Recipe:
     Attributes:
         batch_size: images per optimiser step; `accumulate` cuts it into as many forward passes.
         schedule: timm's name (cosine, step, poly, …); it moves at every optimiser step.
+        schedule_options: of the schedule, see `consistency`; no recipe file has them, so that runs without
+            them keep their signature.
         optimizer: timm's name; `optimizer_options` go to it as they are.
         clip_grad: largest norm of all gradients, None for no clipping.
         mixup, cutmix: α of the Beta distribution, 0 for none.
@@ -46,6 +48,7 @@ class Recipe:
     ema_decay: float | None
     precision: str
     augment: Mapping[str, Any]
+    schedule_options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def forward_batch(self) -> int:

@@ -14,6 +14,7 @@ from ablate.ops.registry import RESNET, register
     "carafe",
     paper="CARAFE, Wang et al.",
     year=2019,
+    sliding=("kernel", "encoder_kernel"),
     host=RESNET,
     channel_setting="1 head, no projections",
     spatial_processing="neighborhood 5×5, border zero; features around it through a 3×3 convolution; softmax",

@@ -13,6 +13,7 @@ from ablate.ops.registry import RESNET, register
     "conv",
     paper="LeCun et al.",
     year=1989,
+    sliding=("kernel",),
     host=RESNET,
     channel_setting="a filter per pair of channels, no projections",
     spatial_processing="neighborhood 3×3; static; no norm",

@@ -19,6 +19,7 @@ from ablate.ops.registry import RESNET, register
     "ddf",
     paper="DDF, Zhou et al.",
     year=2021,
+    sliding=("kernel",),
     host=RESNET,
     channel_setting="a filter per channel and image × 1 head, no projections",
     spatial_processing="neighborhood 3×3; centre feature, linear × pooled feature, bottleneck; filter-norm",

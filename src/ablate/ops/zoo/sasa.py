@@ -19,6 +19,7 @@ from ablate.ops.registry import RESNET, register
     "sasa",
     paper="SASA, Ramachandran et al.",
     year=2019,
+    sliding=("kernel",),
     host=RESNET,
     channel_setting="the host's heads, value projection",
     spatial_processing="neighborhood 7×7, border zero; q·k + q·r of rows and columns; softmax",
@@ -70,7 +71,7 @@ class StandAloneSelfAttention(nn.Module):
                 f"choose a number of heads whose double divides {dim}",
             )
         self.heads, self.stride = heads, stride
-        self.region = NeighborhoodRegion(Neighborhood("neighborhood", kernel, dilation, border))
+        self.region = NeighborhoodRegion(Neighborhood("neighborhood", kernel, dilation, border), path="op")
         offsets = 2 * kernel - 1 if border == "inside" else kernel
         self.query_key_value = nn.Linear(dim, 3 * dim, bias=False)
         self.rows = nn.Parameter(torch.randn(offsets, width // 2) * width**-0.5)

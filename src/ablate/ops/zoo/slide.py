@@ -14,6 +14,7 @@ from ablate.ops.registry import register
     "slide",
     paper="Slide-Transformer, Pan et al.",
     year=2023,
+    sliding=("kernel",),
     channel_setting="the host's heads, value and output projection",
     spatial_processing="neighborhood 3×3, border zero, shifts plus a learned convolution; q·(k + b); softmax",
     equation="y_i = Σ_t softmax_t( q_i·(k_{i,t} + b_t)/√d ) v_{i,t}\n"
