@@ -1,8 +1,8 @@
 """The lowest versions that pyproject.toml allows.
 
-    python tests/lowest.py             print them as constraints for pip
-    python tests/lowest.py --passed    record that the tests have passed with them (`make test-lowest`)
-    python tests/lowest.py --check     exit with 1 if the bounds have changed since
+python tests/lowest.py             print them as constraints for pip
+python tests/lowest.py --passed    record that the tests have passed with them (`make test-lowest`)
+python tests/lowest.py --check     exit with 1 if the bounds have changed since
 """
 
 from __future__ import annotations

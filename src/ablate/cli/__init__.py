@@ -11,7 +11,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ablate.cli import bench, published, study, zoo
 from ablate.errors import UserError
@@ -50,12 +50,14 @@ def train(arguments: list[str]) -> None:
         UserError: a setting or choice that does not exist, or a run that cannot.
     """
     import hydra
+    from hydra.core.hydra_config import HydraConfig
     from hydra.core.plugins import Plugins
-    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
 
     from ablate.configuration import conf_dir
     from ablate.runs.catalogue import publish_operators
-    from ablate.runs.composition import explain
+    from ablate.runs.composition import explain, explained
+    from ablate.runs.launchers import request, run_inline, run_study
     from hydra_plugins.ablate_launchers import publish_sweeper
 
     sys.argv = ["ablate train", *arguments]
@@ -64,19 +66,22 @@ def train(arguments: list[str]) -> None:
     publish_operators()
     Plugins.instance()  # loads all of them
     publish_sweeper()
+    single: list[tuple[DictConfig, list[str]]] = []
+
+    def remember(config: DictConfig) -> None:
+        """Hydra's task for a single run, which starts when Hydra has ended; sweeps go through a launcher."""
+        typed: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+        single.append((config, typed))
+
     try:
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(_train_one)()
-    except HydraException as error:
-        raise explain(error) from error
-
-
-def _train_one(config: DictConfig) -> None:
-    """Hydra's task for a single run; sweeps go through a launcher."""
-    from hydra.core.hydra_config import HydraConfig
-
-    from ablate.runs.launchers import request, run_inline, run_study
-
-    run_study([request(config, list(HydraConfig.get().overrides.task))], run_inline)
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(remember)()
+        requests = [request(config, overrides) for config, overrides in single]
+    except Exception as error:
+        if not explained(error):
+            raise
+        raise explain(error, arguments) from error
+    if requests:
+        run_study(requests, run_inline)
 
 
 def parse(given: Sequence[str]) -> argparse.Namespace:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablate.data.cifar import CIFAR10, CIFAR100
-from ablate.data.contract import Batching, DataInfo, DataSet, Loader, Splits, Storage
+from ablate.data.contract import Batching, DataInfo, DataSet, Loader, Splits, Storage, require_a_batch
 from ablate.data.fashion_mini import FashionMini
 from ablate.data.fashion_mnist import FashionMNIST
 from ablate.data.folders import FolderSet, ImageFolder, ImageNet
@@ -47,18 +47,22 @@ def check(
     config: Mapping[str, Any],
     augment: Mapping[str, Any],
     *,
+    batch_size: int | None = None,
     data_root: Path | None = None,
     download: bool = False,
 ) -> None:
     """Refuse a data set that does not exist or is not here, or an augmentation that it does not have.
 
-    Reads no data; one that may be downloaded counts as here.
+    Reads no data; one that may be downloaded counts as here. `batch_size` is compared with the training
+    split where its size is known.
 
     Raises:
         UserError: names the mistake and what is possible, or the ways to get the data.
     """
     data_set = _data_set(config)
     data_set.augmentation(augment)
+    if batch_size is not None and (images := data_set.info.train_images) is not None:
+        require_a_batch(batch_size, images)
     origin = getattr(data_set, "origin", None)
     root = default_data_root() if data_root is None else Path(data_root).expanduser()
     if origin is not None and not (download and origin.downloads) and origin.find(root) is None:

@@ -28,7 +28,7 @@ class CIFAR10(InMemorySet):
     """45,000 training, 5,000 validation and 10,000 test images, 3×32×32, 10 classes."""
 
     mean, std = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-    info = DataInfo(num_classes=10, image_shape=(3, 32, 32))
+    info = DataInfo(num_classes=10, image_shape=(3, 32, 32), train_images=45_000)
     origin: ClassVar[Origin] = _origin("CIFAR-10", "cifar-10-batches-py")
     validation_per_class: ClassVar[int] = 500
 
@@ -57,7 +57,7 @@ class CIFAR100(CIFAR10):
     """45,000 training, 5,000 validation and 10,000 test images, 3×32×32, 100 fine classes."""
 
     mean, std = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
-    info = DataInfo(num_classes=100, image_shape=(3, 32, 32))
+    info = DataInfo(num_classes=100, image_shape=(3, 32, 32), train_images=45_000)
     origin = _origin("CIFAR-100", "cifar-100-python")
     validation_per_class = 50
 

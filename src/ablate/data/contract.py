@@ -17,10 +17,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DataInfo:
-    """What a network must know of a data set: classes, and (channels, height, width) of an image."""
+    """What is known of a data set without its data.
+
+    Attributes:
+        num_classes: two or more.
+        image_shape: (channels, height, width).
+        train_images: size of the training split; None if only the data tell.
+    """
 
     num_classes: int
     image_shape: tuple[int, int, int]
+    train_images: int | None = None
 
 
 class Loader(Protocol):
@@ -82,17 +89,26 @@ class Batching:
         Raises:
             UserError: there is not one whole batch.
         """
-        if images < self.batch_size:
-            raise UserError(
-                f"batch_size {self.batch_size} is more than the {images} training images",
-                f"lower it to {images} or less",
-            )
+        require_a_batch(self.batch_size, images)
         if self.batch_size % self.shard.world:
             raise UserError(
                 f"{self.shard.world} processes cannot share {self.batch_size} images equally",
                 f"use a batch size that is a multiple of {self.shard.world}",
             )
         return images // self.batch_size
+
+
+def require_a_batch(batch_size: int, images: int) -> None:
+    """Refuse a batch that is larger than the training split.
+
+    Raises:
+        UserError: with both numbers.
+    """
+    if images < batch_size:
+        raise UserError(
+            f"recipe.batch_size={batch_size} is more than the {images} training images",
+            f"lower it to {images} or less",
+        )
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ class FashionMNIST(InMemorySet):
     origin: ClassVar[Origin] = ORIGIN
 
     mean, std = (0.2860,), (0.3530,)
-    info = DataInfo(num_classes=10, image_shape=(1, 28, 28))
+    info = DataInfo(num_classes=10, image_shape=(1, 28, 28), train_images=54_000)
 
     def read(self, storage: Storage) -> LabelledSplits:
         """From Debian's package, else from the data root, else from torchvision's download."""

@@ -135,7 +135,7 @@ class ImageFolder(FolderSet):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_whole("data.num_classes", self.num_classes, at_least=1)
+        require_whole("data.num_classes", self.num_classes, at_least=2)
 
     @property
     def info(self) -> DataInfo:

@@ -32,7 +32,8 @@ class Synthetic(InMemorySet):
     mean, std = (0.5,), (0.2,)
 
     def __post_init__(self) -> None:
-        for name in ("num_classes", "channels", "size", "train", "validation", "test"):
+        require_whole("data.num_classes", self.num_classes, at_least=2)
+        for name in ("channels", "size", "train", "validation", "test"):
             require_whole(f"data.{name}", getattr(self, name), at_least=1)
         require_whole("data.seed", self.seed, at_least=0)
         require_between("data.noise", self.noise, 0, 10)
@@ -40,7 +41,7 @@ class Synthetic(InMemorySet):
     @property
     def info(self) -> DataInfo:
         """As configured."""
-        return DataInfo(self.num_classes, (self.channels, self.size, self.size))
+        return DataInfo(self.num_classes, (self.channels, self.size, self.size), self.train)
 
     def read(self, storage: Storage) -> LabelledSplits:
         """Draw the patterns, then the splits one after the other."""

@@ -8,6 +8,8 @@ operator. May import `ablate.ops`; used by training. Start reading in `create` b
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -75,7 +77,7 @@ def create(
     """
     host = spec(name)
     host.check(stages, strided, timm_kwargs)
-    model = host.build(**timm_kwargs)
+    model = _built(host, timm_kwargs)
     if op is None:
         return model
     config = ops.spec(op).defaults if isinstance(op, str) else op
@@ -99,8 +101,26 @@ def slots(
     host = spec(name)
     host.check(stages, strided, timm_kwargs)
     with torch.device("meta"):
-        model = host.build(**timm_kwargs)
+        model = _built(host, timm_kwargs)
     return _chosen(host, model, stages, strided, timm_kwargs)
+
+
+def _built(host: HostSpec, timm_kwargs: dict[str, Any]) -> nn.Module:
+    """The network without operators; timm's complaint about a setting as the user's error."""
+    try:
+        return host.build(**timm_kwargs)
+    except TypeError as error:
+        found = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if found is None:
+            raise UserError(f"{host.name} cannot be built: {error}", "see timm's class") from error
+        raise unknown(f"setting of host {host.name}:", found[1], _settings(host)) from error
+
+
+def _settings(host: HostSpec) -> set[str]:
+    """Settings of a host: its own, and those of timm's class."""
+    with torch.device("meta"):
+        kind = type(host.build())
+    return {"stages", "strided", *inspect.signature(kind).parameters}
 
 
 def check(

@@ -63,6 +63,9 @@ class HostSpec:
         if strided not in STRIDED:
             raise unknown("host.strided", str(strided), STRIDED)
         self._check_stages(stages)
+        for name, rate in kwargs.items():
+            if name.endswith("_rate") and not (isinstance(rate, (int, float)) and 0 <= rate < 1):
+                raise UserError(f"host.{name}={rate!r} is not a rate", "give a number from 0 to below 1")
         height, width = self.images(kwargs)
         if min(height, width) < self.smallest:
             raise UserError(

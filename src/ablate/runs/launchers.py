@@ -210,7 +210,10 @@ def request(config: DictConfig, overrides: Sequence[str]) -> Request:
 
 
 def _asked(plain: dict[str, Any], overrides: Sequence[str]) -> Request:
+    from ablate.runs import structure
     from ablate.runs.submit import Request
+
+    structure.check(plain)
 
     if root := plain["infra"].get("data_root"):  # frozen as it is from here: a retry may start elsewhere
         plain["infra"]["data_root"] = str(Path(str(root)).expanduser().absolute())

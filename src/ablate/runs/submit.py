@@ -265,7 +265,13 @@ def check(requests: Sequence[Request]) -> None:
             recipe.check_share(place.world if place else infra.devices * infra.launcher["nodes"])
             optimization.check(recipe)
             root = Path(infra.data_root) if infra.data_root else None
-            data.check(config["data"], recipe.augment, data_root=root, download=infra.download)
+            data.check(
+                config["data"],
+                recipe.augment,
+                batch_size=recipe.batch_size,
+                data_root=root,
+                download=infra.download,
+            )
             name, arguments = host_arguments(config)
             hosts.check(name, config["op"], **arguments)
         except UserError as error:

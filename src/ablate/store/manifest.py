@@ -11,6 +11,8 @@ from ablate.errors import UserError, nearest
 from ablate.store.files import read_json, write_json
 
 MANIFEST = "manifest.json"
+FOLDERS = ("report", "jobs")  # what a study's folder holds beside the manifest
+SUFFIXES = (".json", ".csv", ".journal")
 LOCK = ".manifest.lock"  # held while runs are added or removed
 
 
@@ -64,10 +66,19 @@ def study_dir(runs_dir: Path, name: str) -> Path:
     Raises:
         UserError: `name` would leave the studies' folder.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_./-]*", name) or ".." in name:
+    parts = name.split("/")
+    if not all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", part) for part in parts) or len(name) > 200:
+        shown = name if len(name) <= 60 else f"{name[:60]}…"
         raise UserError(
-            f"study name {name!r} is not usable as a folder name",
-            "use letters, digits, '_', '-', '.' and '/' only, e.g. study.name=heads_and_ghost",
+            f"study name {shown!r} is not usable as a folder name",
+            "use letters, digits, '_', '-', '.' and '/' only, at most 100 of them in a part and 200 in all; "
+            "a part begins with a letter or digit: study.name=heads_and_ghost",
+        )
+    reserved = [part for part in parts if part in FOLDERS or Path(part).suffix in SUFFIXES]
+    if reserved:
+        raise UserError(
+            f"study name {name!r}: {reserved[0]!r} is a name of a study's own files",
+            f"no part may be {', '.join(FOLDERS)} or end in {', '.join(SUFFIXES)}",
         )
     return runs_dir / "studies" / name
 
