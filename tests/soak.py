@@ -30,8 +30,8 @@ from ablate.store.folder import RunFolder
 from ablate.training import checkpoint
 
 STUDY = "soak"
-RUN = ("recipe=debug", "data=synthetic", "data.train=128", "recipe.epochs=10", f"study.name={STUDY}")
-INFRA = ("infra.tracking=none", "infra.threads=1", "infra.device=cpu", "infra.checkpoint_minutes=0.002")
+RUN = ("recipe=debug", "data=synthetic", "data.train=128", "recipe.epochs=6", f"study.name={STUDY}")
+INFRA = ("infra.tracking=none", "infra.threads=1", "infra.device=cpu", "infra.checkpoint_minutes=0.01")
 SWEEP = ("-m", "op=lsa,dwconv", "seed=0,1,2")
 FILE_LIMIT = 50_000  # bytes of a file where no small disk can be mounted: no checkpoint fits
 DISK = "64m"  # of a mounted one
@@ -302,7 +302,6 @@ def main() -> None:
     draws = random.Random(arguments.seed)
     counts: Counter[str] = Counter()
     runs = lost = twice = different = studies = 0
-    until = time.monotonic() + 60 * arguments.minutes
     with tempfile.TemporaryDirectory(prefix="ablate-soak-") as scratch:
         root = arguments.keep or Path(scratch)
         root.mkdir(parents=True, exist_ok=True)
@@ -313,6 +312,7 @@ def main() -> None:
             whole = {folder.signature: folder for folder in undisturbed.folders()}
             if not whole or not all(folder.finished() for folder in whole.values()):
                 sys.exit(f"the undisturbed study failed; see {undisturbed.log.name}, with --keep")
+            until = time.monotonic() + 60 * arguments.minutes
             while time.monotonic() < until:
                 place = root / f"study {studies}"
                 with disk(place) as mounted:
