@@ -30,8 +30,8 @@ from ablate.store.folder import RunFolder
 from ablate.training import checkpoint
 
 STUDY = "soak"
-RUN = ("recipe=debug", "data=synthetic", "data.train=128", "recipe.epochs=10", f"study.name={STUDY}")
-INFRA = ("infra.tracking=none", "infra.threads=1", "infra.device=cpu", "infra.checkpoint_minutes=0.002")
+RUN = ("recipe=debug", "data=synthetic", "data.train=128", "recipe.epochs=6", f"study.name={STUDY}")
+INFRA = ("infra.tracking=none", "infra.threads=1", "infra.device=cpu", "infra.checkpoint_minutes=0.01")
 SWEEP = ("-m", "op=lsa,dwconv", "seed=0,1,2")
 FILE_LIMIT = 50_000  # bytes of a file where no small disk can be mounted: no checkpoint fits
 DISK = "64m"  # of a mounted one
@@ -55,7 +55,7 @@ class Soak:
     def __init__(self, place: Path, seed: int, *, mounted: bool) -> None:
         self.place, self.random, self.mounted = place, random.Random(seed), mounted
         self.runs_dir = place / "runs"
-        self.log = (place / "soak.log").open("a")
+        self.log = place.with_name(f"{place.name}.log").open("a")  # not on the disk that is filled
         self.counts: Counter[str] = Counter()
         self.finished: dict[str, int] = {}  # attempt with which a run finished, by signature
         self.twice: set[str] = set()
@@ -78,6 +78,9 @@ class Soak:
     def train(self) -> tuple[str, ...]:
         workers = "infra.launcher.workers=2"
         return ("train", *SWEEP, *RUN, *INFRA, "hydra/launcher=local", workers, "infra.retry_failed=true")
+
+    def retry(self) -> tuple[str, ...]:
+        return ("retry", STUDY, "--launcher", "local")
 
     def folders(self) -> list[RunFolder]:
         return [RunFolder(path.parent) for path in sorted(self.runs_dir.glob("*/config.yaml"))]
@@ -172,7 +175,7 @@ class Soak:
         limited = not self.mounted and self.random.random() < 0.2
         self.counts["full disks"] += limited
         retry = self.runs_dir.exists() and self.random.random() < 0.5
-        arguments = ("retry", STUDY, "--launcher", "local") if retry else self.train()
+        arguments = self.retry() if retry else self.train()
         launcher = self.start(*arguments, limit=FILE_LIMIT if limited else None)
         self.counts["launchers"] += 1
         while launcher.poll() is None and time.monotonic() < until:
@@ -220,6 +223,9 @@ class SlurmSoak(Soak):
         packs = ("infra.launcher.runs_per_job=2", "infra.launcher.time=10", "infra.launcher.wait=true")
         return ("train", *SWEEP, *RUN, *INFRA, "hydra/launcher=slurm", *packs, "infra.retry_failed=true")
 
+    def retry(self) -> tuple[str, ...]:
+        return ("retry", STUDY, "infra.launcher.wait=true")
+
     def requeue(self, launcher: subprocess.Popen[bytes]) -> bool:
         printed = subprocess.run(
             ["squeue", "-h", "-r", "-o", "%i"], env=self.environment, capture_output=True, text=True
@@ -243,7 +249,7 @@ class SlurmSoak(Soak):
     def complete(self) -> None:
         """Jobs of the last round may still be in the queue, so that one retry may follow."""
         super().complete()
-        self.start("retry", STUDY, "infra.launcher.wait=true").wait()
+        self.start(*self.retry()).wait()
         self.watch()
 
 
@@ -302,7 +308,6 @@ def main() -> None:
     draws = random.Random(arguments.seed)
     counts: Counter[str] = Counter()
     runs = lost = twice = different = studies = 0
-    until = time.monotonic() + 60 * arguments.minutes
     with tempfile.TemporaryDirectory(prefix="ablate-soak-") as scratch:
         root = arguments.keep or Path(scratch)
         root.mkdir(parents=True, exist_ok=True)
@@ -313,6 +318,7 @@ def main() -> None:
             whole = {folder.signature: folder for folder in undisturbed.folders()}
             if not whole or not all(folder.finished() for folder in whole.values()):
                 sys.exit(f"the undisturbed study failed; see {undisturbed.log.name}, with --keep")
+            until = time.monotonic() + 60 * arguments.minutes
             while time.monotonic() < until:
                 place = root / f"study {studies}"
                 with disk(place) as mounted:

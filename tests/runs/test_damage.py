@@ -71,7 +71,7 @@ def study(trained: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed in range(FINISHED + FAILED):
         config = {**trained.config(), "seed": seed}
         folder = RunFolder(runs_dir / identity.signature(config))
-        shutil.copytree(trained.path, folder.path)
+        shutil.copytree(trained.path, folder.path, ignore=shutil.ignore_patterns("*.previous.pt"))
         write_text(folder.config_path, dump(config))
         (folder.path / "output.log").write_text("printed\n")
         text = folder.status_path.read_text()

@@ -20,6 +20,7 @@ from ablate.runs.interruption import CLAIM_LOST
 from ablate.runs.local import WorkerPool
 from ablate.store.files import write_json, write_text
 from ablate.store.folder import RunFolder, dump
+from ablate.store.identity import signature
 from ablate.store.locks import LockedError, locked
 from ablate.training.progress import Silent
 
@@ -87,7 +88,7 @@ def test_a_worker_whose_run_was_claimed_says_so_and_ends_with_a_code_of_its_own(
 ) -> None:
     """Stopped for real at its first epoch, and continued once another machine has finished the run."""
     config = {**config, "recipe": {**config["recipe"], "epochs": 1000}}
-    folder = RunFolder(tmp_path / "0123456789ab")
+    folder = RunFolder(tmp_path / signature(config))
     folder.path.mkdir()
     write_text(folder.config_path, dump(config))
     pool = WorkerPool(tmp_path, [folder.signature], 1, {"devices": 1, "threads": 1, "device": "cpu"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -27,7 +28,7 @@ class Study:
         self.environment = {
             **cluster.environment,
             "ABLATE_OPERATORS": "faulty",
-            "PYTHONPATH": str(HERE),
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")])),
             "ABLATE_TEST_ARMED": str(self.armed),
             "OMP_NUM_THREADS": "1",
             "COLUMNS": "250",

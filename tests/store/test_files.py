@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from ablate.store import files
-from ablate.store.folder import RunFolder, dump
+from ablate.store.folder import RunFolder, dump, load
+from ablate.store.identity import signature
 
 
 def test_a_full_disk_leaves_the_previous_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,12 +58,12 @@ def test_not_a_number_never_reaches_a_file(tmp_path: Path) -> None:
 
 
 def test_configurations_share_what_was_parsed_and_nothing_that_is_changed(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
     config = {"op": {"name": "lsa", "terms": ["content"]}, "seed": 0, "infra": {"launcher": {"memory": None}}}
+    folder = RunFolder(tmp_path / signature(config))
+    folder.path.mkdir()
     folder.config_path.write_text(dump(config))
     first = folder.config()
     first["infra"]["launcher"]["memory"] = "16G"
     first["op"]["terms"].append("bias")
     assert folder.config() == folder.config(shared=True) == config
-    folder.config_path.write_text("a: &one {b: 1}\nc: *one\n")  # an alias reaches across groups
-    assert folder.config() == {"a": {"b": 1}, "c": {"b": 1}}
+    assert load("a: &one {b: 1}\nc: *one\n") == {"a": {"b": 1}, "c": {"b": 1}}  # an alias across groups
