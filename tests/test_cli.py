@@ -186,7 +186,21 @@ REFUSED = {
     "study name": (["study.name=../up"], "letters"),
     "metric": (["study.metric=test_top"], "validation_top1"),
     "baseline": (["-m", "op=lsa,elsa", "study.baseline={ops: lsa}"], "did you mean 'op'"),
-    "number": (["recipe.learning_rate=nan"], "finite"),
+    "number": (["recipe.learning_rate=nan"], "recipe.learning_rate=nan is not a finite number"),
+    "setting at the top": (["+bacth_size=8"], "did you mean 'recipe.batch_size'"),
+    "setting of a host": (["+host.drop_path=1.0"], "did you mean 'drop_path_rate'"),
+    "rate": (["host.drop_path_rate=-0.1"], "from 0 to below 1"),
+    "one class": (["data=synthetic", "data.num_classes=1"], "at least 2"),
+    "batch": (["recipe.batch_size=100000"], "more than the 10000 training images"),
+    "no group": (["op=null"], "a group cannot be null"),
+    "group taken away": (["~op"], "a run has no op"),
+    "seed taken away": (["~seed"], "a run has no seed"),
+    "environment": (["recipe.learning_rate=${oc.env:NOPE}"], "export NOPE"),
+    "interpolation": (["study.name=${study.name}"], "refers to itself"),
+    "study in the files of another": (["study.name=a/report"], "a study's own files"),
+    "study without a part": (["study.name=a//b"], "begins with a letter or digit"),
+    "long study name": ([f"study.name={300 * 'x'}"], "at most 100"),
+    "condition of a path": (["-m", "op=lsa,elsa", "study.paths={walk: [lsa, else]}"], "did you mean 'elsa'"),
     "long warm-up": (["recipe.warmup_epochs=5", "recipe.epochs=2"], "recipe.epochs=2"),
     "dilation beyond the map": (["op=na", "op.region.dilation=50"], "does not fit on the map of 14×14"),
     "schedule": (["recipe.schedule=plateau"], "cosine"),
@@ -207,6 +221,31 @@ def test_refused_with_a_way_out_and_nothing_left_behind(case: str, ablate: Calla
     assert "Traceback" not in done.err
     left = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "multirun.yaml"]
     assert not left
+
+
+FILES = {
+    "tab": (b"study:\n\tname: x\n", "line 3: found character"),
+    "duplicate": (b"study:\n  name: x\n  name: y\n", "line 4: found duplicate key"),
+    "tag": (b"study:\n  name: !!python/object:os.system x\n", "tags (!name) are not read"),
+    "loop": (b"recipe:\n  epochs: ${recipe.epochs}\n", "refers to itself"),
+    "bytes": (b"study:\n  name: \xff\xfe\n", "line 3: bytes that are not UTF-8"),
+    "open bracket": (b"study: [\n", "line 3: expected the node content"),
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_a_file_of_the_user_is_refused_by_name_and_line(case: str, ablate: Callable, tmp_path: Path) -> None:
+    content, expected = FILES[case]
+    (tmp_path / "mine" / "study").mkdir(parents=True)
+    path = tmp_path / "mine" / "study" / "own.yaml"
+    path.write_bytes(b"# @package _global_\n" + content)
+    done = ablate("train", f"hydra.searchpath=[file://{tmp_path}/mine]", "study=own")
+    assert done.code == 2
+    assert expected in done.err
+    assert "Traceback" not in done.err
+    assert len(done.err.splitlines()) == 2
+    assert str(path) in done.err or case == "loop"
+    assert not (tmp_path / "runs").exists()
 
 
 def test_other_verbs_say_what_is_missing(ablate: Callable, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from ablate import data
+from ablate.data.augmentation import TensorAugmentation
 from ablate.data.catalogue import DATA_SETS
 from ablate.errors import UserError
 
@@ -24,6 +25,13 @@ def test_the_shipped_configuration_names_every_key(name):
     assert height == width
     data_set = DATA_SETS[name](**config)
     assert asdict(data_set) == config
+
+
+@pytest.mark.parametrize("name", ["fashion_mini", "synthetic"])
+def test_the_number_of_training_images_is_what_there_is(name):
+    config = yaml.safe_load(CONFIGS[name].read_text(encoding="utf-8"))
+    splits = data.create(config, seed=0, batch_size=1, augment=asdict(TensorAugmentation()))
+    assert splits.train.samples == data.info(config).train_images
 
 
 def test_the_catalogue_and_the_configurations_are_the_same():

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ablate.data.contract import Storage
+from ablate.data.contract import DataInfo, Storage
 from ablate.data.fashion_mnist import FashionMNIST
 from ablate.data.in_memory import Labelled, LabelledSplits
 from ablate.data.origin import Origin
@@ -29,6 +29,7 @@ ORIGIN = Origin(
 class FashionMini(FashionMNIST):
     """10,000 training, 2,000 validation and 2,000 test images of clothes, 1×28×28, 10 classes."""
 
+    info = DataInfo(num_classes=10, image_shape=(1, 28, 28), train_images=10_000)
     origin: ClassVar[Origin] = ORIGIN
 
     def read(self, storage: Storage) -> LabelledSplits:
