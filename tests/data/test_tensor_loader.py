@@ -89,7 +89,7 @@ def test_synthetic_images_do_not_depend_on_the_seed_of_the_run():
 
 
 def test_more_images_a_batch_than_there_are_is_refused():
-    with pytest.raises(UserError, match="batch_size 128 is more than the 70 training images"):
+    with pytest.raises(UserError, match="batch_size=128 is more than the 70 training images"):
         create(batch_size=128)
 
 
