@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -136,10 +137,10 @@ def test_faults_are_named_and_the_run_ends_with_the_same_bits(tmp_path: Path) ->
 
 def _struck(folder: Path, strike: Callable[[int], None], *overrides: str) -> subprocess.CompletedProcess[str]:
     """Train, and strike the first process once it has written a checkpoint."""
-    before = {path: path.stat().st_mtime_ns for path in folder.glob("*/checkpoint.pt")}
+    before = _checkpoints(folder)
 
     def watch() -> None:
-        _until(lambda: any(path.stat().st_mtime_ns != before.get(path) for path in _checkpoints(folder)))
+        _until(lambda: any(time != before.get(path) for path, time in _checkpoints(folder).items()))
         strike(only(folder).status()["pid"])
 
     watcher = threading.Thread(target=watch)
@@ -149,8 +150,13 @@ def _struck(folder: Path, strike: Callable[[int], None], *overrides: str) -> sub
     return done
 
 
-def _checkpoints(folder: Path) -> list[Path]:
-    return [path for path in folder.glob("*/checkpoint.pt") if path.exists()]
+def _checkpoints(folder: Path) -> dict[Path, int]:
+    """Times of change; a checkpoint that is just being replaced by the next one has none."""
+    times = {}
+    for path in folder.glob("*/checkpoint.pt"):
+        with suppress(FileNotFoundError):
+            times[path] = path.stat().st_mtime_ns
+    return times
 
 
 def _kill_the_other(first: int) -> None:
