@@ -34,6 +34,9 @@ class Trained:
         self.runs_dir, self.refuse, self.die_after = runs_dir, refuse, die_after
         self.seen: list[list[str]] = []
 
+    def check_search(self) -> None:
+        pass
+
     def refusal(self, overrides: Sequence[str]) -> UserError | None:
         return UserError("cannot be") if self.refuse and self.refuse in overrides else None
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,31 +50,34 @@ def snapshot(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in kept}
 
 
+def standing_still(at: int, folder: Path, how: str) -> tuple[Callable[[Claim], None], dict[str, bytes]]:
+    """`Claim.ensure`, before whose look number `at` another process takes the folder, and what it left."""
+    look, looks, left = Claim.ensure, iter(range(1, 1000)), dict[str, bytes]()
+
+    def ensure(self: Claim) -> None:
+        if next(looks) == at:
+            left.update(take_over(folder))
+            if how == "meets an exception":
+                raise ArithmeticError("the data set went away meanwhile")
+            if how == "is interrupted":
+                raise KeyboardInterrupt
+        look(self)
+
+    return ensure, left
+
+
 @pytest.mark.parametrize("how", ["continues", "meets an exception", "is interrupted"])
 def test_nothing_is_written_once_another_process_has_claimed_the_run(
     how: str, config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The process stands still before its first look at the claim, its second, and so on to its last."""
-    look = Claim.ensure
     for number in range(1, 100):
         folder = tmp_path / f"{number}"
         folder.mkdir()
-        left: dict[str, bytes] = {}
-        looks = 0
-
-        def stands_still(self: Claim) -> None:
-            nonlocal looks
-            looks += 1
-            if looks == number:  # noqa: B023
-                left.update(take_over(folder))  # noqa: B023
-                if how == "meets an exception":
-                    raise ArithmeticError("the data set went away meanwhile")
-                if how == "is interrupted":
-                    raise KeyboardInterrupt
-            look(self)
-
-        monkeypatch.setattr(Claim, "ensure", stands_still)
-        outcome = execute(folder, config, Silent())
+        ensure, left = standing_still(number, folder, how)
+        with monkeypatch.context() as patched:
+            patched.setattr(Claim, "ensure", ensure)
+            outcome = execute(folder, config, Silent())
         if not left:
             break
         assert snapshot(folder) == left, number

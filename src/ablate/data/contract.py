@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DataInfo:
-    """What is known of a data set without its data.
+    """Facts about a data set that need no data on disk.
 
     Attributes:
         num_classes: two or more.

@@ -57,7 +57,7 @@ def resize_positions(state_dict: Mapping[str, Tensor], model: nn.Module) -> dict
 
 
 def _tables(module: nn.Module) -> dict[str, Resize]:
-    """What resizes each parameter of a module that belongs to one window or map."""
+    """Functions that resize the parameters of a module whose shape follows a window or map, by name."""
     if isinstance(module, WindowAttention):
         window = module.window_size
         shape = module.relative_position_bias_table.shape

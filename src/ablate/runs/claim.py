@@ -147,7 +147,7 @@ def living_holder(folder: Path) -> dict[str, Any] | None:
 
 
 def living(path: Path) -> dict[str, Any] | None:
-    """Likewise, by the path of a claim."""
+    """Living holder of the claim at `path`, see `living_holder`."""
     holder = _holder(path)
     if holder is None or is_here(holder):
         return holder if holder is not None and _alive_here(holder) else None
@@ -159,7 +159,7 @@ def living(path: Path) -> dict[str, Any] | None:
 
 
 def _holder(path: Path) -> dict[str, Any] | None:
-    """What the claim says; None without one, and where a damaged one names no process."""
+    """Content of a claim; None if there is none, or a damaged one that names no process."""
     holder = read_json(path)
     return holder if shapes.claim(holder) is None else None
 
@@ -174,7 +174,7 @@ def _alive_here(holder: dict[str, Any]) -> bool:
 
 
 def _beaten(folder: Path) -> tuple[int, int] | None:
-    """Which claim it is and when its heart last beat; None if there is none."""
+    """Identity of the claim's file and time of its last heartbeat; None if there is no claim."""
     try:
         found = (folder / CLAIM).stat()
     except FileNotFoundError:

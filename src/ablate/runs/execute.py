@@ -35,7 +35,7 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended.
+    """End of a run.
 
     Attributes:
         state: a state of `folder`; `skipped`: finished before; `claimed`: another process was at work on it;
@@ -144,7 +144,7 @@ def _recorded(folder: RunFolder, status: _Status, claimed: Claim, error: Excepti
 
 
 def failure(error: Exception, path: Path) -> Outcome:
-    """The outcome of an exception; an error of the disk names a path, that of the run if it has no other."""
+    """Outcome of an exception. An error of the disk that names no path gets the run's."""
     if isinstance(error, OSError) and error.errno in NO_ROOM:
         error.filename = error.filename or str(path)
         return Outcome(FAILED, str(error), no_room=True)

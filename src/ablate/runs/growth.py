@@ -121,7 +121,7 @@ def grow(
 
 
 def check(planned: Manifest) -> Iterator[UserError]:
-    """What the report of this study would refuse: its baseline, or a path through conditions it lacks."""
+    """Yield what a report of this study would refuse: its baseline, or a path through conditions it lacks."""
     try:
         conditions.baseline(planned)
     except UserError as error:
@@ -188,15 +188,13 @@ def _completed(planned: Manifest, added: set[str]) -> dict[str, str]:
     if not planned.baseline:
         return {}
     matching = [run for run in planned.runs if _matches(run, planned.baseline)]
-    for runs in (matching, [r for r in matching if r.signature in added], _others(matching, added)):
+    newest = [run for run in matching if run.signature in added]
+    before = [run for run in matching if run.signature not in added]
+    for runs in (matching, newest, before):
         levels = {tuple(run.factors.items()) for run in runs}
         if len(levels) == 1:
             return planned.baseline if runs is matching else dict(levels.pop())
     return planned.baseline
-
-
-def _others(runs: Sequence[PlannedRun], added: set[str]) -> list[PlannedRun]:
-    return [run for run in runs if run.signature not in added]
 
 
 def _matches(run: PlannedRun, levels: Mapping[str, str]) -> bool:

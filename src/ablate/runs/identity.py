@@ -1,4 +1,4 @@
-"""Which runs belong together: those that differ in their seed, and those of one study."""
+"""Identity of a run: its signature, and the pair key that it shares with runs of other seeds."""
 
 from __future__ import annotations
 

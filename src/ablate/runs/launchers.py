@@ -82,7 +82,7 @@ class StudyLauncher(Launcher):
                 "`ablate train --help` lists the choices of every group",
             )
         if searching:
-            self._check_search(requests[0].config)
+            self.check_search()
         submission = run_study(requests, self.run, lenient=searching, portion=searching or self._narrowed())
         return [submission.folder(signature(request.config)) for request in requests]
 
@@ -110,13 +110,18 @@ class StudyLauncher(Launcher):
     def _request(self, overrides: Sequence[str]) -> Request:
         return _asked(self.composer.plain(self.config, list(overrides)), overrides)
 
-    def _check_search(self, config: dict[str, Any]) -> None:
-        if self.returns_at_once and not config["infra"]["launcher"]["wait"]:
+    def check_search(self) -> None:
+        """Refuse a search without a study's name, or one that could not wait for results.
+
+        Raises:
+            UserError: with the setting to add.
+        """
+        if self.returns_at_once and not self.config.infra.launcher.wait:
             raise UserError(
                 "a sweeper that searches chooses its next runs by the results of the last ones",
                 "add infra.launcher.wait=true",
             )
-        if not config["study"]["name"]:
+        if not self.config.study.name:
             raise UserError(
                 "a search comes a few runs at a time, which only a name makes one study", "add study.name=…"
             )
@@ -366,7 +371,7 @@ def _sum_up(submission: Submission, outcomes: dict[str, Outcome], console: Conso
 
 
 def _evidence(folder: RunFolder, said: str) -> str:
-    """Where there is more to read about a failure than what is said of it already."""
+    """Pointer to the file that says more about a failure than `said`; empty if there is none."""
     for path in (folder.error_path, folder.path / OUTPUT):
         with suppress(OSError):
             if path.read_text(encoding="utf-8", errors="replace").strip() not in ("", said):

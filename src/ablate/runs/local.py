@@ -183,7 +183,7 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 def _pointer(log: Path) -> str:
-    """Where to read on; an empty string if nothing was printed."""
+    """Pointer to the log; an empty string if nothing was printed."""
     with suppress(OSError):
         if log.stat().st_size:
             return f"; see {OUTPUT}"

@@ -7,7 +7,6 @@ study's folder, which several processes may share; the same command resumes it. 
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
 import warnings
@@ -62,7 +61,7 @@ NODE: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Space:
-    """What trials draw from, in order, and what they share.
+    """Search space: parameters in the order in which they are drawn, and the overrides of all trials.
 
     Attributes:
         distributions: parameter → distribution.
@@ -178,11 +177,8 @@ class Search(Sweeper):
         """
         swept = [f"{key}={value}" for key, value in (self.settings["params"] or {}).items()]
         space = read_space([*swept, *arguments], self.settings["conditions"] or {})
+        self.launcher.check_search()
         name = self.study
-        if not name:
-            raise UserError(
-                "a search comes a few runs at a time, which only a name makes one study", "add study.name=…"
-            )
         folder = manifest.study_dir(self.runs_dir, name)
         folder.mkdir(parents=True, exist_ok=True)
         search = self._open(name, folder)
@@ -319,7 +315,7 @@ class Search(Sweeper):
             "trials": len(trials),
             "failed": failed,
         }
-        write_json(folder / RECORD, json.loads(json.dumps(record)))
+        write_json(folder / RECORD, record)
         levels = ", ".join(f"{name}={value}" for name, value in best.params.items())
         again = [o for o in overrides if not o.startswith(("hydra", "study", "infra"))]
         self.print(

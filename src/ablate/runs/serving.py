@@ -1,4 +1,4 @@
-"""Which runs a living launcher is about to start: a pending run without one, and without a job, is lost."""
+"""Runs that a living launcher is about to start. A pending run without a launcher or a job is lost."""
 
 from __future__ import annotations
 

@@ -52,7 +52,10 @@ for _name, _launcher in LAUNCHERS.items():
 
 
 def publish_sweeper() -> None:
-    """Make `hydra/sweeper=optuna` this one, also where hydra-optuna-sweeper is installed and loaded later."""
+    """Register `hydra/sweeper=optuna`.
+
+    Called once Hydra has loaded all plugins: hydra-optuna-sweeper, where it is installed, has the same name.
+    """
     store = ConfigStore.instance()
     node = {**search.NODE, "_target_": f"{__name__}.{OptunaSweeper.__name__}"}
     store.store(group="hydra/sweeper", name="optuna", node=node, provider="ablate")
@@ -63,6 +66,3 @@ def publish_sweeper() -> None:
             node={"_target_": f"optuna.samplers.{sampler}", "seed": None},
             provider="ablate",
         )
-
-
-publish_sweeper()
