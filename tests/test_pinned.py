@@ -1,0 +1,34 @@
+"""Identities, public names and the command line are those of tests/golden/pinned.json (`python -m tests.pinned`)."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from tests import pinned
+
+GOLDEN = json.loads(pinned.GOLDEN.read_text(encoding="utf-8"))
+RECORDS = sorted((Path(__file__).parent.parent / "experiments").glob("*/results.csv"))
+
+
+def test_every_study_has_the_runs_it_had() -> None:
+    assert pinned.studies() == GOLDEN["studies"]
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda path: path.parent.name)
+def test_the_runs_of_a_record_are_those_of_its_study(record: Path) -> None:
+    """A signature in a committed table is the one that today's configuration gives."""
+    with record.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    known = GOLDEN["studies"]
+    strange = {row["signature"] for row in rows if row["signature"] not in known.get(row["study"], ())}
+    assert rows
+    assert not strange
+
+
+@pytest.mark.parametrize("kind", ["public", "verbs", "networks", "choices"])
+def test_names_that_people_use_are_what_they_were(kind: str) -> None:
+    assert getattr(pinned, kind)() == GOLDEN[kind]
