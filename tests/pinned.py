@@ -1,7 +1,7 @@
 """What must not change while the code is rearranged: identities, public names, the command line.
 
-`python -m tests.pinned` writes tests/golden/pinned.json; tests/test_pinned.py compares. A change that is meant
-(a new option, a new study) is written with it and read in the diff.
+`python -m tests.pinned` writes tests/golden/pinned.json and tests/test_pinned.py compares. A change that is
+meant (a new option, a new study) is written with it and read in the diff.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Identities, public names and the command line are those of tests/golden/pinned.json (`python -m tests.pinned`)."""
+"""Identities, public names and the command line are those of the golden file (`python -m tests.pinned`)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 
 import pytest
-
 from tests import pinned
 
 GOLDEN = json.loads(pinned.GOLDEN.read_text(encoding="utf-8"))
