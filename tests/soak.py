@@ -25,7 +25,7 @@ from pathlib import Path
 
 import torch
 
-from ablate.runs.claim import living_holder
+from ablate.execution.claim import living_holder
 from ablate.store.folder import RunFolder
 from ablate.training import checkpoint
 
@@ -39,10 +39,10 @@ DISK = "64m"  # of a mounted one
 ELSEWHERE = """
 import sys
 from pathlib import Path
-from ablate.runs import claim
+from ablate.compose import claim
 claim._place = lambda: {"host": "elsewhere", "namespace": ""}
 claim.OBSERVED_SECONDS = 2.0
-from ablate.runs.execute import execute
+from ablate.execution.execute import execute
 from ablate.store.folder import RunFolder
 folder = RunFolder(Path(sys.argv[1]))
 print(execute(folder.path, folder.config()).state)

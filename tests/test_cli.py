@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from ablate.runs.claim import living_holder
+from ablate.execution.claim import living_holder
 from ablate.store.files import read_json, write_json
 from ablate.store.folder import RunFolder
 

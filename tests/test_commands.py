@@ -14,9 +14,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from tests.printed import commands_in
 
 from ablate import cli, commands
-from ablate.runs import launchers
-from ablate.runs.execute import Outcome
-from ablate.runs.submit import Submission
+from ablate.execution.execute import Outcome
+from ablate.launch import launchers
+from ablate.launch.submission import Submission
 from ablate.store.folder import RunFolder
 from ablate.store.manifest import Manifest, PlannedRun
 

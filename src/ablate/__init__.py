@@ -2,7 +2,7 @@
 
 `import ablate` alone is light: nothing here imports torch. Start reading in `ablate.ops`
 (the operator zoo along its two axes), then `ablate.hosts` (the networks that operators are
-put into), `ablate.training`, `ablate.runs` (identity, folders, submission) and
+put into), `ablate.training`, `ablate.compose` (identity, folders, submission) and
 `ablate.results` (collection, statistics, report).
 """
 

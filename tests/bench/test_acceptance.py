@@ -63,13 +63,20 @@ def test_every_step_at_toy_size_and_the_same_command_again(
     assert all(line["passed"] for line in records["selfcheck"]) and len(records["selfcheck"]) == 8
     kernels = [line["name"] for line in records["kernels"]]
     assert {name.split()[0].strip(",") for name in kernels} >= {
-        *("aggregate_taps", "scores_taps", "spread_taps", "correlate", "attention_forward", "query_gradient"),
-        *("key_gradients", "bias_gradient", "mixed_forward", "mixed_query_gradient", "mixed_key_gradients"),
-        *("mixed_filter_gradient", "depthwise", "attention", "flex_attention", "copy"),
+        *(
+            "aggregate_taps",
+            "scores_taps",
+            "aggregate_transpose_taps",
+            "static_grad",
+            "attention_forward",
+            "query_gradient",
+        ),
+        *("key_gradients", "bias_gradient", "slide_forward", "slide_query_gradient", "slide_key_gradients"),
+        *("slide_filter_gradient", "depthwise", "attention", "flex_attention", "copy"),
     }
     [refused] = [line for line in records["kernels"] if "seconds" not in line]
     assert "does not support backward on CPU" in refused["error"]
-    assert kernels.index("mixed_forward") < kernels.index("attention in windows, forward") < len(kernels) - 2
+    assert kernels.index("slide_forward") < kernels.index("attention in windows, forward") < len(kernels) - 2
     assert kernels[-2:] == ["flex_attention, forward", "flex_attention, training"]
     shapes = [line["shape"] for line in records["models"] if line["name"].startswith("profile")]
     assert shapes == ["eager", "eager, scaled_dot_product_attention", "channels last"]

@@ -12,12 +12,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from ablate import hosts
+from ablate import hosts, kernels
 from ablate.bench import aot, ceiling, library, memory, networks, settings, timing
 from ablate.bench.agreement import disagreements
 from ablate.errors import UserError
-from ablate.ops import kernels
-from ablate.ops.kernels import choice
+from ablate.kernels import dispatch
 
 
 @pytest.fixture(autouse=True)
@@ -157,7 +156,11 @@ def test_every_operator_is_offered_as_a_network() -> None:
 def test_compiled_kernels_are_listed_and_their_spills_counted(
     ablate: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    forms = {"scores_taps float32 sm_90 k=7": 0, "scores_taps float32 sm_80 k=7": 8, "spread_taps float32": 0}
+    forms = {
+        "scores_taps float32 sm_90 k=7": 0,
+        "scores_taps float32 sm_80 k=7": 8,
+        "aggregate_transpose_taps float32": 0,
+    }
     monkeypatch.setattr(aot, "names", lambda: {name: (local, 90) for name, local in forms.items()})
     monkeypatch.setattr(aot, "measure", lambda local, _: aot.Resources(40, 0, local, 1024, 4))
     done = ablate("bench", "kernels", "--aot", "scores_taps")
@@ -199,7 +202,7 @@ def test_help_shows_examples(kind: str, ablate: Callable) -> None:
 def test_what_the_reference_computed_is_never_printed_as_fast(
     ablate: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(choice.MISSING, "cpu", "numba")
+    monkeypatch.setitem(dispatch.MISSING, "cpu", "numba")
     for kind in (["kernels", "aggregate", "--stages", "4"], ["ops", "na"]):
         for strict, code in (([], 0), (["--strict"], 1)):
             done = ablate("bench", *kind, "--quick", *strict)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ablate import costs, hosts, official
+from ablate import hosts, official
+from ablate.ops import costs
 
 
 @pytest.mark.parametrize(("host", "size"), [("convnext_micro", 28), ("convnext_tiny", 64)])

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from ablate import costs, hosts, official, ops
-from ablate.ops import registry
+from ablate import hosts, official, ops
+from ablate.ops import costs, registry
 
 LESA: dict[str, Any] = {"stages": [3, 4], "strided": "keep", "last_stride": 1}
 

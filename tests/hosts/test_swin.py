@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ablate import costs, hosts, official, ops
+from ablate import hosts, official, ops
 from ablate.errors import UserError
+from ablate.ops import costs
 
 MICRO = {"in_chans": 1, "num_classes": 10}
 

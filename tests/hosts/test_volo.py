@@ -7,8 +7,9 @@ import copy
 import pytest
 import torch
 
-from ablate import costs, hosts, official
+from ablate import hosts, official
 from ablate.errors import UserError
+from ablate.ops import costs
 
 
 def test_outlook_from_timms_weights_gives_timms_logits() -> None:

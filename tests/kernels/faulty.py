@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ablate.ops.kernels.selfcheck import Operands, checked
+from ablate.kernels.selfcheck import Operands, checked
 
 
 def _twice(x: Tensor) -> Tensor:

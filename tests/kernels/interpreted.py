@@ -20,26 +20,26 @@ import torch
 from torch import Tensor
 from triton.runtime.interpreter import InterpreterOptions, interpreter_builder
 
-from ablate.ops import kernels
-from ablate.ops.kernels.attention import cuda as attention
-from ablate.ops.kernels.attention import reference as attention_reference
-from ablate.ops.kernels.attention.cuda import bias as attention_bias
-from ablate.ops.kernels.geometry import offsets_per_axis, strided
-from ablate.ops.kernels.mixed import cuda as mixed
-from ablate.ops.kernels.mixed import reference as mixed_reference
-from ablate.ops.kernels.mixed.cuda import filters as mixed_filters
-from ablate.ops.kernels.selfcheck import Checked, cases, verdicts
-from ablate.ops.kernels.sums import cuda as sums
-from ablate.ops.kernels.sums import reference
-from ablate.ops.kernels.sums.cuda import (
+from ablate import kernels
+from ablate.kernels.geometry import offsets_per_axis, strided
+from ablate.kernels.neighborhood_attention import reference as attention_reference
+from ablate.kernels.neighborhood_attention import triton as attention
+from ablate.kernels.neighborhood_attention.triton import bias as attention_bias
+from ablate.kernels.neighborhood_sums import reference
+from ablate.kernels.neighborhood_sums import triton as sums
+from ablate.kernels.neighborhood_sums.triton import (
     aggregate_matrix,
     aggregate_taps,
-    correlate,
+    aggregate_transpose_matrix,
+    aggregate_transpose_taps,
     scores_matrix,
     scores_taps,
-    spread_matrix,
-    spread_taps,
+    static_grad_taps,
 )
+from ablate.kernels.selfcheck import Checked, cases, verdicts
+from ablate.kernels.slide_attention import reference as slide_reference
+from ablate.kernels.slide_attention import triton as slide
+from ablate.kernels.slide_attention.triton import filters as slide_filters
 
 
 class Case(NamedTuple):
@@ -129,9 +129,9 @@ def arguments(name: str, case: Case, given: Operands) -> tuple[Any, ...]:
     sliding = (case.kernel, case.dilation, case.border, case.stride)
     return {
         "aggregate": (values, filters, multiply, add, *sliding),
-        "spread": (outputs, filters, multiply, add, case.height, case.width, *sliding),
+        "aggregate_transpose": (outputs, filters, multiply, add, case.height, case.width, *sliding),
         "scores": (outputs, values, multiply, add, bias, case.heads, *sliding),
-        "correlate": (outputs, values, filters, *sliding),
+        "static_grad": (outputs, values, filters, *sliding),
     }[name]
 
 
@@ -139,7 +139,7 @@ def in_taps(name: str, case: Case, given: Operands) -> Tensor:
     """The sum, whatever form would be chosen for it."""
     launch, out = {
         "aggregate": aggregate_taps.launch_aggregate_taps,
-        "spread": spread_taps.launch_spread_taps,
+        "aggregate_transpose": aggregate_transpose_taps.launch_aggregate_transpose_taps,
         "scores": scores_taps.launch_scores_taps,
     }[name](*arguments(name, case, given))
     launch.run()
@@ -150,8 +150,10 @@ def as_matrix(name: str, case: Case, given: Operands) -> Tensor:
     sliding = (case.kernel, case.dilation, case.border)
     if name == "aggregate":
         launch, out = aggregate_matrix.launch_aggregate_matrix(given.values, given.filters, *sliding)
-    elif name == "spread":
-        launch, out = spread_matrix.launch_spread_matrix(given.outputs, given.filters, *sliding)
+    elif name == "aggregate_transpose":
+        launch, out = aggregate_transpose_matrix.launch_aggregate_transpose_matrix(
+            given.outputs, given.filters, *sliding
+        )
     else:
         terms = given.outputs, given.values, given.bias, case.heads
         launch, out = scores_matrix.launch_scores_matrix(*terms, *sliding)
@@ -173,13 +175,13 @@ def sum_errors(name: str) -> Iterator[tuple[str, str, Case, float]]:
             yield f"{form}{factors}", dtype, case, relative(got, truth)
 
 
-def correlate_errors() -> Iterator[tuple[str, str, Case, float]]:
-    correlate.PROGRAMS = 32  # each then adds up several tiles, or shares an image with others
+def static_grad_errors() -> Iterator[tuple[str, str, Case, float]]:
+    static_grad_taps.PROGRAMS = 32  # each then adds up several tiles, or shares an image with others
     for case in (case for case in CASES if case.kernel < 9 and not case.matrix):
         given = operands(case, getattr(torch, case.taps))
         exact = Operands(*(x if x is None else x.double() for x in given))
-        got = sums.correlate.kernel(*arguments("correlate", case, given))
-        truth = reference.correlate(*arguments("correlate", case, exact))
+        got = sums.static_grad.kernel(*arguments("static_grad", case, given))
+        truth = reference.static_grad(*arguments("static_grad", case, exact))
         for what, *pair in zip(("multiply", "add"), got, truth, strict=True):
             yield what, case.taps, case, relative(*pair)
 
@@ -238,10 +240,10 @@ MIXED = [
 ]
 
 
-def mixed_errors() -> Iterator[tuple[str, str, Case, float]]:
+def slide_attention_errors() -> Iterator[tuple[str, str, Case, float]]:
     """Of attention over mixed neighbours and of its gradients."""
-    mixed_filters.PROGRAMS = 1  # each then adds up several tiles
-    mixed.MOST = 2 * 7 * 9 * 2 * 2 * 16  # two images of the first case
+    slide_filters.PROGRAMS = 1  # each then adds up several tiles
+    slide.MOST = 2 * 7 * 9 * 2 * 2 * 16  # two images of the first case
     for case in MIXED:
         torch.manual_seed(0)
         dtype, width, taps = getattr(torch, case.taps), case.head_width, case.kernel**2
@@ -251,9 +253,9 @@ def mixed_errors() -> Iterator[tuple[str, str, Case, float]]:
         static = (torch.randn(shape) / case.kernel for shape in shapes)
         given = [query, key, value, *(guarded(x, torch.float32 if precise else dtype) for x in static)]
         exact = [x.double() for x in given]
-        found = mixed.attention.kernel(*given, case.kernel), *mixed.backward.kernel(grad, *given, case.kernel)
-        truth = mixed_reference.attention(*exact, case.kernel)
-        truths = truth, *mixed_reference.backward(grad.double(), *exact, case.kernel)
+        found = slide.attention.kernel(*given, case.kernel), *slide.backward.kernel(grad, *given, case.kernel)
+        truth = slide_reference.attention(*exact, case.kernel)
+        truths = truth, *slide_reference.backward(grad.double(), *exact, case.kernel)
         names = "out", *(f"gradient of {name}" for name in ("query", "key", "value", "mix", "own", "table"))
         for what, got, true in zip(names, found, truths, strict=True):
             vanishes = case.kernel == 1 and what in (
@@ -273,13 +275,13 @@ def check_selfcheck() -> None:
         cases.Case(5, 1, "zero", 1, 2, 16, multiply=1, add=1, axial=True),
         cases.Case(3, 2, "inside", 1, 2, 16, multiply=cases.IMAGES, add=1, axial=True),
     )
-    for kernel in (sums.spread, sums.correlate, attention.attention):
+    for kernel in (sums.aggregate_transpose, sums.static_grad, attention.attention):
         assert kernel.failure(cpu, half) is None
     for kernel in (sums.aggregate, sums.scores, attention.backward):
         assert kernel.failure(cpu, single) is None
     cases.CASES = (cases.Case(3, 1, "zero", 1, 2, 16),)
-    assert mixed.attention.failure(cpu, half) is None
-    assert mixed.backward.failure(cpu, single) is None
+    assert slide.attention.failure(cpu, half) is None
+    assert slide.backward.failure(cpu, single) is None
     cases.CASES = (cases.Case(3, 2, "inside", 1, 2, 16, multiply=cases.IMAGES, add=1),)
 
     def wrong(*given: Any) -> Tensor:
@@ -313,7 +315,11 @@ def main(names: list[str]) -> None:
     torch.use_deterministic_algorithms(True)  # fills what is empty with NaN
     torch.set_num_threads(1)
     interpreter_builder.options = InterpreterOptions(sanitize_overflow=False)  # it takes half of the time
-    own = {"correlate": correlate_errors, "attention": attention_errors, "mixed": mixed_errors}
+    own = {
+        "static_grad": static_grad_errors,
+        "attention": attention_errors,
+        "slide_attention": slide_attention_errors,
+    }
     found = []
     for name in names:
         if name == "selfcheck":

@@ -12,11 +12,10 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 
-from ablate import ops
-from ablate.ops import kernels
-from ablate.ops.kernels import choice
-from ablate.ops.kernels.attention import fused
-from ablate.ops.kernels.geometry import offsets_per_axis
+from ablate import kernels, ops
+from ablate.kernels import dispatch
+from ablate.kernels.geometry import offsets_per_axis
+from ablate.kernels.neighborhood_attention import fused
 
 
 class Attention(nn.Module):
@@ -31,7 +30,7 @@ class Attention(nn.Module):
         return kernels.attention(query, key, value, self.bias, kernel=3, border="mask")
 
 
-@pytest.mark.parametrize("who", choice.CHOICES)
+@pytest.mark.parametrize("who", dispatch.CHOICES)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_attention_under_autocast(who: str, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
@@ -74,7 +73,7 @@ def test_what_a_gpu_computes_in_one_pass(
     width: int, kernel: int, border: str, dtype: torch.dtype, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Asked of tensors without memory, as while a graph is compiled: nothing is proved or computed."""
-    monkeypatch.setattr(choice, "_without_card", lambda: None)
+    monkeypatch.setattr(dispatch, "_without_card", lambda: None)
     with FakeTensorMode():
         x = torch.empty(1, 7, 8, 2 * width, device="cuda", dtype=dtype, requires_grad=True)
         assert fused(x, 2, kernel, border) == expected
@@ -127,28 +126,28 @@ def test_deterministic_algorithms_can_be_asked_for_in_a_graph() -> None:
 
 
 def test_a_machine_is_told_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
-    choice._without_card.cache_clear()
+    dispatch._without_card.cache_clear()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert "no CUDA device" in str(choice.hindrance("cuda"))
-    choice._without_card.cache_clear()
+    assert "no CUDA device" in str(dispatch.hindrance("cuda"))
+    dispatch._without_card.cache_clear()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda card: ((9, 0), (7, 5))[card])
-    assert "8.0 is needed, a card here has 7.5" in str(choice.hindrance("cuda"))
-    choice._without_card.cache_clear()
+    assert "8.0 is needed, a card here has 7.5" in str(dispatch.hindrance("cuda"))
+    dispatch._without_card.cache_clear()
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert choice.hindrance("cuda") is None
-    monkeypatch.setitem(choice.MISSING, "cuda", "triton")
-    assert "Triton is not installed" in str(choice.hindrance("cuda"))
-    assert "no kernels for mps" in str(choice.hindrance("mps"))
-    choice._without_card.cache_clear()
+    assert dispatch.hindrance("cuda") is None
+    monkeypatch.setitem(dispatch.MISSING, "cuda", "triton")
+    assert "Triton is not installed" in str(dispatch.hindrance("cuda"))
+    assert "no kernels for mps" in str(dispatch.hindrance("mps"))
+    dispatch._without_card.cache_clear()
 
 
 def test_a_graph_asks_without_breaking() -> None:
     def wait(x: Tensor) -> Tensor:
-        return x + 1 if choice.hindrance("cuda") is None else x
+        return x + 1 if dispatch.hindrance("cuda") is None else x
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = torch.compile(wait, fullgraph=True, backend="eager")(torch.zeros(1))
-    assert torch.equal(found, torch.zeros(1) + float(choice.hindrance("cuda") is None))
+    assert torch.equal(found, torch.zeros(1) + float(dispatch.hindrance("cuda") is None))

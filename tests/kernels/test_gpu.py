@@ -10,11 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from ablate import ops
-from ablate.ops import kernels
-from ablate.ops.kernels import choice, selfcheck
-from ablate.ops.kernels.attention import fused
-from ablate.ops.kernels.geometry import offsets_per_axis, strided
+from ablate import kernels, ops
+from ablate.kernels import dispatch, selfcheck
+from ablate.kernels.geometry import offsets_per_axis, strided
+from ablate.kernels.neighborhood_attention import fused
 
 pytestmark = pytest.mark.gpu
 
@@ -70,14 +69,14 @@ def _empty_is_nan() -> Iterator[None]:
 
 
 def test_every_kernel_passes_its_self_check() -> None:
-    assert choice.hindrance("cuda") is None
+    assert dispatch.hindrance("cuda") is None
     assert selfcheck.failures(torch.device("cuda")) == []
 
 
 @pytest.mark.usefixtures("_empty_is_nan")
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_sums(case: Case) -> None:
-    from ablate.ops.kernels.sums import cuda
+    from ablate.kernels.neighborhood_sums import triton as cuda
 
     torch.manual_seed(0)
     sliding, channels = case[2:], case.heads * case.head_width
@@ -90,11 +89,11 @@ def test_sums(case: Case) -> None:
         filters = drawn(2, rows, columns, case.heads, case.kernel**2, dtype=dtype)
         of_all, of_each = (drawn(images, channels, offsets, dtype=dtype) for images in (1, 2))
         bias = drawn(case.heads, offsets, dtype=dtype)
-        calls: list[tuple[Any, ...]] = [(cuda.correlate, outputs, values, filters)]
+        calls: list[tuple[Any, ...]] = [(cuda.static_grad, outputs, values, filters)]
         for multiply, add in ((None, None), (of_each, None), (of_all, of_each)):
             calls += [
                 (cuda.aggregate, values, filters, multiply, add),
-                (cuda.spread, outputs, filters, multiply, add, HEIGHT, WIDTH),
+                (cuda.aggregate_transpose, outputs, filters, multiply, add, HEIGHT, WIDTH),
                 (cuda.scores, outputs, values, multiply, add, None, case.heads),
             ]
         for multiply, add in ((None, None), (None, of_all), (of_each, of_all)):
@@ -204,7 +203,7 @@ def test_attention_in_a_graph_and_under_autocast() -> None:
 
 
 def test_second_derivatives() -> None:
-    """Of `aggregate` with static factors: the derivative of `correlate` too."""
+    """Of `aggregate` with static factors: the derivative of `static_grad` too."""
     torch.manual_seed(0)
     shapes = ((1, 9, 8, 6), (1, 9, 8, 2, 9), (1, 6, 25), (1, 6, 25))
     exact = [torch.randn(shape, dtype=torch.float64) for shape in shapes]
@@ -221,23 +220,26 @@ def test_second_derivatives() -> None:
 
 @pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
 @pytest.mark.parametrize(("heads", "width", "kernel"), [(3, 32, 3), (2, 20, 5), (1, 8, 3), (4, 16, 1)])
-def test_mixed_attention(
+def test_slide_attention(
     heads: int, width: int, kernel: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All at once and one image after the other."""
-    from ablate.ops.kernels.mixed import cuda
+    from ablate.kernels.slide_attention import triton as cuda
 
     torch.manual_seed(0)
     taps, of_maps = kernel**2, (3, HEIGHT, WIDTH, heads * width)
     inputs = [drawn(*of_maps, dtype=dtype) * width**-0.25 for _ in range(3)]
     inputs += [torch.randn(size) / kernel for size in ((width, taps, taps), (width, taps), (heads, taps))]
     weight = drawn(*of_maps, dtype=dtype)
-    truth = gradients(kernels.mixed_attention, [x.double() for x in inputs], weight.double(), kernel=kernel)
+    truth = gradients(
+        kernels.slide_attention.attention, [x.double() for x in inputs], weight.double(), kernel=kernel
+    )
     there = [x.cuda() for x in inputs]
     for most in (cuda.MOST, 1):
         monkeypatch.setattr(cuda, "MOST", most)
         got, again = (
-            gradients(kernels.mixed_attention, there, weight.cuda(), kernel=kernel) for _ in range(2)
+            gradients(kernels.slide_attention.attention, there, weight.cuda(), kernel=kernel)
+            for _ in range(2)
         )
         for one, other, true in zip(got, again, truth, strict=True):
             scale = max(true.abs().max().item(), 1e-2)  # with one tap some gradients are zero
@@ -246,17 +248,19 @@ def test_mixed_attention(
             assert torch.equal(one, other)
 
 
-def test_mixed_attention_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slide_attention_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of wider heads than the kernels take, in plain PyTorch: the device does not notice."""
-    from ablate.ops.kernels.mixed import parts
+    from ablate.kernels.slide_attention import parts
 
     torch.manual_seed(0)
     monkeypatch.setattr(parts, "MOST", 2 * 9 * HEIGHT * WIDTH * 40)  # one image at a time
     inputs = [torch.randn(3, HEIGHT, WIDTH, 40) for _ in range(3)]
     inputs += [torch.randn(size) / 2 for size in ((40, 9, 9), (40, 9), (1, 9))]
     weight = torch.randn(3, HEIGHT, WIDTH, 40)
-    truth = gradients(kernels.mixed_attention, [x.double() for x in inputs], weight.double(), kernel=3)
-    found = gradients(kernels.mixed_attention, [x.cuda() for x in inputs], weight.cuda(), kernel=3)
+    truth = gradients(
+        kernels.slide_attention.attention, [x.double() for x in inputs], weight.double(), kernel=3
+    )
+    found = gradients(kernels.slide_attention.attention, [x.cuda() for x in inputs], weight.cuda(), kernel=3)
     for got, true in zip(found, truth, strict=True):
         assert apart(got, true) < 1e-3  # TF32 in the convolutions
 
@@ -269,7 +273,7 @@ def test_every_operator(name: str) -> None:
         operator = ops.create(name, 64, heads=2, resolution=(14, 14), stride=stride, index=1).cuda().eval()
         x = torch.randn(2, 14, 14, 64, device="cuda", requires_grad=True)
         found = {}
-        for who in choice.CHOICES:
+        for who in dispatch.CHOICES:
             kernels.use(who)
             try:
                 same = copy.deepcopy(operator)

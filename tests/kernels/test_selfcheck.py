@@ -13,8 +13,8 @@ import pytest
 import torch
 from tests.kernels import faulty
 
-from ablate.ops.kernels import choice
-from ablate.ops.kernels.selfcheck import cases, verdicts
+from ablate.kernels import dispatch
+from ablate.kernels.selfcheck import cases, verdicts
 
 CPU, SINGLE, MODULE = torch.device("cpu"), torch.float32, faulty.__name__
 
@@ -23,7 +23,7 @@ CPU, SINGLE, MODULE = torch.device("cpu"), torch.float32, faulty.__name__
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(verdicts, "_known", {})
-    monkeypatch.setattr(choice, "_fallbacks", {})
+    monkeypatch.setattr(dispatch, "_fallbacks", {})
     for kernel in faulty.KERNELS:
         kernel.reasons.clear()
 
@@ -56,7 +56,7 @@ def test_each_failure_is_identified_and_kept_if_it_is_the_kernels_own(
         warnings.simplefilter("always")
         for kernel in (*faulty.KERNELS, *faulty.KERNELS):
             assert torch.equal(kernel(x), 2 * x)
-    assert len(warned) == len(choice.fallbacks()) == len(found) - 2
+    assert len(warned) == len(dispatch.fallbacks()) == len(found) - 2
     assert all("infra.kernels=reference" in str(one.message) for one in warned)
 
 
@@ -133,13 +133,13 @@ def test_cases_reach_what_networks_have() -> None:
             reached[kernel.name] = taken
     for name, taken in reached.items():
         widths = {case.head_width for case in taken}
-        if name.startswith("mixed"):
+        if name.startswith("slide"):
             assert {(case.kernel, case.head_width) for case in taken} >= {(3, 32), (5, 16)}, name
             continue
         assert {case.kernel for case in taken} == {3, 5, 7}, name
         assert {case.border for case in taken} >= {"zero", "mask", "inside"}, name
         assert {case.dilation for case in taken} == {1, 2}, name
-        if name.startswith("attention"):
+        if name.startswith("neighborhood_attention"):
             assert widths >= {1, 3, 16, 32, 64} and {case.axial for case in taken} == {True, False}, name
             continue
         assert widths >= {1, 3, 16, 32, 96} and {case.stride for case in taken} == {1, 2}, name

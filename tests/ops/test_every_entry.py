@@ -9,7 +9,8 @@ import torch
 from tests.ops.small import FORMS, build, close, drawn, image
 from torch import Tensor, nn
 
-from ablate import costs, ops
+from ablate import ops
+from ablate.ops import costs
 
 NARROW = {  # what else lets an entry do with four channels
     "carafe": {"compressed": 3},

@@ -6,11 +6,11 @@ import pytest
 import torch
 from tests.ops.small import PRESETS
 
-from ablate import costs, hosts, models, ops
+from ablate import hosts, models, ops
 from ablate.data.catalogue import DATA_SETS
 from ablate.errors import UserError, require_name
 from ablate.models import Hybrid
-from ablate.ops import axes, configs, registry
+from ablate.ops import axes, configs, costs, registry
 
 # Parameters, multiply-accumulates per position and per image at 96 channels, 3 heads, 56×56, by the formulas.
 # Element-wise products do not count: ELSA's q⊙k, DDF's product of filters, slide's biases.

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from ablate.runs import claim as claims
-from ablate.runs.claim import ClaimedError, claim, living_holder
+from ablate.execution import claim as claims
+from ablate.execution.claim import ClaimedError, claim, living_holder
 from ablate.store.files import write_json
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from ablate.runs.claim import claim
+from ablate.execution.claim import claim
 with claim(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

@@ -18,18 +18,19 @@ from omegaconf import OmegaConf
 from tests.printed import commands_in
 
 from ablate import cli
+from ablate.compose import identity
 from ablate.configuration import conf_dir
+from ablate.execution.claim import Claim
+from ablate.execution.execute import execute
+from ablate.launch import launchers
+from ablate.launch.submission import Submission
 from ablate.results import figures
 from ablate.results.evidence import Evidence
-from ablate.runs import identity, launchers
-from ablate.runs.claim import Claim
-from ablate.runs.execute import execute
-from ablate.runs.submit import Submission
-from ablate.runs.verbs import retry, sync
 from ablate.store import damage, digests
 from ablate.store.files import write_json, write_text
 from ablate.store.folder import RunFolder, dump
 from ablate.store.manifest import MANIFEST, Manifest, PlannedRun, study_dir
+from ablate.studies import retry, sync
 from ablate.training import checkpoint
 from ablate.training.progress import Silent
 
@@ -340,7 +341,7 @@ def test_a_run_that_finished_without_digests_stays_finished(
 def test_a_claim_of_another_shape_is_nobodys(tmp_path: Path) -> None:
     for content in ({}, {"pid": "x", "host": 3}, [], {"pid": 1}):
         write_json(tmp_path / "claim.json", content)
-        from ablate.runs.claim import claim, living_holder
+        from ablate.execution.claim import claim, living_holder
 
         assert living_holder(tmp_path) is None
         with claim(tmp_path) as mine:

@@ -11,14 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ablate.compose import identity
+from ablate.compose.study import Study
 from ablate.errors import UserError
+from ablate.launch import growth
+from ablate.launch.growth import Member, grow, text
 from ablate.results import conditions
-from ablate.runs import growth, identity
-from ablate.runs.growth import Member, grow, text
-from ablate.runs.study import Study
-from ablate.runs.verbs.remove import remove
 from ablate.store import manifest
 from ablate.store.folder import RunFolder, dump
+from ablate.studies.remove import remove
 
 BARE = Study(None, None, None, None, None, "test_top1")
 CONFIG: dict[str, Any] = {

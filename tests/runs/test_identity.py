@@ -12,7 +12,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ablate.runs import identity
+from ablate.compose import identity
 
 CONFIG = {
     "op": {"name": "lsa", "channel": {"heads": "1x", "ghost_gamma": 0.0}},
@@ -56,12 +56,12 @@ def test_a_whole_number_is_the_same_however_it_is_written(number: int) -> None:
 
 
 def test_kernels_are_named_alike_without_torch(tmp_path: Path) -> None:
-    from ablate.ops.kernels.choice import CHOICES
-    from ablate.runs.infra import KERNELS
+    from ablate.compose.infra import KERNELS
+    from ablate.kernels.dispatch import CHOICES
 
     assert KERNELS == CHOICES
-    verbs = "from ablate.runs.verbs import cancel, clean, logs, retry, status"
-    copied = "from ablate.runs.slurm import snapshot; snapshot.take()"  # what a retry may do as well
+    verbs = "from ablate.studies import cancel, clean, logs, retry, status"
+    copied = "from ablate.launch.slurm import snapshot; snapshot.take()"  # what a retry may do as well
     code = f"import sys; {verbs}; {copied}; print('torch' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -14,8 +14,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from ablate.errors import UserError
-from ablate.runs import claim
-from ablate.runs.search import NODE, Search, read_space
+from ablate.execution import claim
+from ablate.launch.search import NODE, Search, read_space
 from ablate.store.files import read_json, write_json
 from ablate.store.folder import RunFolder
 

@@ -10,17 +10,18 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from ablate.runs import launchers, serving
-from ablate.runs.execute import Outcome, execute
-from ablate.runs.local import WorkerPool
-from ablate.runs.serving import served
-from ablate.runs.submit import Submission
-from ablate.runs.verbs import retry, states
+from ablate.execution import serving
+from ablate.execution.execute import Outcome, execute
+from ablate.execution.serving import served
+from ablate.launch import launchers
+from ablate.launch.local import WorkerPool
+from ablate.launch.submission import Submission
 from ablate.store import manifest
 from ablate.store.files import read_json, write_json
 from ablate.store.folder import RunFolder, dump
 from ablate.store.identity import signature
 from ablate.store.manifest import Manifest, PlannedRun
+from ablate.studies import retry, states
 
 LAUNCHER = {"device": "cpu", "devices": 1, "threads": 1}
 
@@ -69,7 +70,7 @@ def test_a_retry_includes_what_waits_for_nobody(
         assert states.of_study(tmp_path, "study").counts == {"pending": 3}  # by this launcher
         return {name: Outcome("finished") for name in submission.ready}
 
-    monkeypatch.setattr("ablate.runs.submit.read_infra", lambda infra: infra)
+    monkeypatch.setattr("ablate.launch.submission.read_infra", lambda infra: infra)
     monkeypatch.setitem(retry.LAUNCHERS, "local", launch)
     retry.retry(tmp_path, "study")
     assert seen == waiting

@@ -10,11 +10,11 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from ablate.compose import structure
+from ablate.compose.study import read as read_study
 from ablate.configuration import conf_dir
 from ablate.errors import UserError
-from ablate.runs import structure
-from ablate.runs.study import read as read_study
-from ablate.runs.submit import Request, check
+from ablate.launch.submission import Request, check
 
 
 def resolved(*overrides: str) -> dict[str, Any]:

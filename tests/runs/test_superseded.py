@@ -15,10 +15,10 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from ablate.configuration import conf_dir
-from ablate.runs.claim import Claim, claim
-from ablate.runs.execute import SUPERSEDED, execute, record_death
-from ablate.runs.interruption import CLAIM_LOST
-from ablate.runs.local import WorkerPool
+from ablate.execution.claim import Claim, claim
+from ablate.execution.execute import SUPERSEDED, execute, record_death
+from ablate.execution.interruption import CLAIM_LOST
+from ablate.launch.local import WorkerPool
 from ablate.store.files import write_json, write_text
 from ablate.store.folder import RunFolder, dump
 from ablate.store.identity import signature

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from tests.slurm.cluster import Cluster
 
-from ablate.runs.verbs import states
 from ablate.store.folder import RunFolder
+from ablate.studies import states
 
 HERE = Path(__file__).parent
 RECOVERIES: dict[str, float] = {}  # seconds, by fault

@@ -14,7 +14,7 @@ import torch
 from tests.slurm.cluster import Cluster
 from tests.slurm.study import Study
 
-from ablate.runs.claim import living_holder
+from ablate.execution.claim import living_holder
 from ablate.store import jobs
 from ablate.store.folder import RunFolder
 from ablate.training import checkpoint

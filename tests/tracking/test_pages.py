@@ -59,7 +59,7 @@ def test_a_study_is_sent_once_and_what_is_new_later(ablate: Callable, server: Do
 
     server.down, server.doomed = False, True
     impatient = (
-        "from ablate.cli import main; from ablate.runs.verbs import sync; sync.UPLOAD_SECONDS = 5; main()"
+        "from ablate.cli import main; from ablate.studies import sync; sync.UPLOAD_SECONDS = 5; main()"
     )
     lost = ablate("sync", "small", program=("-c", impatient))
     assert lost.returncode == 2

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ablate.ops.kernels import selfcheck
+from ablate.kernels import selfcheck
 from ablate.training import device as devices
 from ablate.training.distributed import SOLO, Group
 

@@ -23,9 +23,9 @@ from torch import nn
 from ablate.configuration import conf_dir
 from ablate.data import Shard
 from ablate.errors import UserError
-from ablate.runs import launchers
-from ablate.runs.submit import Request, submit
-from ablate.runs.together import Place
+from ablate.execution.process_group import Place
+from ablate.launch import launchers
+from ablate.launch.submission import Request, submit
 from ablate.store.folder import RunFolder
 from ablate.training import checkpoint
 from ablate.training.distributed import CPU, Group, SharedBatchNorm

@@ -18,7 +18,7 @@ from torch import nn
 from ablate import ops
 from ablate.configuration import conf_dir
 from ablate.data.tensor_loader import TrainingTensorLoader
-from ablate.runs.execute import execute
+from ablate.execution.execute import execute
 from ablate.store.files import Guard
 from ablate.store.folder import RunFolder
 from ablate.training import checkpoint, loop, network, optimization

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from ablate import ops
 from ablate.configuration import conf_dir
 from ablate.errors import UserError
-from ablate.runs.execute import execute
+from ablate.execution.execute import execute
 from ablate.store.files import Guard
 from ablate.store.folder import RunFolder
 from ablate.training import checkpoint, loop, optimization, recipe
@@ -268,7 +268,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(
 
 
 def test_a_run_that_another_process_works_on_is_left_alone(configure: Configure, tmp_path: Path) -> None:
-    from ablate.runs.claim import claim
+    from ablate.execution.claim import claim
 
     path = tmp_path / "run"
     path.mkdir()
@@ -346,7 +346,7 @@ def test_what_weights_and_biases_is_told(
 ) -> None:
     import wandb
 
-    from ablate.runs import identity
+    from ablate.compose import identity
 
     started: dict[str, Any] = {}
     logged: list[dict[str, Any]] = []

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from ablate.bench.launches import FACTORS, Shape, launches, shapes
 from ablate.errors import UserError
-from ablate.ops.kernels.tiling import assembler
+from ablate.kernels._triton import assembler
 from ablate.store.files import write_text
 
 OPTIONAL = (*FACTORS, "axial")  # operands without which a kernel is another
@@ -197,13 +197,13 @@ def _sources() -> dict[str, str]:
     """Normalised sources of every Triton function of the kernels, by name."""
     from triton.runtime.jit import JITFunction
 
-    from ablate.ops.kernels import tiling
-    from ablate.ops.kernels.attention import cuda as attention
-    from ablate.ops.kernels.mixed import cuda as mixed
-    from ablate.ops.kernels.sums import cuda as sums
+    from ablate.kernels import _triton as tiling
+    from ablate.kernels.neighborhood_attention import triton as attention
+    from ablate.kernels.neighborhood_sums import triton as sums
+    from ablate.kernels.slide_attention import triton as slide
 
     found = {}
-    for package in (tiling, attention, mixed, sums):
+    for package in (tiling, attention, slide, sums):
         for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
             for name, value in vars(importlib.import_module(module.name)).items():
                 if isinstance(value, JITFunction):

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ablate import kernels
 from ablate.bench import library, unfold
 from ablate.bench.settings import KERNEL, Stage
-from ablate.ops import kernels
 
 Shapes = dict[str, tuple[int, ...]]
 TAPS = KERNEL**2

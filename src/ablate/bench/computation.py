@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from ablate.ops import kernels
-from ablate.ops.kernels.choice import recorded_fallbacks
+from ablate import kernels
+from ablate.kernels.dispatch import recorded_fallbacks
 
 PASSES = ("forward", "training")
 
@@ -24,7 +24,7 @@ class Computation:
     Attributes:
         call: the output from the tensors, or from what else it knows.
         learned: the tensors that training takes the gradients of, by name.
-        implementation: `auto` or `reference`, as in `ablate.ops.kernels.use`.
+        implementation: `auto` or `reference`, as in `ablate.kernels.use`.
         fallbacks: kernel → why PyTorch computed it although the implementation is `auto`; as `values` found.
     """
 

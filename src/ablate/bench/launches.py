@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ablate.ops.kernels.geometry import offsets_per_axis, strided
+from ablate.kernels.geometry import offsets_per_axis, strided
 
 FACTORS = ("multiply", "add")
 BATCH = 64
@@ -30,7 +30,7 @@ class Shape:
     attention: bool = False  # also fused, where one kernel does it
     factors: tuple[str, ...] = ()  # which static factors, of FACTORS
     axial: bool = False  # whether attention adds a row's and a column's term
-    mixed: bool = False  # attention over mixed neighbours, and nothing else
+    slide: bool = False  # slide attention, and nothing else
 
 
 def shapes() -> list[Shape]:
@@ -47,7 +47,7 @@ def shapes() -> list[Shape]:
             elsa = f"ELSA-{name}"
             found += [Shape(f"{elsa} K={k}", size, channels, heads, k, factors=FACTORS) for k in (5, 7)]
             found.append(Shape(f"{elsa} inside", size, channels, heads, 7, "inside", factors=FACTORS))
-            found += [Shape(f"Slide-{name} K={k}", size, channels, heads, k, mixed=True) for k in (3, 5)]
+            found += [Shape(f"Slide-{name} K={k}", size, channels, heads, k, slide=True) for k in (3, 5)]
     for stage in range(4):
         size, channels = 56 >> stage, 64 << stage
         found.append(Shape(f"RedNet stage {stage + 1}", size, channels, channels // 16, 7))
@@ -73,8 +73,8 @@ def launches(
     On the meta device for tensors without memory. On a real device, run each launch before taking the next:
     later launches read its outputs.
     """
-    from ablate.ops.kernels.attention import WIDEST
-    from ablate.ops.kernels.sums import cuda as sums
+    from ablate.kernels.neighborhood_attention import WIDEST
+    from ablate.kernels.neighborhood_sums import triton as sums
 
     def drawn(*size: int) -> Tensor:
         if device == META:
@@ -84,7 +84,7 @@ def launches(
     out = strided(shape.size, shape.stride)
     map_size = batch, shape.size, shape.size, shape.channels
     values = drawn(*map_size)
-    if shape.mixed:
+    if shape.slide:
         yield from _mixed_launches([values, *(drawn(*map_size) for _ in range(3))], shape)
         return
     outputs = drawn(batch, out, out, shape.channels)
@@ -94,21 +94,23 @@ def launches(
     neighborhood = (shape.kernel, 1, shape.border, shape.stride)
     yield sums.launch_aggregate(values, filters, multiply, add, *neighborhood)[0]
     yield sums.launch_scores(outputs, values, multiply, None, None, shape.heads, *neighborhood)[0]
-    yield sums.launch_spread(outputs, filters, multiply, add, shape.size, shape.size, *neighborhood)[0]
+    yield sums.launch_aggregate_transpose(
+        outputs, filters, multiply, add, shape.size, shape.size, *neighborhood
+    )[0]
     if shape.attention and not shape.axial:  # attention that is not plain softmax: other norms, ghost head
         bias = drawn(shape.heads, offsets_per_axis(shape.kernel, shape.border) ** 2)
         for key_position in (None, table[:1]):
             given = outputs, values, None, key_position, bias
             yield sums.launch_scores(*given, shape.heads, *neighborhood)[0]
     if shape.factors:
-        yield sums.launch_correlate(outputs, values, filters, *neighborhood)[0]
+        yield sums.launch_static_grad(outputs, values, filters, *neighborhood)[0]
     if shape.attention and shape.channels // shape.heads <= WIDEST[dtype]:
         yield from _attention_launches([values, outputs, *(drawn(*map_size) for _ in range(2))], shape)
 
 
 def _attention_launches(maps: list[Tensor], shape: Shape) -> Iterator[Any]:
     """Four maps: the gradient of the output, query, key and value."""
-    from ablate.ops.kernels.attention import cuda as attention
+    from ablate.kernels.neighborhood_attention import triton as attention
 
     offsets, sliding = offsets_per_axis(shape.kernel, shape.border), (shape.kernel, 1, shape.border)
     grad, query, key, value = maps
@@ -125,7 +127,7 @@ def _attention_launches(maps: list[Tensor], shape: Shape) -> Iterator[Any]:
 
 def _mixed_launches(maps: list[Tensor], shape: Shape) -> Iterator[Any]:
     """Four maps: the gradient of the output, query, key and value."""
-    from ablate.ops.kernels.mixed.cuda import filters, forward, keys, positions, queries
+    from ablate.kernels.slide_attention.triton import filters, forward, keys, positions, queries
 
     width, taps = shape.channels // shape.heads, shape.kernel**2
     grad, query, key, value = maps

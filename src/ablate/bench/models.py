@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 import ablate.models
-from ablate import costs, hosts
+from ablate import hosts
 from ablate.errors import UserError, unknown
+from ablate.ops import costs
 from ablate.store.files import write_text
 
 GOLDEN = Path("tests/golden/models.json")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import ablate.models
-from ablate import costs, hosts, ops
+from ablate import hosts, ops
 from ablate.bench import report
 from ablate.bench.agreement import fallen, judged
 from ablate.bench.computation import Computation
@@ -22,6 +22,7 @@ from ablate.bench.progress import track
 from ablate.bench.settings import Settings, chosen
 from ablate.bench.timing import Times, interleave
 from ablate.errors import UserError
+from ablate.ops import costs
 
 HOST = "swin_tiny"
 HYBRIDS = ("elsa_swin_tiny", "na_swin_tiny")

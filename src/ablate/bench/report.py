@@ -20,8 +20,8 @@ from ablate.bench.agreement import FellBack
 from ablate.bench.ceiling import Ceiling
 from ablate.bench.settings import Settings
 from ablate.bench.timing import Times
+from ablate.execution import environment
 from ablate.results.formats import NOTHING
-from ablate.runs import environment
 from ablate.store.files import write_json, write_text
 
 

@@ -54,10 +54,10 @@ def train(arguments: list[str]) -> None:
     from hydra.core.plugins import Plugins
     from omegaconf import OmegaConf
 
+    from ablate.compose.catalogue import publish_operators
+    from ablate.compose.explanation import explain, explained
     from ablate.configuration import conf_dir
-    from ablate.runs.catalogue import publish_operators
-    from ablate.runs.composition import explain, explained
-    from ablate.runs.launchers import request, run_inline, run_study
+    from ablate.launch.launchers import request, run_inline, run_study
     from hydra_plugins.ablate_launchers import publish_sweeper
 
     sys.argv = ["ablate train", *arguments]

@@ -59,7 +59,7 @@ def add(kinds: argparse._SubParsersAction) -> None:
 def bench_acceptance(arguments: argparse.Namespace) -> None:
     """Run the steps; exit code 1 where one did not end as it should, or a check did not pass."""
     from ablate.bench.acceptance import runner, steps
-    from ablate.runs.interruption import termination_as_interrupt
+    from ablate.execution.interruption import termination_as_interrupt
 
     chosen = steps.chosen(arguments.only)
     if arguments.list:

@@ -66,7 +66,7 @@ def convert(arguments: argparse.Namespace) -> None:
 
 def evaluate(arguments: argparse.Namespace) -> None:
     """Accuracy of a checkpoint on a data set."""
-    from ablate.training.published import Evaluation, run
+    from ablate.bench.accuracy import Evaluation, run
 
     run(
         Evaluation(

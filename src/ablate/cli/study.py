@@ -157,7 +157,7 @@ def _add_runs_dir(sub: argparse.ArgumentParser) -> None:
 
 def status(arguments: argparse.Namespace) -> None:
     """States of a study's runs, or the studies there are."""
-    from ablate.runs.verbs import status
+    from ablate.studies import status
 
     if arguments.study is None:
         status.list_studies(arguments.runs_dir)
@@ -169,7 +169,7 @@ def status(arguments: argparse.Namespace) -> None:
 
 def retry(arguments: argparse.Namespace) -> None:
     """Run again what did not end well."""
-    from ablate.runs.verbs.retry import retry
+    from ablate.studies.retry import retry
 
     which = [state for state in AGAIN if getattr(arguments, state)]
     retry(
@@ -184,28 +184,28 @@ def retry(arguments: argparse.Namespace) -> None:
 
 def remove(arguments: argparse.Namespace) -> None:
     """Take runs out of a study."""
-    from ablate.runs.verbs.remove import remove
+    from ablate.studies.remove import remove
 
     remove(arguments.runs_dir, arguments.study, arguments.levels, arguments.run)
 
 
 def cancel(arguments: argparse.Namespace) -> None:
     """End a study's jobs and processes."""
-    from ablate.runs.verbs.cancel import cancel
+    from ablate.studies.cancel import cancel
 
     cancel(arguments.runs_dir, arguments.study)
 
 
 def logs(arguments: argparse.Namespace) -> None:
     """What a run printed."""
-    from ablate.runs.verbs import logs
+    from ablate.studies import logs
 
     logs.show(arguments.runs_dir, arguments.run, follow=arguments.follow, lines=arguments.lines)
 
 
 def look(arguments: argparse.Namespace) -> None:
     """What a run's operators look at."""
-    from ablate.runs.verbs.look import look
+    from ablate.studies.look import look
 
     for path in look(
         arguments.runs_dir, arguments.run, arguments.images, tuple(arguments.at), arguments.output
@@ -215,14 +215,14 @@ def look(arguments: argparse.Namespace) -> None:
 
 def clean(arguments: argparse.Namespace) -> None:
     """What a folder of runs can do without."""
-    from ablate.runs.verbs.clean import clean
+    from ablate.studies.clean import clean
 
     clean(arguments.runs_dir, arguments.checkpoints, arguments.orphans, delete=arguments.yes)
 
 
 def verify(arguments: argparse.Namespace) -> None:
     """Name the damaged files of a study."""
-    from ablate.runs.verbs.verify import verify
+    from ablate.studies.verify import verify
 
     if not verify(arguments.runs_dir, arguments.study):
         sys.exit(1)
@@ -230,14 +230,14 @@ def verify(arguments: argparse.Namespace) -> None:
 
 def sync(arguments: argparse.Namespace) -> None:
     """A study's pages in Weights & Biases."""
-    from ablate.runs.verbs.sync import sync
+    from ablate.studies.sync import sync
 
     sync(arguments.runs_dir, arguments.study, arguments.project)
 
 
 def dashboard(arguments: argparse.Namespace) -> None:
     """A workspace over a study's pages."""
-    from ablate.runs.verbs.dashboard import dashboard
+    from ablate.studies.dashboard import dashboard
 
     dashboard(arguments.runs_dir, arguments.study, arguments.entity, arguments.project, arguments.offline)
 

@@ -42,7 +42,7 @@ def ops(arguments: argparse.Namespace) -> None:
 
 def doctor(arguments: argparse.Namespace) -> None:
     """Print what is available here; exit with 1 if a kernel fell back to PyTorch and `--strict` is given."""
-    from ablate.doctor import show
+    from ablate.bench.doctor import show
 
     if not show(arguments.data_root) and arguments.strict:
         sys.exit(1)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from ablate.errors import UserError
-from ablate.ops.kernels import relations
-from ablate.ops.kernels.choice import fast
-from ablate.ops.kernels.geometry import constant
+from ablate.kernels import pairwise_features as relations
+from ablate.kernels.dispatch import fast
+from ablate.kernels.geometry import constant
 from ablate.ops.regions import pair_offsets
 
 Positions = Literal["flattened", "decomposed", "two_dimensional"]

@@ -8,8 +8,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from ablate.kernels.layout import average_pool
 from ablate.ops import axes, regions, weights
-from ablate.ops.kernels.layout import average_pool
 from ablate.ops.norms import NORMS
 
 

@@ -7,8 +7,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-from ablate import costs
-from ablate.ops import configs, registry
+from ablate.ops import configs, costs, registry
 from ablate.ops.axes import AXES
 from ablate.ops.table import DIM, HEADS, HEIGHT, WIDTH
 

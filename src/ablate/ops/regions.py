@@ -16,11 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ablate import kernels
 from ablate.errors import UserError
-from ablate.ops import axes, kernels
-from ablate.ops.kernels.geometry import Neighborhoods, constant, neighborhoods, offsets_per_axis, strided
-from ablate.ops.kernels.layout import average_pool, split_heads
-from ablate.ops.kernels.precision import in_autocast
+from ablate.kernels.geometry import Neighborhoods, constant, neighborhoods, offsets_per_axis, strided
+from ablate.kernels.layout import average_pool, split_heads
+from ablate.kernels.precision import in_autocast
+from ablate.ops import axes
 
 
 class Region(ABC):

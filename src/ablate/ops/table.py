@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from ablate import costs
-from ablate.ops import registry
+from ablate.ops import costs, registry
 
 DIM, HEADS, HEIGHT, WIDTH = 96, 3, 56, 56  # stage 1 of Swin-T at 224×224
 COLUMNS = ("operator", "channel setting", "spatial processing", "parameters", "MACs", "paper")

@@ -59,7 +59,7 @@ class RunFolder:
     Attributes:
         path: the folder.
         guard: entered around every change of a file; raises `LostClaimError` once another process has
-            claimed the run (`ablate.runs.claim.Claim.writing`).
+            claimed the run (`ablate.execution.claim.Claim.writing`).
     """
 
     path: Path

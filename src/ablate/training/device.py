@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.utils.deterministic
 
+from ablate import kernels
 from ablate.errors import UserError
-from ablate.ops import kernels
-from ablate.ops.kernels.choice import hindrance
+from ablate.kernels.dispatch import hindrance
 
 if TYPE_CHECKING:
     from ablate.training.distributed import Group
@@ -96,7 +96,7 @@ def float32_precision(tf32: bool | None) -> None:
 
 def _check_kernels(device: torch.device, precision: str, group: Group) -> None:
     """Run the self-check once per machine; the other processes wait and read its verdicts."""
-    from ablate.ops.kernels import selfcheck
+    from ablate.kernels import selfcheck
 
     dtypes = dict.fromkeys((torch.float32, getattr(torch, precision)))
     if group.local == 0:

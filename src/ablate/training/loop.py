@@ -16,9 +16,10 @@ import torch
 from timm.utils import ModelEmaV3, dispatch_clip_grad
 from torch import Tensor, nn
 
-from ablate import costs, data, hosts
+from ablate import data, hosts
 from ablate.data import Loader, Splits
 from ablate.errors import UserError
+from ablate.ops import costs
 from ablate.store import shapes
 from ablate.store.files import append_json_line, read_json_lines, write_text
 from ablate.store.folder import RunFolder

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from hydra.core.config_store import ConfigStore
 
-from ablate.runs import launchers, search
+from ablate.launch import launchers, search
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ablate.runs.execute import Outcome
-    from ablate.runs.submit import Submission
+    from ablate.execution.execute import Outcome
+    from ablate.launch.submission import Submission
 
 
 class InlineLauncher(launchers.StudyLauncher):

@@ -21,7 +21,7 @@ ARCHIVE = "kernels.zip"  # cubin and PTX of each
 CHECKED = (  # small maps: a checked launch takes a hundred times as long
     Shape("attention", 9, 32, 2, 3, attention=True),
     Shape("static factors", 9, 32, 2, 3, factors=("multiply", "add")),
-    Shape("mixed", 9, 32, 2, 3, mixed=True),
+    Shape("slide", 9, 32, 2, 3, slide=True),
 )
 CHECKER = "memory checker"
 HOTTEST = (  # at the later stages the compiled kernels are the same

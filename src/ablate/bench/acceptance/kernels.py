@@ -20,7 +20,7 @@ from ablate.bench.launches import Shape, launches, shapes
 from ablate.bench.library import window_attention
 from ablate.bench.settings import KERNEL, STAGES, Stage
 from ablate.bench.timing import Times
-from ablate.ops.kernels.tiling.launch import capability_of
+from ablate.kernels._triton.launch import capability_of
 
 BATCH, REPETITIONS = 128, 20
 FORMS = ("Swin-T stage {} K=7", "ELSA-Swin-T stage {} K=7", "Slide-Swin-T stage {} K=3")

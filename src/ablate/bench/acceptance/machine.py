@@ -11,7 +11,7 @@ import torch
 
 from ablate.bench.acceptance.steps import Setting
 from ablate.bench.ceiling import measure
-from ablate.runs import environment
+from ablate.execution import environment
 
 QUERY = (
     "name,driver_version,clocks.sm,clocks.mem,clocks.max.sm,clocks.max.mem,"

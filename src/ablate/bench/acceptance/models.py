@@ -12,12 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ablate import costs, hosts
+from ablate import hosts
 from ablate.bench import memory
 from ablate.bench.acceptance import archive
 from ablate.bench.acceptance.steps import Setting
 from ablate.bench.events import timed
 from ablate.bench.profiling import shares
+from ablate.ops import costs
 
 OPERATORS = ("elsa", "na", "lsa", "dwconv")
 BATCH, PIXELS, REPETITIONS = 128, 224, 5

@@ -17,7 +17,7 @@ from ablate.bench.computation import Computation
 from ablate.bench.events import timed
 from ablate.bench.ops import parameters
 from ablate.bench.settings import STAGES, Stage
-from ablate.ops.kernels.choice import recorded_fallbacks
+from ablate.kernels.dispatch import recorded_fallbacks
 
 BATCH, REPETITIONS = 64, 5
 STAGE = STAGES[2]  # 28 × 28 with 192 channels

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from ablate.bench.acceptance.steps import Setting, chosen, limit
-from ablate.runs.interruption import INTERRUPTION
+from ablate.execution.interruption import INTERRUPTION
 from ablate.store.folder import RunFolder
 from ablate.training import checkpoint
 

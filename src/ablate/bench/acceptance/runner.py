@@ -13,8 +13,8 @@ from ablate.bench.acceptance import page
 from ablate.bench.acceptance.attempt import DONE, Attempt
 from ablate.bench.acceptance.steps import Setting, Step, limit
 from ablate.errors import UserError
-from ablate.ops.kernels.selfcheck.verdicts import code_digest
-from ablate.runs import environment
+from ablate.execution import environment
+from ablate.kernels.selfcheck.verdicts import code_digest
 from ablate.store.files import read_json, write_json, write_text
 
 RECORD, PAGE = "acceptance.json", "acceptance.md"

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ablate.bench.acceptance.steps import Setting
-from ablate.ops.kernels.selfcheck import cases, verdicts
+from ablate.kernels.selfcheck import cases, verdicts
 
 
 def run(setting: Setting) -> Iterator[dict[str, Any]]:

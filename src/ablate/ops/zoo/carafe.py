@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ablate.ops import kernels
+from ablate import kernels
 from ablate.ops.checks import odd_kernel, positive
 from ablate.ops.norms import softmax
 from ablate.ops.registry import RESNET, register

@@ -8,8 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from ablate import kernels
 from ablate.errors import UserError
-from ablate.ops import kernels
 from ablate.ops.checks import odd_kernel, positive
 from ablate.ops.norms import filter_norm
 from ablate.ops.registry import RESNET, register

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from ablate.errors import UserError
+from ablate.kernels.layout import average_pool
 from ablate.ops.axes import Slot, Window
 from ablate.ops.binary import BinaryTerm, Positions
 from ablate.ops.checks import positive
-from ablate.ops.kernels.layout import average_pool
 from ablate.ops.regions import WindowRegion
 from ablate.ops.registry import RESNET, register
 

@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor, nn
 
+from ablate.kernels.convolution import convolve_each
 from ablate.ops.axes import resolve_heads
 from ablate.ops.checks import odd_kernel, positive
-from ablate.ops.kernels.convolution import convolve_each
 from ablate.ops.registry import RESNET, register
 
 SPATIAL_PROCESSING = "neighborhood 3×3; static, 4 kernels mixed by the pooled feature; no norm"

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ablate.errors import UserError
+from ablate.kernels.layout import average_pool
 from ablate.ops.checks import odd_kernel, positive
-from ablate.ops.kernels.layout import average_pool
 from ablate.ops.registry import VOLO, register
 
 BORDER = "zeros outside the map take part in the softmax"

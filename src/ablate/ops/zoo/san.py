@@ -8,12 +8,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from ablate import kernels
 from ablate.errors import UserError
-from ablate.ops import kernels
+from ablate.kernels import pairwise_features as relations
+from ablate.kernels.dispatch import fast
+from ablate.kernels.layout import average_pool
 from ablate.ops.checks import odd_kernel, positive
-from ablate.ops.kernels import relations
-from ablate.ops.kernels.choice import fast
-from ablate.ops.kernels.layout import average_pool
 from ablate.ops.registry import RESNET, register
 
 CHANNELS = "a filter for every 8 channels, interleaved; value projection"

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from ablate.errors import UserError
+from ablate.kernels.layout import average_pool
 from ablate.ops.axes import Neighborhood
 from ablate.ops.checks import odd_kernel, positive
-from ablate.ops.kernels.layout import average_pool
 from ablate.ops.regions import NeighborhoodRegion
 from ablate.ops.registry import RESNET, register
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ablate.ops import kernels
+from ablate import kernels
 from ablate.ops.checks import odd_kernel
 from ablate.ops.registry import register
 
@@ -72,7 +72,7 @@ class SlideAttention(nn.Module):
         """(B, H, W, C) → (B, H, W, C)."""
         by_head = self.query_key_value(x).unflatten(-1, (self.heads, 3, -1))  # (B, H, W, heads, 3, d)
         query, key, value = by_head.permute(4, 0, 1, 2, 3, 5).flatten(-2)
-        y = kernels.mixed_attention(
+        y = kernels.slide_attention.attention(
             query * self.scale, key, value, *self.merged(), self.bias_table, kernel=self.kernel
         )
         return self.output(y)

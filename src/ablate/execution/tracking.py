@@ -1,0 +1,171 @@
+"""A mirror of the metrics in Weights & Biases. A run never fails because of it, nor waits for long."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal
+
+from ablate.commands import command
+from ablate.compose import identity
+from ablate.errors import UserError
+from ablate.store.damage import DamagedError
+from ablate.store.folder import RunFolder
+from ablate.store.manifest import Manifest
+
+Mode = Literal["offline", "online", "disabled"]
+MODES: dict[str, Mode] = {"wandb_offline": "offline", "wandb": "online", "none": "disabled"}
+INIT_SECONDS, FINISH_SECONDS = 10, 10
+
+
+class Tracker:
+    """One run's page: id = signature, so that one that goes on continues its own.
+
+    Its group is the study, its notes the study's question, its tags operator, host, data and the axes; `pair`
+    in its configuration is what runs have in common that differ in their seed only.
+    The first failure of any call is noted once and ends the mirroring; metrics.jsonl is the truth.
+    """
+
+    def __init__(self, config: Mapping[str, Any], folder: RunFolder, note: Callable[[str], None]) -> None:
+        self.note = note
+        self.run: Any = None
+        mode = MODES[config["infra"]["tracking"]]
+        if mode != "disabled":
+            self._guarded(lambda: self._start(config, folder, mode))
+
+    def log(self, metrics: dict[str, Any]) -> None:
+        """Mirror one epoch."""
+        if self.run is not None:
+            self._guarded(lambda: self.run.log(metrics, step=metrics["epoch"]))
+
+    def finish(self, summary: dict[str, Any], exit_code: int) -> None:
+        """Mirror the final figures and close the page."""
+        if self.run is not None:
+            self._guarded(lambda: self.run.summary.update(summary))
+        if self.run is not None:
+            self._guarded(lambda: self.run.finish(exit_code=exit_code))
+
+    def _start(self, config: Mapping[str, Any], folder: RunFolder, mode: Mode) -> None:
+        try:
+            self.run = page(config, folder, mode)
+        except Exception as error:
+            if mode == "offline":
+                raise
+            self.note(f"W&B cannot be reached ({first_line(error)}): `ablate sync` makes its page later")
+            self.run = page(config, folder, "offline")
+
+    def _guarded(self, call: Callable[[], object]) -> None:
+        try:
+            call()
+        except Exception as error:  # whatever W&B raises: a mirror must not end a run
+            self.run = None
+            self.note(f"W&B mirror stopped ({first_line(error)}); metrics.jsonl goes on")
+
+
+def page(config: Mapping[str, Any], folder: RunFolder, mode: Mode, **others: Any) -> Any:
+    """A run's page, opened, or gone on with where there is one.
+
+    Args:
+        config: of the run.
+        folder: its folder, in which the client keeps its own files.
+        mode: online or offline.
+        others: arguments of `wandb.init`, in the place of those here.
+
+    Raises:
+        Exception: whatever the client raises where it cannot reach its server, or has no key.
+    """
+    wandb = client()
+    settings = {
+        "project": config["infra"]["wandb_project"],
+        "id": folder.signature,
+        "name": f"{config['op']['name']}-{config['host']['name']}-s{config['seed']}",
+        "group": config["study"]["name"] or identity.pair_key(config),
+        "job_type": "train",
+        "notes": config["study"]["question"],
+        "tags": tags(config),
+        "config": _shown(config),
+        "dir": str(folder.path),
+        "reinit": "finish_previous",
+    }
+    settings = {**settings, "mode": mode, "resume": "allow", "settings": quiet(FINISH_SECONDS), **others}
+    return wandb.init(**settings)
+
+
+def project_of(folder: RunFolder) -> str:
+    """The project that a run's configuration names."""
+    return str(folder.config()["infra"]["wandb_project"])
+
+
+def project_of_study(runs_dir: Path, planned: Manifest) -> str:
+    """The project that the first run names whose configuration can be read.
+
+    Raises:
+        UserError: there is none.
+    """
+    for run in planned.runs:
+        with suppress(DamagedError):
+            folder = RunFolder(runs_dir / run.signature)
+            if folder.config_path.exists():
+                return project_of(folder)
+    raise UserError(
+        f"no run of study {planned.name} has a configuration that can be read",
+        f"`{command('status', planned.name, runs_dir=runs_dir)}` shows what is wrong",
+    )
+
+
+def client() -> Any:
+    """The client of W&B, silent."""
+    os.environ.setdefault("WANDB_SILENT", "true")
+    os.environ.setdefault("WANDB_LOGIN_TIMEOUT", str(INIT_SECONDS))  # a prompt for a key waits no longer
+    import wandb
+
+    logging.getLogger("wandb").setLevel(logging.ERROR)
+    return wandb
+
+
+def quiet(finish_seconds: float, *, strict: bool = False) -> Any:
+    """The client's settings: nothing of this machine is watched, and nothing waits for long.
+
+    Args:
+        finish_seconds: that the end of a page may take for what is still to be sent.
+        strict: whether it is an error then.
+    """
+    return client().Settings(
+        console="off",
+        silent=True,
+        disable_git=True,
+        save_code=False,
+        init_timeout=INIT_SECONDS,
+        finish_timeout=finish_seconds,
+        finish_timeout_raises=strict,
+        x_disable_stats=True,
+    )
+
+
+def tags(config: Mapping[str, Any]) -> list[str]:
+    """Operator, host, data, and the level of each axis."""
+    found = [config["op"]["name"], config["host"]["name"], config["data"]["name"]]
+    for axis in ("weights", "norm", "region"):
+        level = config["op"].get(axis)
+        if isinstance(level, Mapping):
+            found.append(f"{axis}={level['name']}")
+    channel = config["op"].get("channel")
+    if isinstance(channel, Mapping):
+        found.append(f"heads={channel['heads']}")
+    return found
+
+
+def _shown(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration and its pair key, without `infra`: paths of this machine are nobody's business."""
+    return {
+        **{key: value for key, value in config.items() if key != "infra"},
+        "pair": identity.pair_key(config),
+    }
+
+
+def first_line(error: Exception) -> str:
+    """What an exception says, in one line."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

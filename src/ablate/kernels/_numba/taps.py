@@ -1,0 +1,129 @@
+"""How a loop walks from positions to those they meet, along one axis: for kernels that are loops.
+
+A sum that gathers needs, for every position that it writes, the positions that it reads and the taps
+that belong to them. `aggregate` and `scores` write where the neighbourhood's centre is; `aggregate_transpose`, their
+transpose, writes where a neighbour is and reads the centres that reach it. Border rules, dilation and
+stride are all in these tables, and nowhere in the loops.
+
+Rows are walked one by one (`walk`). Columns are written four at a time (`blocks`), so that a value is
+loaded once for all of the four that meet it. What sums over positions instead goes along `runs`.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from ablate.kernels.geometry import axis_taps
+
+BLOCK = 4  # positions that a loop computes together
+NONE = -1  # the tap of a position that does not meet another
+
+
+class Walk(NamedTuple):
+    """The walks of all positions of an axis; those of position i are entries first[i] to first[i + 1]."""
+
+    first: np.ndarray  # (positions + 1,)
+    other: np.ndarray  # (entries,) the position that is read
+    tap: np.ndarray  # (entries,) its tap
+    offset: np.ndarray  # (entries,) its row of the relative-position table
+
+
+class Blocks(NamedTuple):
+    """The walks of four positions at a time; those of block b are entries first[b] to first[b + 1].
+
+    In a regular block the four positions walk over K + 3 evenly spaced ones, which position p meets
+    from entry p on, by taps that rise, or in a transposed walk fall, by one.
+    """
+
+    first: np.ndarray  # (blocks + 1,)
+    other: np.ndarray  # (entries,) the position that is read
+    tap: np.ndarray  # (entries · 4,) its tap for each of the four positions; NONE if they do not meet
+    offset: np.ndarray  # (entries · 4,) its column of the relative-position table; 0 if they do not meet
+    regular: np.ndarray  # (blocks,)
+
+
+class Runs(NamedTuple):
+    """Runs of positions whose neighbours at one tap are evenly spaced and have one offset."""
+
+    tap: np.ndarray  # (runs,)
+    offset: np.ndarray  # (runs,)
+    begin: np.ndarray  # (runs,) first position
+    length: np.ndarray  # (runs,) positions
+    other: np.ndarray  # (runs,) neighbour of the first position
+    step: np.ndarray  # (runs,) from one position's neighbour to the next one's
+
+
+@lru_cache(maxsize=256)
+def walk(length: int, kernel: int, dilation: int, border: str, stride: int, transposed: bool) -> Walk:
+    """The walks along an axis of `length` positions; `transposed` for those of `aggregate_transpose`."""
+    taps = axis_taps(length, kernel, dilation, border, stride)
+    centre, tap = np.nonzero(taps.valid.numpy())
+    neighbor, offset = taps.position.numpy()[centre, tap], taps.offset.numpy()[centre, tap]
+    written, read = (neighbor, centre) if transposed else (centre, neighbor)
+    order = np.lexsort((tap, read, written))
+    written, read, tap, offset = (x[order].astype(np.int64) for x in (written, read, tap, offset))
+    positions = length if transposed else len(taps.position)
+    first = np.searchsorted(written, np.arange(positions + 1)).astype(np.int64)
+    return Walk(first, read, tap, offset)
+
+
+@lru_cache(maxsize=256)
+def blocks(length: int, kernel: int, dilation: int, border: str, stride: int, transposed: bool) -> Blocks:
+    """The same walks, of four positions at a time; the last block may have fewer."""
+    first, other, tap, offset = walk(length, kernel, dilation, border, stride, transposed)
+    firsts, others, taps, offsets, regular = [0], [], [], [], []
+    for start in range(0, len(first) - 1, BLOCK):
+        entries: dict[
+            tuple[int, int], list[tuple[int, int]]
+        ] = {}  # (other, time met) → (tap, offset) of each
+        for place in range(min(BLOCK, len(first) - 1 - start)):
+            times: dict[int, int] = {}
+            for entry in range(first[start + place], first[start + place + 1]):
+                read = int(other[entry])
+                times[read] = times.get(read, -1) + 1  # a mirrored border may lead to one position twice
+                met = entries.setdefault((read, times[read]), [(NONE, 0)] * BLOCK)
+                met[place] = int(tap[entry]), int(offset[entry])
+        for (read, _), met in sorted(entries.items()):
+            others.append(read)
+            taps.append([one for one, _ in met])
+            offsets.append([one for _, one in met])
+        regular.append(_regular(others[firsts[-1] :], taps[firsts[-1] :], offsets[firsts[-1] :], kernel))
+        firsts.append(len(others))
+    tables = [np.array(x, dtype=np.int64).reshape(-1) for x in (firsts, others, taps, offsets)]
+    return Blocks(tables[0], tables[1], tables[2], tables[3], np.array(regular, dtype=np.bool_))
+
+
+def _regular(others: list[int], taps: list[list[int]], offsets: list[list[int]], kernel: int) -> bool:
+    if kernel < BLOCK - 1 or len(others) != kernel + BLOCK - 1:
+        return False
+    place = np.arange(len(others))[:, None] - np.arange(BLOCK)
+    meets = (place >= 0) & (place < kernel)
+    tap, offset = np.array(taps), np.array(offsets)
+    rising, falling = (np.where(meets, x, NONE) for x in (place, kernel - 1 - place))
+    ordered = bool((tap == rising).all() or (tap == falling).all())
+    alike = len(set((offset - tap)[meets].tolist())) == 1
+    return ordered and alike and bool((np.diff(others) == 1).all())
+
+
+@lru_cache(maxsize=256)
+def runs(length: int, kernel: int, dilation: int, border: str, stride: int) -> Runs:
+    """The runs along an axis of `length` positions, tap by tap."""
+    taps = axis_taps(length, kernel, dilation, border, stride)
+    position, valid, offset = (x.numpy() for x in taps)
+    found: list[list[int]] = []
+    for tap in range(kernel):
+        going = False
+        for i in np.flatnonzero(valid[:, tap]):
+            here = int(position[i, tap])
+            if going:
+                _, known, begin, count, other, step = found[-1]
+                follows = i == begin + count and known == offset[i, tap]
+                if follows and (count == 1 or here == other + count * step):
+                    found[-1][3:] = count + 1, other, here - other if count == 1 else step
+                    continue
+            found.append([tap, int(offset[i, tap]), int(i), 1, here, 0])
+            going = True
+    return Runs(*np.array(found, dtype=np.int64).reshape(-1, 6).T.copy())

@@ -1,0 +1,77 @@
+"""The matrix form: where it pays, and how much of a sum one of its programs computes.
+
+A tile of 8 × 8 positions meets 8 + K − 1 rows of as many neighbours. For one of these rows at a
+time the filters of the tile are laid out as a matrix (64 positions, neighbours in the row), zero
+where a neighbour is not a tap, so that tensor cores do the sum: they multiply 16-bit operands
+exactly and add in float32. Most entries are zero, and it still takes far fewer instructions than
+the taps form does, which converts every operand to float32. Float32 operands would have to be
+split into three parts each, after which as many instructions are left as in the taps form.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ablate.kernels._triton.tiles import power_of_two
+from ablate.kernels.geometry import strided
+
+SIDE = 8  # positions along each side of a tile
+SMALLEST = 16  # channels and neighbours in a row: what tensor cores multiply at once
+WIDEST = 128  # channels of one program
+SPAN = 64  # neighbours in a row of one program
+WARPS = 4
+
+
+@dataclass(frozen=True)
+class MatrixTile:
+    """The part of the output of one program: 8 × 8 positions of one residue class and one head."""
+
+    channels: int  # of the head, a power of two
+    span: int  # neighbours in a row, a power of two
+    programs: int
+
+    @classmethod
+    def of(
+        cls, batch: int, height: int, width: int, kernel: int, dilation: int, heads: int, head_width: int
+    ) -> MatrixTile:
+        """The tile for maps of `height` × `width` positions, outputs and neighbours alike."""
+        channels = min(max(power_of_two(head_width), SMALLEST), WIDEST)
+        span = max(power_of_two(SIDE + kernel - 1), SMALLEST)
+        tiles = [strided(strided(length, dilation), SIDE) for length in (height, width)]
+        return cls(channels, span, batch * dilation**2 * tiles[0] * tiles[1] * heads)
+
+    def parts(self, head_width: int) -> int:
+        """Programs that share the channels of a head."""
+        return strided(head_width, self.channels)
+
+    def constants(self) -> dict[str, int]:
+        """The tile as a kernel's constexpr parameters."""
+        return {"SIDE": SIDE, "SPAN": self.span, "CHANNELS": self.channels}
+
+
+def pays(maps: Tensor, head_width: int, kernel: int, dilation: int, border: str, stride: int) -> bool:
+    """Whether the matrix form takes fewer instructions, counted in the machine code of both.
+
+    At K = 3 nine of 160 entries of the matrices are taps: only wide heads are worth them.
+
+    Args:
+        maps: (B, H, W, C), one of the operands.
+    """
+    if maps.dtype not in (torch.bfloat16, torch.float16) or stride > 1 or border == "reflect":
+        return False
+    if SIDE + kernel - 1 > SPAN or min(maps.shape[1:3]) < dilation * SIDE // 2:
+        return False
+    return kernel >= 3 and head_width >= (12 if kernel >= 5 else 48)
+
+
+def precision(dtype: torch.dtype) -> str:
+    """How tensor cores multiply: float32 as three products of its parts, 16-bit operands as they are."""
+    return "tf32x3" if dtype == torch.float32 else "ieee"
+
+
+def stages(dtype: torch.dtype) -> int:
+    """Rows that an attention loads ahead: float32 operands in parts leave few registers for them."""
+    return 2 if dtype == torch.float32 else 3

@@ -1,0 +1,216 @@
+"""Softmax attention over sliding neighbourhoods in one pass, as the PyTorch operator `ablate::attention`.
+
+A fast implementation keeps only the logarithm of each row's sum, never the K² weights; the backward
+pass computes them again, and a second derivative is refused. Where there is none, for this device,
+precision or width of a head, `attention` below composes scores, softmax and sum, which differentiate
+any number of times. `reference` is the truth that both are compared with.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
+
+from ablate.kernels import neighborhood_sums as sums
+from ablate.kernels._triton.matrix import SIDE, SPAN
+from ablate.kernels.dispatch import fast, implementation
+from ablate.kernels.neighborhood_attention import reference
+from ablate.kernels.precision import in_autocast
+
+__all__ = ["attention"]
+
+WIDTH = 16  # the loops of the CPU take heads of a multiple of this many channels
+WIDEST = {torch.float32: 32, torch.bfloat16: 64, torch.float16: 64}  # channels of a head: a GPU's registers
+
+
+def attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Tensor,
+    *,
+    axial: Tensor | None = None,
+    kernel: int,
+    dilation: int = 1,
+    border: str = "zero",
+) -> Tensor:
+    """y_i = Σ_t softmax_t( q_i · k_{n(i,t)} + bias[g, offset(i, t)] ) v_{n(i,t)} for each head g.
+
+    With `axial`, the logits gain what each query has for the neighbour's row offset and for its column
+    offset: q_i·r_Δ where r is one vector of rows and one of columns (SASA, Ramachandran et al., 2019).
+
+    Under border `zero`, taps outside the map have key and value 0 and take part; under `mask` they
+    do not; under `inside` there are none.
+
+    Args:
+        query: (B, H, W, C), scaled as its logits are to be.
+        key: (B, H, W, C).
+        value: (B, H, W, C).
+        bias: (heads, offsets), heads dividing C.
+        axial: (B, H, W, heads, 2 · offsets per axis), rows first.
+        kernel: K, odd; `dilation`: distance of two taps; `border`: zero, mask or inside.
+
+    Returns:
+        (B, H, W, C) in the dtype of `value`, or of autocast.
+    """
+    value = in_autocast(value)
+    query, key, value = (x.to(value.dtype).contiguous() for x in (query, key, value))
+    neighborhood = (kernel, dilation, border)
+    if fused(query, bias.shape[0], kernel, border):
+        axial = None if axial is None else axial.to(value.dtype).contiguous()
+        return _attention(query, key, value, bias.contiguous(), axial, *neighborhood)[0]
+    scores = sums.scores(query, key, None, None, None, bias.shape[0], *neighborhood, 1)
+    weights = reference.logits(scores, bias, axial, *neighborhood).softmax(-1).to(value.dtype)
+    return sums.aggregate(value, weights.contiguous(), None, None, *neighborhood, 1)
+
+
+def fused(query: Tensor, heads: int, kernel: int, border: str) -> bool:
+    """Whether one pass computes attention with these queries."""
+    if not fast(query) or border == "reflect":
+        return False
+    width = query.shape[-1] // heads
+    if query.device.type == "cpu":
+        return width % WIDTH == 0
+    return width <= WIDEST.get(query.dtype, 0) and SIDE + kernel - 1 <= SPAN
+
+
+@torch.library.custom_op("ablate::attention", mutates_args=())
+def _attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Tensor,
+    axial: Tensor | None,
+    kernel: int,
+    dilation: int,
+    border: str,
+) -> tuple[Tensor, Tensor]:
+    """Output, and (B, heads, H, W) logarithms of the rows' sums."""
+    return reference.attention(query, key, value, bias, axial, kernel, dilation, border)
+
+
+@torch.library.custom_op("ablate::attention_backward", mutates_args=())
+def _backward(
+    grad: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Tensor,
+    axial: Tensor | None,
+    out: Tensor,
+    rows: Tensor,
+    kernel: int,
+    dilation: int,
+    border: str,
+    bias_gradient: bool = True,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of query, key, value, bias and axial.
+
+    That of bias is empty without `bias_gradient`, that of axial where there is no axial.
+    """
+    given = (grad, query, key, value, bias, axial, out, rows)
+    return reference.backward(*given, kernel, dilation, border, bias_gradient)
+
+
+@_attention.register_kernel(("cpu", "cuda"))
+def _(query: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
+    return implementation(query, "neighborhood_attention").attention(query, *others)
+
+
+@_backward.register_kernel(("cpu", "cuda"))
+def _(grad: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    return implementation(grad, "neighborhood_attention").backward(grad, *others)
+
+
+@_attention.register_fake
+def _(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
+    batch, height, width, _ = query.shape
+    rows = query.new_empty(batch, bias.shape[0], height, width, dtype=reference.row_type(query.dtype))
+    return query.new_empty(query.shape), rows
+
+
+@_backward.register_fake
+def _(
+    grad: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Tensor,
+    axial: Tensor | None,
+    out: Tensor,
+    rows: Tensor,
+    kernel: int,
+    dilation: int,
+    border: str,
+    bias_gradient: bool = True,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    of_query, of_key, of_value = (x.new_empty(x.shape) for x in (query, key, value))
+    of_bias = bias.new_empty(bias.shape if bias_gradient else 0)
+    return of_query, of_key, of_value, of_bias, query.new_empty(0 if axial is None else axial.shape)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    query, key, value, bias, axial, *ctx.neighborhood = inputs
+    ctx.save_for_backward(query, key, value, bias, axial, *output)
+    ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)
+
+
+def _gradients(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
+    if grad is None:
+        return (None,) * 8
+    saved = ctx.saved_tensors  # read once: under activation checkpointing a second reading is refused
+    needs_bias = ctx.needs_input_grad[3]
+    *of_maps, of_bias, of_axial = _backward(grad.contiguous(), *saved, *ctx.neighborhood, needs_bias)
+    has_axial = saved[4] is not None
+    return (*of_maps, of_bias if needs_bias else None, of_axial if has_axial else None, None, None, None)
+
+
+def _no_second_derivative(ctx: Any, *_: Any) -> tuple[None, ...]:
+    raise RuntimeError(
+        "ablate::attention has no second derivative: compose ablate.kernels.scores, a softmax and "
+        "ablate.kernels.aggregate where you need one"
+    )
+
+
+_attention.register_autograd(_gradients, setup_context=_save)
+_backward.register_autograd(_no_second_derivative)
+
+
+@register_flop_formula(torch.ops.ablate.attention)
+def _flops(
+    query: tuple[int, ...],
+    key: tuple[int, ...],
+    value: tuple[int, ...],
+    bias: tuple[int, ...],
+    axial: tuple[int, ...] | None,
+    kernel: int,
+    *args: Any,
+    out_shape: Any = None,
+    **kwargs: Any,
+) -> int:
+    """Two FLOPs per channel and tap for the scores, two for the sum."""
+    return 4 * math.prod(query) * kernel**2
+
+
+@register_flop_formula(torch.ops.ablate.attention_backward)
+def _backward_flops(
+    grad: tuple[int, ...],
+    query: tuple[int, ...],
+    key: tuple[int, ...],
+    value: tuple[int, ...],
+    bias: tuple[int, ...],
+    axial: tuple[int, ...] | None,
+    out: tuple[int, ...],
+    rows: tuple[int, ...],
+    kernel: int,
+    *args: Any,
+    out_shape: Any = None,
+    **kwargs: Any,
+) -> int:
+    """Four sums: those of weights and values, and one each for query and key."""
+    return 8 * math.prod(query) * kernel**2

@@ -1,0 +1,167 @@
+"""Neighbourhood attention on a CPU: loops compiled by Numba, float32, without the K² weights in memory.
+
+Four neighbouring positions are computed together, so that what one of them meets is loaded once for
+all: `pairs.products` are the dot products of a block with all that it meets, `pairs.weighted` the sums with
+their weights, and both serve the forward pass and its gradients. The backward pass runs twice over the
+pairs, once from the queries and once from the keys, and computes weights and their gradients again in
+both: sums are gathered, nothing is added to by two threads, and the same input gives the same bits.
+
+Operations, stage 1 of Swin-T, batch 8 (56×56, 96 channels, 3 heads, K = 7): 236 M
+multiply-accumulates forward, 826 M backward, 3.7 M exponentials in each of the three passes. Of four
+positions not all meet what one of them does: K + 3 columns are computed in a row where K are needed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ablate.kernels._numba.run import flat, run
+from ablate.kernels._numba.simd import lanes_for
+from ablate.kernels._numba.taps import BLOCK, NONE, Blocks, Walk, blocks, walk
+from ablate.kernels.geometry import offsets_per_axis
+from ablate.kernels.neighborhood_attention.numba.forward import forward
+from ablate.kernels.neighborhood_attention.numba.gradients import from_keys, from_queries
+from ablate.kernels.neighborhood_attention.numba.pairs import NEVER
+
+FOUR, SIXTEEN = (0,) * 4, (0,) * 16
+
+
+def attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Tensor,
+    axial: Tensor | None,
+    kernel: int,
+    dilation: int,
+    border: str,
+) -> tuple[Tensor, Tensor]:
+    """Output (B, H, W, C), and the rows' logarithms (B, heads, H, W); see `reference`."""
+    batch, height, width, channels = query.shape
+    heads = bias.shape[0]
+    out, rows = torch.empty(query.shape), torch.empty(batch, heads, height, width)
+    down, across = _tables(height, width, kernel, dilation, border, transposed=False)
+    run(
+        forward,
+        *map(flat, (query, key, value, out, rows)),
+        _bias_of_pairs(bias, kernel, border, across),
+        flat(bias),
+        None if axial is None else flat(axial),
+        _absent(across, kernel, border),
+        *down,
+        *across,
+        _whole(across, kernel, border),
+        (heads, kernel, offsets_per_axis(kernel, border), _room(down, across, kernel), border == "zero"),
+        width,
+        *_vectors(channels // heads),
+        FOUR,
+        SIXTEEN,
+    )
+    return out.to(query.dtype), rows
+
+
+def backward(
+    grad: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Tensor,
+    axial: Tensor | None,
+    out: Tensor,
+    rows: Tensor,
+    kernel: int,
+    dilation: int,
+    border: str,
+    bias_gradient: bool = True,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of query, key, value, bias and axial; see `reference`."""
+    batch, height, width, channels = query.shape
+    heads, axis = bias.shape[0], offsets_per_axis(kernel, border)
+    mean = torch.empty(batch, heads, height, width)
+    for image in range(batch):  # one at a time: no copy of all maps
+        product = grad[image].float() * out[image].float()
+        mean[image] = product.unflatten(-1, (heads, -1)).sum(-1).permute(2, 0, 1)
+    of_query, of_key, of_value = (torch.empty(query.shape) for _ in range(3))
+    lines = batch * height if bias_gradient else 0
+    of_bias = torch.zeros(lines, *bias.shape)  # of every line of the maps, summed below
+    of_axial = torch.zeros(() if axial is None else axial.shape)
+    per_query = None if axial is None else flat(axial)
+    down, across = _tables(height, width, kernel, dilation, border, transposed=False)
+    run(
+        from_queries,
+        *map(flat, (query, grad, key, value, rows, mean, of_query, of_bias, of_axial)),
+        _bias_of_pairs(bias, kernel, border, across),
+        flat(bias),
+        per_query,
+        _absent(across, kernel, border),
+        *down,
+        *across,
+        _whole(across, kernel, border),
+        (heads, kernel, axis, _room(down, across, kernel), border == "zero", bias_gradient),
+        width,
+        *_vectors(channels // heads),
+        FOUR,
+        SIXTEEN,
+    )
+    down, across = _tables(height, width, kernel, dilation, border, transposed=True)
+    run(
+        from_keys,
+        *map(flat, (key, value, query, grad, rows, mean, of_key, of_value)),
+        _bias_of_pairs(bias, kernel, border, across),
+        per_query,
+        *down,
+        *across,
+        (heads, axis, _room(down, across, kernel)),
+        width,
+        *_vectors(channels // heads),
+        FOUR,
+        SIXTEEN,
+    )
+    of_query, of_key, of_value = (x.to(query.dtype) for x in (of_query, of_key, of_value))
+    of_bias = of_bias.sum(0).to(bias.dtype) if bias_gradient else bias.new_empty(0)
+    of_axial = query.new_empty(0) if axial is None else of_axial.to(axial.dtype)
+    return of_query, of_key, of_value, of_bias, of_axial
+
+
+def _tables(
+    height: int, width: int, kernel: int, dilation: int, border: str, *, transposed: bool
+) -> tuple[Walk, Blocks]:
+    neighborhood = (kernel, dilation, border, 1, transposed)
+    return walk(height, *neighborhood), blocks(width, *neighborhood)
+
+
+def _bias_of_pairs(bias: Tensor, kernel: int, border: str, across: Blocks) -> np.ndarray:
+    """(heads, row offsets, entries of the columns' blocks, 4), flat; NEVER where two do not meet."""
+    axis = offsets_per_axis(kernel, border)
+    table = bias.detach().float().numpy().reshape(bias.shape[0], axis, axis)
+    return np.where(across.tap == NONE, NEVER, table[:, :, across.offset]).astype(np.float32).reshape(-1)
+
+
+def _absent(across: Blocks, kernel: int, border: str) -> np.ndarray:
+    """(blocks, K, 4), flat: 0 for a tap beyond the map's side that counts, with key 0; else NEVER."""
+    found = np.full((len(across.regular), kernel, BLOCK), 0 if border == "zero" else NEVER, np.float32)
+    for block in range(len(found)):
+        met = across.tap.reshape(-1, BLOCK)[across.first[block] : across.first[block + 1]]
+        entry, place = np.nonzero(met != NONE)
+        found[block, met[entry, place], place] = NEVER
+    return found.reshape(-1)
+
+
+def _whole(across: Blocks, kernel: int, border: str) -> np.ndarray:
+    """(blocks,): whether no position of a block has a tap beyond the map's side that counts."""
+    present = _absent(across, kernel, border).reshape(len(across.regular), -1) < 0
+    return np.asarray(present.all(axis=1))
+
+
+def _room(down: Walk, across: Blocks, kernel: int) -> int:
+    """Pairs of one position of a block, at most, absent ones included, in whole vectors of four."""
+    pairs = int(np.diff(down.first).max() * np.diff(across.first).max())
+    return -(-(pairs + kernel * kernel) // BLOCK) * BLOCK
+
+
+def _vectors(width: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Vectors in a head, and lanes, both as tuples of that length, which the compiler knows."""
+    lanes = lanes_for(width)
+    return (0,) * (width // len(lanes)), lanes

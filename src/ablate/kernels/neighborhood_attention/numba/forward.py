@@ -1,0 +1,126 @@
+"""Logits of a block, their softmax, and the sum."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import prange
+
+from ablate.kernels._numba.run import compiled
+from ablate.kernels._numba.simd import (
+    exponential,
+    folded_maximum,
+    folded_sum,
+    four_times,
+    larger,
+    load,
+    minus,
+    plus,
+    splat,
+    store,
+    times,
+    zeros,
+)
+from ablate.kernels.neighborhood_attention.numba.axial import of_queries
+from ablate.kernels.neighborhood_attention.numba.pairs import (
+    NEVER,
+    absent_logits,
+    apart_of,
+    products,
+    weighted,
+)
+
+
+@compiled
+def forward(
+    query: Any,
+    key: Any,
+    value: Any,
+    out: Any,
+    rows: Any,
+    pair_bias: Any,
+    bias: Any,
+    axial: Any,
+    absent: Any,
+    row_first: Any,
+    row_other: Any,
+    row_tap: Any,
+    row_offset: Any,
+    first: Any,
+    other: Any,
+    tap: Any,
+    offset: Any,
+    regular: Any,
+    whole: Any,
+    form: Any,
+    width: Any,
+    parts: Any,
+    lanes: Any,
+    four: Any,
+    sixteen: Any,
+) -> None:
+    """Logits of a block, their softmax, and the sum, a head at a time."""
+    heads, kernel, axis, room, counts = form
+    width_of_head = len(parts) * len(lanes)
+    channels, entries = heads * width_of_head, len(other)
+    height = len(row_first) - 1
+    for line in prange(out.size // (width * channels)):
+        image, row = line // height, line % height
+        logits, scratch = np.empty(room * 4, np.float32), np.empty(8, np.float32)
+        row_begin, row_end = row_first[row], row_first[row + 1]
+        for block in range(len(first) - 1):
+            begin, end, left = first[block], first[block + 1], width - 4 * block
+            apart, far = apart_of(left, channels), apart_of(left, heads * 2 * axis)
+            for head in range(heads):
+                position = (line * width + 4 * block) * channels + head * width_of_head
+                place = image * height * width * channels + head * width_of_head
+                own = ((line * width + 4 * block) * heads + head) * 2 * axis
+                if axial is not None:
+                    of_queries(
+                        pair_bias, head * axis * entries * 4, axial, own, far, row_offset, row_begin, row_end,
+                        offset, begin, end, axis, entries * 4, logits, four,
+                    )  # fmt: skip
+                n = 0
+                for each in range(row_begin, row_end):
+                    start = place + row_other[each] * width * channels
+                    plus_these, table = pair_bias, ((head * axis + row_offset[each]) * entries + begin) * 4
+                    if axial is not None:
+                        plus_these, table = logits, n
+                    products(
+                        query, position, apart, key, start, other, begin, end, channels, plus_these, table,
+                        logits, n, parts, lanes, four,
+                    )  # fmt: skip
+                    n += 4 * (end - begin)
+                m = n
+                if counts and (not whole[block] or row_end - row_begin < kernel):
+                    m = absent_logits(
+                        logits, n, bias[head * axis * axis :], absent[block * kernel * 4 :],
+                        row_tap, row_begin, row_end, kernel, axial, own, far, four,
+                    )  # fmt: skip
+                while m % 16:
+                    store(logits, m, splat(NEVER, four))
+                    m += 4
+                high = load(logits, 0, sixteen)
+                for u in range(16, m, 16):
+                    high = larger(high, load(logits, u, sixteen))
+                highest = folded_maximum(high)
+                high, sums = four_times(highest), zeros(sixteen)
+                for u in range(0, m, 16):
+                    weight = exponential(minus(load(logits, u, sixteen), high))
+                    store(logits, u, weight)
+                    sums = plus(sums, weight)
+                store(scratch, 0, folded_sum(sums))
+                store(scratch, 4, highest)
+                at = ((image * heads + head) * height + row) * width + 4 * block
+                for k in range(4):
+                    if k < left:
+                        rows[at + k] = scratch[4 + k] + np.log(scratch[k])
+                    scratch[k] = 1 / scratch[k]
+                scale = four_times(load(scratch, 0, four))
+                for u in range(0, n, 16):
+                    store(logits, u, times(load(logits, u, sixteen), scale))
+                weighted(
+                    logits, value, place, channels, row_other, row_begin, row_end, width * channels,
+                    other, begin, end, out, position, left, parts, lanes,
+                )  # fmt: skip

@@ -1,0 +1,87 @@
+"""Neighbourhood attention on CUDA tensors: scores, softmax and sum in one pass, gradients in three.
+
+(Hassani et al., 2023, where the border is `inside`; tiles in the manner of FlashAttention, Dao et
+al., 2022.) The K² weights of a position never reach memory: backward they are computed again from
+the logarithm of their sum. All gradients gather: the same operands give the same bits. Arguments as
+in `reference`; maps are contiguous and of one dtype, and products are summed in float32.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from ablate.kernels.neighborhood_attention import WIDEST, reference
+from ablate.kernels.neighborhood_attention.triton.bias import launch_bias_gradient, summed
+from ablate.kernels.neighborhood_attention.triton.forward import launch_attention
+from ablate.kernels.neighborhood_attention.triton.keys import launch_key_gradients
+from ablate.kernels.neighborhood_attention.triton.queries import launch_query_gradient
+from ablate.kernels.selfcheck import Operands, checked
+
+
+def _forward_arguments(found: Operands) -> tuple[Any, ...] | None:
+    *sliding, stride = found.neighborhood
+    dtype = found.values.dtype
+    if stride > 1 or sliding[-1] == "reflect" or found.case.head_width > WIDEST[dtype]:
+        return None
+    maps = found.outputs, found.values, found.values.flip(1)
+    return *maps, found.bias.float(), found.axial, *sliding
+
+
+def _backward_arguments(found: Operands) -> tuple[Any, ...] | None:
+    if (arguments := _forward_arguments(found)) is None:
+        return None
+    *given, kernel, dilation, border = arguments
+    return found.values.flip(2), *given, *reference.attention(*arguments), kernel, dilation, border
+
+
+@checked(reference.attention, _forward_arguments)
+def attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Tensor,
+    axial: Tensor | None,
+    kernel: int,
+    dilation: int,
+    border: str,
+) -> tuple[Tensor, Tensor]:
+    """Output (B, H, W, C), and the rows' logarithms (B, heads, H, W) in float32."""
+    launch, out, rows = launch_attention(query, key, value, bias, axial, kernel, dilation, border)
+    launch.run()
+    return out, rows
+
+
+@checked(reference.backward, _backward_arguments)
+def backward(
+    grad: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Tensor,
+    axial: Tensor | None,
+    out: Tensor,
+    rows: Tensor,
+    kernel: int,
+    dilation: int,
+    border: str,
+    bias_gradient: bool = True,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of query, key, value, bias (empty without `bias_gradient`) and axial (empty without it)."""
+    sliding, given = (kernel, dilation, border), (grad, query, key, value, bias, axial)
+    launch, grad_query, product, grad_axial = launch_query_gradient(*given, out, rows, *sliding)
+    launch.run()
+    launch, grad_key, grad_value = launch_key_gradients(*given, rows, product, *sliding)
+    launch.run()
+    grad_bias = bias.new_empty(0)
+    if bias_gradient:
+        launch, partial = launch_bias_gradient(*given, rows, product, *sliding)
+        launch.run()
+        grad_bias = summed(partial).to(bias.dtype)
+    if grad_axial is None:
+        grad_axial = query.new_empty(0)
+    return grad_query, grad_key, grad_value, grad_bias, grad_axial
+
+
+KERNELS = (attention, backward)

@@ -1,0 +1,150 @@
+"""What a job executes: the runs of its pack, each in a worker process, until all are done or time is up.
+
+    python -m ablate.launch.slurm.job RECORD FIRST
+
+SIGUSR2, which comes before the time limit and from clusters that announce preemption, ends the step under
+way, writes a checkpoint and puts the job back into the queue. SIGTERM does the same without the queue:
+`scancel` sends it, and where a preempted job gets it SLURM itself requeues. A job that starts again goes
+through its pack again: what is finished, or failed in this job, is not run again.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from ablate import commands
+from ablate.execution import environment
+from ablate.execution import process_group as together
+from ablate.execution.execute import SUPERSEDED, Outcome
+from ablate.execution.interruption import CLAIM_LOST, FAILURE, INTERRUPTION, Stop, stoppable
+from ablate.execution.process_group import Place
+from ablate.launch.local import Event, WorkerPool
+from ablate.launch.slurm import client, snapshot
+from ablate.launch.slurm.client import SlurmError
+from ablate.store import jobs as records
+from ablate.store.damage import DamagedError
+from ablate.store.folder import DAMAGED, FAILED, RunFolder
+
+PATIENCE = 600.0  # seconds that a job waits for SLURM to end it
+REQUEUES = 1000  # a job that is put back more often than this makes no progress
+
+
+def main() -> None:
+    """Exit code 0 when every run of the pack has ended, well or not: how is in their folders."""
+    path, first = Path(sys.argv[1]), int(sys.argv[2])
+    jobs = records.read(path)
+    if jobs is None:
+        sys.exit(f"error: {path} is not the record of a submission")
+    place = together.from_environment()
+    if place is not None and place.rank:
+        _follow(place, jobs.infra)
+        return
+    runs_dir = path.parents[len(Path(jobs.study).parts) + 2]
+    pack = jobs.packs[first + int(os.environ["SLURM_ARRAY_TASK_ID"])]
+    if snapshot.state(environment.repository()) != {
+        key: jobs.code[key] for key in ("commit", "dirty", "changes")
+    }:
+        _say("the code has changed since submission; infra.launcher.snapshot=true runs from a copy of it")
+    folders = [RunFolder(runs_dir / signature) for signature in pack]
+    ready = [folder.signature for folder in folders if not folder.finished() and folder.state() != FAILED]
+    _say(f"{len(pack)} runs, {len(ready)} of them to be done")
+    with stoppable() as stop:
+        try:
+            if place is not None:
+                _together(place, [folder for folder in folders if folder.signature in ready], jobs.infra)
+            else:
+                workers = max(1, min(jobs.side_by_side, len(ready)))
+                outcomes = WorkerPool(runs_dir, ready, workers, jobs.infra).run(_report, lambda: _leave(stop))
+                _stop_without_room(outcomes, commands.command("retry", jobs.study, runs_dir=runs_dir))
+        except KeyboardInterrupt:
+            _end(stop)
+
+
+def _together(place: Place, folders: list[RunFolder], infra: dict[str, Any]) -> None:
+    """Runs that take several machines: this process is the first of those that compute them.
+
+    A run that fails ends all processes; what is left of the pack is done when the job starts again.
+    """
+    runs: dict[Path, dict[str, Any]] = {}
+    for folder in folders:
+        try:
+            runs[folder.path] = folder.config()
+        except DamagedError as error:
+            _ended(folder.signature, Outcome(DAMAGED, str(error)))
+    done = together.run(place, infra["device"], runs, lambda signature: _say(f"{signature} started"), _ended)
+    if len(done) < len(runs):
+        _say("a run failed and ended the processes of this job; the others are done in the next one")
+        _requeue()
+        time.sleep(PATIENCE)
+    if any(outcome.state == SUPERSEDED for outcome in done.values()):
+        sys.exit(CLAIM_LOST)
+    if any(outcome.state == FAILED for outcome in done.values()):
+        sys.exit(FAILURE)
+
+
+def _follow(place: Place, infra: dict[str, Any]) -> None:
+    """Another process of the same job: it says nothing, and ends with the first one."""
+    try:
+        together.follow(place, infra["device"])
+    except KeyboardInterrupt:
+        time.sleep(PATIENCE)
+        sys.exit(INTERRUPTION)
+
+
+def _stop_without_room(outcomes: dict[str, Outcome], retry: str) -> None:
+    """End the job as failed where the disk is full: its other runs were not started."""
+    for outcome in outcomes.values():
+        if outcome.no_room:
+            _say(f"stopped: {outcome.detail}; free space there, then: {retry}")
+            sys.exit(FAILURE)
+
+
+def _leave(stop: Stop) -> None:
+    if stop():
+        raise KeyboardInterrupt
+
+
+def _report(event: Event) -> None:
+    _, signature, outcome = event
+    if outcome is None:
+        _say(f"{signature} started")
+    else:
+        _ended(signature, outcome)
+
+
+def _ended(signature: str, outcome: Outcome) -> None:
+    _say(f"{signature} {outcome.state}  {outcome.detail}".rstrip())
+
+
+def _end(stop: Stop) -> None:
+    """The workers have written their checkpoints: back into the queue, or wait for what SLURM does."""
+    _say(f"asked to stop by {stop.asked_by.name if stop.asked_by else 'Ctrl-C'}; checkpoints are written")
+    if stop.asked_by == signal.SIGUSR2 and int(os.environ.get("SLURM_RESTART_COUNT", "0")) < REQUEUES:
+        _requeue()
+    time.sleep(PATIENCE if stop.asked_by else 0)  # a job that ended by itself would not be requeued
+    sys.exit(INTERRUPTION)
+
+
+def _requeue() -> None:
+    job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    for _ in range(30):
+        try:
+            client.requeue(job)
+            _say("back in the queue")
+            return
+        except SlurmError as error:  # the controller may be away for a while
+            _say(str(error))
+            time.sleep(5)
+
+
+def _say(text: str) -> None:
+    print(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

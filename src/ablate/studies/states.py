@@ -1,0 +1,147 @@
+"""Where every run of a study stands: by its folder, by the queue, by the accounts of the cluster."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Container, Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from ablate.execution import serving
+from ablate.execution.claim import living_holder
+from ablate.launch.slurm import client, queue
+from ablate.launch.slurm.queue import Queue
+from ablate.store import manifest
+from ablate.store.folder import DAMAGED, FAILED, FINISHED, INTERRUPTED, PENDING, RUNNING, RunFolder
+from ablate.store.manifest import Manifest, PlannedRun
+
+LOST = "lost"  # was at work, or about to be started, and is no more
+MISSING = "missing"  # planned, without a folder
+AGAIN = (FAILED, LOST, DAMAGED, INTERRUPTED, MISSING)  # what `ablate retry` runs again
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A run, its state, and what there is to say about it."""
+
+    run: PlannedRun
+    state: str
+    record: dict[str, Any]  # status.json
+    note: str = ""
+    job: str | None = None
+
+    @property
+    def ends(self) -> datetime | None:
+        """When a run at work is expected to have trained, by the epochs of this attempt."""
+        done, whole = self.record.get("epoch") or 0, self.record.get("epochs") or 0
+        before = self.record.get("first_epoch") or 0
+        if self.state != RUNNING or done <= before:
+            return None
+        begun, latest = (self.record.get(key) for key in ("started", "updated"))
+        if begun is None or latest is None:
+            return None
+        begun, latest = datetime.fromisoformat(begun), datetime.fromisoformat(latest)
+        return latest + (latest - begun) * (whole - done) / (done - before)
+
+
+@dataclass(frozen=True)
+class Overview:
+    """A study and all of its runs."""
+
+    manifest: Manifest
+    runs: list[Standing]
+    queue: Queue
+    served: Collection[str] = ()  # runs that a living launcher is about to start
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Runs by state."""
+        return Counter(standing.state for standing in self.runs)
+
+    @property
+    def active(self) -> bool:
+        """True if anything is at work, or is about to be started by a job or a launcher."""
+        return any(
+            s.state == RUNNING
+            or s.run.signature in self.queue.live
+            or (s.state == PENDING and s.run.signature in self.served)
+            for s in self.runs
+        )
+
+    def select(self, states: Iterable[str]) -> list[Standing]:
+        """The runs in one of these states."""
+        wanted = set(states)
+        return [standing for standing in self.runs if standing.state in wanted]
+
+
+def of_study(runs_dir: Path, study: str) -> Overview:
+    """All runs of a study.
+
+    Raises:
+        UserError: no such study.
+    """
+    planned = manifest.load(runs_dir, study)
+    jobs = queue.of_study(runs_dir, study)
+    served = serving.signatures(runs_dir)
+    runs = [_standing(RunFolder(runs_dir / run.signature), run, jobs, served) for run in planned.runs]
+    ends = client.ends(s.job for s in runs if s.state in (LOST, INTERRUPTED) and s.job)
+    runs = [_explained(standing, ends) for standing in runs]
+    return Overview(planned, runs, jobs, served)
+
+
+def state_of(folder: RunFolder) -> str:
+    """The state by the folder alone: `lost` where a run says `running` and no process holds its claim."""
+    state = folder.state()
+    if living_holder(folder.path) is not None:
+        return state if state in (FINISHED, FAILED) else RUNNING
+    if folder.damages():
+        return DAMAGED
+    return LOST if state == RUNNING else state
+
+
+def _standing(folder: RunFolder, run: PlannedRun, jobs: Queue, served: Container[str]) -> Standing:
+    record = folder.status()
+    state, job = str(record["state"]), jobs.last.get(run.signature)
+    holder, live = living_holder(folder.path), jobs.live.get(run.signature)
+    if holder is not None and state not in (FINISHED, FAILED):
+        return Standing(run, RUNNING, record, f"on {holder['host']}", job)
+    if holder is None and live is None and (damages := folder.damages()):
+        return Standing(run, DAMAGED, record, "; ".join(map(str, damages)), job)
+    if state in (FINISHED, FAILED):
+        return Standing(run, state, record, str(record.get("error") or ""), job)
+    if live is not None:
+        goes_on = f"goes on from epoch {record['epoch']}; " if record.get("epoch") else ""
+        return Standing(
+            run, PENDING, record, f"{goes_on}job {live.id} {live.state.lower()} {live.reason}", live.id
+        )
+    if job in jobs.held:
+        return Standing(run, LOST, record, f"SLURM holds job {job}: {jobs.held[job]}", job)
+    if state == RUNNING:
+        return Standing(run, LOST, record, f"its process on {record.get('host')} is gone", job)
+    if state == PENDING and run.signature in served:
+        return Standing(run, PENDING, record, "its launcher starts it", job)
+    if state == PENDING and run.signature in jobs.unsent and jobs.silent is None:
+        return Standing(run, LOST, record, "its launcher ended before it handed the job in", job)
+    if state == PENDING and job is not None and jobs.silent is None:
+        return Standing(run, LOST, record, f"job {job} is gone", job)
+    if state == PENDING and not record.get("created"):
+        return Standing(run, MISSING, record, "", job)
+    if state == PENDING and jobs.silent is None:
+        return Standing(run, LOST, record, "no launcher and no job is about to start it", job)
+    return Standing(run, state, record, "", job)
+
+
+def _explained(standing: Standing, ends: dict[str, str]) -> Standing:
+    """With how its job ended, where that is known."""
+    if standing.state not in (LOST, INTERRUPTED) or standing.job not in ends:
+        return standing
+    note = "; ".join(part for part in (standing.note, f"job {standing.job} {ends[standing.job]}") if part)
+    return replace(standing, note=note)
+
+
+def until(end: datetime) -> str:
+    """A moment as the time that is left: 1:05:30."""
+    left = max(timedelta(0), end - datetime.now(UTC))
+    return str(timedelta(seconds=round(left.total_seconds())))
