@@ -21,9 +21,10 @@ from torch import Tensor
 from triton.runtime.interpreter import InterpreterOptions, interpreter_builder
 
 from ablate import kernels
-from ablate.kernels.geometry import offsets_per_axis, strided
+from ablate.kernels.geometry import Neighborhood, offsets_per_axis, strided
 from ablate.kernels.neighborhood_attention import reference as attention_reference
 from ablate.kernels.neighborhood_attention import triton as attention
+from ablate.kernels.neighborhood_attention.inputs import Inputs
 from ablate.kernels.neighborhood_attention.triton import bias as attention_bias
 from ablate.kernels.neighborhood_sums import reference
 from ablate.kernels.neighborhood_sums import triton as sums
@@ -60,6 +61,10 @@ class Case(NamedTuple):
     add: int = 0
     bias: int = 0  # whether scores have one
     axial: bool = False  # whether queries have terms for row and column offsets
+
+    @property
+    def neighborhood(self) -> Neighborhood:
+        return Neighborhood(self.kernel, self.dilation, self.border, self.stride)
 
 
 CASES = [
@@ -126,12 +131,12 @@ def relative(got: Tensor, truth: Tensor) -> float:
 def arguments(name: str, case: Case, given: Operands) -> tuple[Any, ...]:
     """Of one sum."""
     values, outputs, filters, multiply, add, bias = given
-    sliding = (case.kernel, case.dilation, case.border, case.stride)
+    sliding = case.neighborhood
     return {
-        "aggregate": (values, filters, multiply, add, *sliding),
-        "aggregate_transpose": (outputs, filters, multiply, add, case.height, case.width, *sliding),
-        "scores": (outputs, values, multiply, add, bias, case.heads, *sliding),
-        "static_grad": (outputs, values, filters, *sliding),
+        "aggregate": (values, filters, multiply, add, sliding),
+        "aggregate_transpose": (outputs, filters, multiply, add, case.height, case.width, sliding),
+        "scores": (outputs, values, multiply, add, bias, case.heads, sliding),
+        "static_grad": (outputs, values, filters, sliding),
     }[name]
 
 
@@ -147,16 +152,16 @@ def in_taps(name: str, case: Case, given: Operands) -> Tensor:
 
 
 def as_matrix(name: str, case: Case, given: Operands) -> Tensor:
-    sliding = (case.kernel, case.dilation, case.border)
+    sliding = case.neighborhood
     if name == "aggregate":
-        launch, out = aggregate_matrix.launch_aggregate_matrix(given.values, given.filters, *sliding)
+        launch, out = aggregate_matrix.launch_aggregate_matrix(given.values, given.filters, sliding)
     elif name == "aggregate_transpose":
         launch, out = aggregate_transpose_matrix.launch_aggregate_transpose_matrix(
-            given.outputs, given.filters, *sliding
+            given.outputs, given.filters, sliding
         )
     else:
         terms = given.outputs, given.values, given.bias, case.heads
-        launch, out = scores_matrix.launch_scores_matrix(*terms, *sliding)
+        launch, out = scores_matrix.launch_scores_matrix(*terms, sliding)
     launch.run()
     return out
 
@@ -210,15 +215,15 @@ def attention_errors() -> Iterator[tuple[str, str, Case, float]]:
         if case.axial:
             given.append(guarded(torch.randn(*size[:3], case.heads, 2 * offsets), dtype))
         none = [] if case.axial else [None]
-        sliding = (case.kernel, case.dilation, case.border)
-        out, rows = attention.attention.kernel(*given, *none, *sliding)
-        found = attention.backward.kernel(grad, *given, *none, out, rows, *sliding)
+        inputs, neighborhood = Inputs(*given, *none), case.neighborhood
+        out, rows = attention.attention.kernel(inputs, neighborhood)
+        found = attention.backward.kernel(grad, inputs, out, rows, neighborhood)
         exact = [operand.double().requires_grad_() for operand in given]
-        named = dict(zip(("kernel", "dilation", "border"), sliding, strict=True))
+        named = {"kernel": case.kernel, "dilation": case.dilation, "border": case.border}
         truth = kernels.attention(*exact[:4], axial=exact[4] if case.axial else None, **named)
         truth.backward(grad.double())
         apart = (operand.detach() for operand in exact)
-        _, true_rows = attention_reference.attention(*apart, *none, *sliding)
+        _, true_rows = attention_reference.attention(Inputs(*apart, *none), neighborhood)
         got = {"out": (out, truth), "rows": (rows, true_rows)}
         names = ("query", "key", "value", "bias", "axial")[: len(exact)]
         for name, gradient, operand in zip(names, found, exact, strict=False):

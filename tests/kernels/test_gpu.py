@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ablate import kernels, ops
 from ablate.kernels import dispatch, selfcheck
-from ablate.kernels.geometry import offsets_per_axis, strided
+from ablate.kernels.geometry import Neighborhood, offsets_per_axis, strided
 from ablate.kernels.neighborhood_attention import fused
 
 pytestmark = pytest.mark.gpu
@@ -79,7 +79,7 @@ def test_sums(case: Case) -> None:
     from ablate.kernels.neighborhood_sums import triton as cuda
 
     torch.manual_seed(0)
-    sliding, channels = case[2:], case.heads * case.head_width
+    neighborhood, channels = Neighborhood(*case[2:]), case.heads * case.head_width
     rows, columns = strided(HEIGHT, case.stride), strided(WIDTH, case.stride)
     offsets = offsets_per_axis(case.kernel, case.border) ** 2
     for dtype, tolerance in TOLERANCE.items():
@@ -104,9 +104,9 @@ def test_sums(case: Case) -> None:
             truth, got, again = (
                 found if isinstance(found, tuple) else (found,)
                 for found in (
-                    proven.reference(*double, *sliding),
-                    proven.kernel(*there, *sliding),
-                    proven.kernel(*there, *sliding),
+                    proven.reference(*double, neighborhood),
+                    proven.kernel(*there, neighborhood),
+                    proven.kernel(*there, neighborhood),
                 )
             )
             for one, other, true in zip(got, again, truth, strict=True):

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ablate import kernels
 from ablate.kernels import neighborhood_sums as sums
-from ablate.kernels.geometry import offsets_per_axis
+from ablate.kernels.geometry import Neighborhood, offsets_per_axis
 from ablate.kernels.neighborhood_sums import reference
 from ablate.ops import axes
 
@@ -89,7 +89,7 @@ def test_sums_equal_their_definition_in_both_forms(
 ) -> None:
     height, width, heads, channels, kernel, dilation, border, stride = shape
     torch.manual_seed(height * 100 + width)
-    neighborhood = (kernel, dilation, border, stride)
+    neighborhood = Neighborhood(kernel, dilation, border, stride)
     rows, columns = -(-height // stride), -(-width // stride)
     values = torch.randn(2, height, width, channels, dtype=torch.float64)
     other = torch.randn(2, rows, columns, channels, dtype=torch.float64)
@@ -100,14 +100,14 @@ def test_sums_equal_their_definition_in_both_forms(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reference, "small_map", lambda *_: matrix)
         patch.setattr(reference, "MATRIX_CHUNK", 1)
-        got = reference.aggregate(values, filters, multiply, add, *neighborhood)
-        spread = reference.aggregate_transpose(other, filters, multiply, add, height, width, *neighborhood)
-        scores = reference.scores(other, values, multiply, add, bias, heads, *neighborhood)
-        static = reference.static_grad(other, values, filters, *neighborhood)
+        got = reference.aggregate(values, filters, multiply, add, neighborhood)
+        transposed = reference.aggregate_transpose(other, filters, multiply, add, height, width, neighborhood)
+        scores = reference.scores(other, values, multiply, add, bias, heads, neighborhood)
+        static = reference.static_grad(other, values, filters, neighborhood)
     expected = slow_sum(values, filters, multiply, add, *neighborhood)
     torch.testing.assert_close(got, expected)
     # <y, Fv> = <F'y, v>: the others are the transposes of a sum that is linear in each of its operands
-    torch.testing.assert_close((spread * values).sum(), (other * expected).sum())
+    torch.testing.assert_close((transposed * values).sum(), (other * expected).sum())
     without = expected if add is None else slow_sum(values, filters, multiply, None, *neighborhood)
     terms = (other * without).sum()
     if add is not None:

@@ -17,11 +17,11 @@ from ablate import kernels
 from ablate.errors import UserError
 from ablate.kernels import dispatch
 from ablate.kernels import neighborhood_sums as sums
-from ablate.kernels._numba import run, simd
-from ablate.kernels._numba import taps as walks
-from ablate.kernels.geometry import offsets_per_axis
+from ablate.kernels._numba import run, simd, taps
+from ablate.kernels.geometry import Neighborhood, offsets_per_axis
 from ablate.kernels.neighborhood_attention import numba as attention_cpu
 from ablate.kernels.neighborhood_attention import reference as attention_reference
+from ablate.kernels.neighborhood_attention.inputs import Inputs
 from ablate.kernels.neighborhood_sums import numba as cpu
 from ablate.kernels.neighborhood_sums import reference
 from ablate.ops.axes import BORDERS
@@ -73,7 +73,7 @@ def test_the_sums(shape: tuple, static: tuple[int, int, int]) -> None:
         shared = [static[0] == 1] if name == "static_grad" else []
         with mock.patch.object(cpu, "PIECES", 1 + height % 2 * 8):  # both images by one thread, or each
             found, expected = (
-                getattr(module, name)(*inputs, *neighborhood, *shared)
+                getattr(module, name)(*inputs, Neighborhood(*neighborhood), *shared)
                 for module, inputs in ((cpu, operands), (reference, exact))
             )
         for got, truth in zip(
@@ -140,10 +140,10 @@ def test_nothing_is_left_unwritten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu.torch, "empty", nan)
     key, query = torch.randn(1, 6, 5, 32), torch.randn(1, 6, 5, 32)
     filters = torch.randn(1, 6, 5, 2, 49)
-    for border in ("zero", "mask"):
-        assert cpu.scores(query, key, None, None, None, 2, 7, 1, border, 1).isfinite().all()
-        assert cpu.aggregate(key, filters, None, None, 7, 1, border, 1).isfinite().all()
-        assert cpu.aggregate_transpose(query, filters, None, None, 6, 5, 7, 1, border, 1).isfinite().all()
+    for neighborhood in (Neighborhood(7, border="zero"), Neighborhood(7, border="mask")):
+        assert cpu.scores(query, key, None, None, None, 2, neighborhood).isfinite().all()
+        assert cpu.aggregate(key, filters, None, None, neighborhood).isfinite().all()
+        assert cpu.aggregate_transpose(query, filters, None, None, 6, 5, neighborhood).isfinite().all()
 
 
 def test_who_computes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,11 +162,11 @@ def test_who_computes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("transposed", [False, True])
 def test_interior_positions_are_computed_in_regular_blocks(transposed: bool) -> None:
-    found = walks.blocks(56, 7, 1, "zero", 1, transposed)
+    found = taps.blocks(56, Neighborhood(7), transposed)
     assert found.regular.tolist() == [False, *[True] * 12, False]
-    tap = found.tap.reshape(-1, walks.BLOCK)[found.first[1] : found.first[2]]
-    met = [tap[place : place + 7, place].tolist() for place in range(walks.BLOCK)]
-    assert met == [list(range(7))[:: -1 if transposed else 1]] * walks.BLOCK
+    tap = found.tap.reshape(-1, taps.BLOCK)[found.first[1] : found.first[2]]
+    met = [tap[place : place + 7, place].tolist() for place in range(taps.BLOCK)]
+    assert met == [list(range(7))[:: -1 if transposed else 1]] * taps.BLOCK
     assert (np.diff(found.other[found.first[1] : found.first[2]]) == 1).all()
 
 
@@ -180,9 +180,12 @@ def test_interior_positions_are_computed_in_regular_blocks(transposed: bool) -> 
 def test_blocks_and_runs_are_the_same_walks(
     length: int, kernel: int, dilation: int, border: str, stride: int
 ) -> None:
-    neighborhood = (length, kernel, dilation, border, stride)
+    neighborhood = Neighborhood(kernel, dilation, border, stride)
     for transposed in (False, True):
-        plain, found = walks.walk(*neighborhood, transposed), walks.blocks(*neighborhood, transposed)
+        plain, found = (
+            taps.walk(length, neighborhood, transposed),
+            taps.blocks(length, neighborhood, transposed),
+        )
         one_by_one = [
             (i, *entry)
             for i in range(len(plain.first) - 1)
@@ -200,13 +203,14 @@ def test_blocks_and_runs_are_the_same_walks(
             for block in range(len(found.first) - 1)
             for entry in range(found.first[block], found.first[block + 1])
             for place in range(4)
-            if found.tap[4 * entry + place] != walks.NONE
+            if found.tap[4 * entry + place] != taps.NONE
         ]
         assert sorted(one_by_one) == sorted(in_blocks)
         if not transposed:
+            in_one_go = taps.runs(length, neighborhood)
             in_runs = [
                 (begin + i, other + i * step, tap, offset)
-                for tap, offset, begin, count, other, step in zip(*walks.runs(*neighborhood), strict=True)
+                for tap, offset, begin, count, other, step in zip(*in_one_go, strict=True)
                 for i in range(count)
             ]
             assert sorted(in_runs) == sorted(one_by_one)
@@ -244,16 +248,16 @@ def test_attention_in_one_pass(
 ) -> None:
     if border == "inside":
         height, width = (side + kernel * dilation - 1 for side in (height, width))
-    neighborhood, channels = (kernel, dilation, border), heads[0] * heads[1]
+    neighborhood, channels = Neighborhood(kernel, dilation, border), heads[0] * heads[1]
     generator = torch.Generator().manual_seed(height * 100 + width)
     maps = [torch.randn(2, height, width, channels, generator=generator) * 0.5 for _ in range(4)]
     bias = torch.randn(heads[0], offsets_per_axis(kernel, border) ** 2, generator=generator)
     axis = offsets_per_axis(kernel, border)
     axial = torch.randn(2, height, width, heads[0], 2 * axis, generator=generator) if has_axial else None
     query, key, value, grad = maps
-    terms = bias, axial
-    out, rows = attention_cpu.attention(query, key, value, *terms, *neighborhood)
-    given = (grad, query, key, value, *terms, out, rows, *neighborhood)
+    inputs = Inputs(query, key, value, bias, axial)
+    out, rows = attention_cpu.attention(inputs, neighborhood)
+    given = (grad, inputs, out, rows, neighborhood)
     found = (out, rows, *attention_cpu.backward(*given))
     for module, all_of_them in ((attention_cpu, found[2:]), (attention_reference, None)):
         all_of_them = all_of_them or module.backward(*given)
@@ -262,11 +266,9 @@ def test_attention_in_one_pass(
         for place in (0, 1, 2, 4):
             assert torch.equal(without[place], all_of_them[place])
     query, key, value, grad, bias = (x.double() for x in (*maps, bias))
-    terms = bias, None if axial is None else axial.double()
-    truth, sums = attention_reference.attention(query, key, value, *terms, *neighborhood)
-    *gradients, of_axial = attention_reference.backward(
-        grad, query, key, value, *terms, truth, sums, *neighborhood
-    )
+    inputs = Inputs(query, key, value, bias, None if axial is None else axial.double())
+    truth, sums = attention_reference.attention(inputs, neighborhood)
+    *gradients, of_axial = attention_reference.backward(grad, inputs, truth, sums, neighborhood)
     assert found[-1].shape == of_axial.shape
     if has_axial:
         torch.testing.assert_close(found[-1].double(), of_axial, rtol=0, atol=1e-5)

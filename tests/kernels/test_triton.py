@@ -17,7 +17,7 @@ from ablate.bench import aot
 from ablate.kernels._triton.matrix import MatrixTile
 from ablate.kernels._triton.reach import reach
 from ablate.kernels._triton.tiles import Tile
-from ablate.kernels.geometry import axis_taps
+from ablate.kernels.geometry import Neighborhood, axis_taps
 
 triton = pytest.importorskip("triton")
 
@@ -46,9 +46,9 @@ def test_values_through_the_interpreter(names: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("stride", [1, 2])
 def test_reach_turns_every_tap_round(border: str, stride: int) -> None:
     length, kernel, dilation = 13, 5, 2
-    table = reach(length, kernel, dilation, border, stride, torch.device("cpu"))
+    table = reach(length, Neighborhood(kernel, dilation, border, stride), torch.device("cpu"))
     pairs = {(int(entry), row) for row, entries in enumerate(table) for entry in entries if entry >= 0}
-    taps = axis_taps(length, kernel, dilation, border, stride)
+    taps = axis_taps(length, Neighborhood(kernel, dilation, border, stride))
     at = zip(taps.position.flatten().tolist(), taps.valid.flatten().tolist(), strict=True)
     assert pairs == {(pair, position) for pair, (position, valid) in enumerate(at) if valid}
 

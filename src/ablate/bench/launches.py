@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ablate.kernels.geometry import offsets_per_axis, strided
+from ablate.kernels.geometry import Neighborhood, offsets_per_axis, strided
 
 FACTORS = ("multiply", "add")
 BATCH = 64
@@ -85,25 +85,25 @@ def launches(
     map_size = batch, shape.size, shape.size, shape.channels
     values = drawn(*map_size)
     if shape.slide:
-        yield from _mixed_launches([values, *(drawn(*map_size) for _ in range(3))], shape)
+        yield from _slide_launches([values, *(drawn(*map_size) for _ in range(3))], shape)
         return
     outputs = drawn(batch, out, out, shape.channels)
     filters = drawn(batch, out, out, shape.heads, shape.kernel**2)
     table = drawn(batch, shape.channels, offsets_per_axis(shape.kernel, shape.border) ** 2)
     multiply, add = (table if name in shape.factors else None for name in FACTORS)
-    neighborhood = (shape.kernel, 1, shape.border, shape.stride)
-    yield sums.launch_aggregate(values, filters, multiply, add, *neighborhood)[0]
-    yield sums.launch_scores(outputs, values, multiply, None, None, shape.heads, *neighborhood)[0]
+    neighborhood = Neighborhood(shape.kernel, 1, shape.border, shape.stride)
+    yield sums.launch_aggregate(values, filters, multiply, add, neighborhood)[0]
+    yield sums.launch_scores(outputs, values, multiply, None, None, shape.heads, neighborhood)[0]
     yield sums.launch_aggregate_transpose(
-        outputs, filters, multiply, add, shape.size, shape.size, *neighborhood
+        outputs, filters, multiply, add, shape.size, shape.size, neighborhood
     )[0]
     if shape.attention and not shape.axial:  # attention that is not plain softmax: other norms, ghost head
         bias = drawn(shape.heads, offsets_per_axis(shape.kernel, shape.border) ** 2)
         for key_position in (None, table[:1]):
             given = outputs, values, None, key_position, bias
-            yield sums.launch_scores(*given, shape.heads, *neighborhood)[0]
+            yield sums.launch_scores(*given, shape.heads, neighborhood)[0]
     if shape.factors:
-        yield sums.launch_static_grad(outputs, values, filters, *neighborhood)[0]
+        yield sums.launch_static_grad(outputs, values, filters, neighborhood)[0]
     if shape.attention and shape.channels // shape.heads <= WIDEST[dtype]:
         yield from _attention_launches([values, outputs, *(drawn(*map_size) for _ in range(2))], shape)
 
@@ -111,21 +111,23 @@ def launches(
 def _attention_launches(maps: list[Tensor], shape: Shape) -> Iterator[Any]:
     """Four maps: the gradient of the output, query, key and value."""
     from ablate.kernels.neighborhood_attention import triton as attention
+    from ablate.kernels.neighborhood_attention.inputs import Inputs
 
-    offsets, sliding = offsets_per_axis(shape.kernel, shape.border), (shape.kernel, 1, shape.border)
+    offsets = offsets_per_axis(shape.kernel, shape.border)
+    neighborhood = Neighborhood(shape.kernel, 1, shape.border)
     grad, query, key, value = maps
     bias = torch.zeros(shape.heads, offsets**2, device=query.device)
     axial = query.new_zeros(*query.shape[:3], shape.heads, 2 * offsets) if shape.axial else None
-    given = query, key, value, bias, axial
-    forward, out, rows = attention.launch_attention(*given, *sliding)
+    inputs = Inputs(query, key, value, bias, axial)
+    forward, out, rows = attention.launch_attention(inputs, neighborhood)
     yield forward
-    queries, _, product, _ = attention.launch_query_gradient(grad, *given, out, rows, *sliding)
+    queries, _, product, _ = attention.launch_query_gradient(grad, inputs, out, rows, neighborhood)
     yield queries
     for launch in (attention.launch_key_gradients, attention.launch_bias_gradient):
-        yield launch(grad, *given, rows, product, *sliding)[0]
+        yield launch(grad, inputs, rows, product, neighborhood)[0]
 
 
-def _mixed_launches(maps: list[Tensor], shape: Shape) -> Iterator[Any]:
+def _slide_launches(maps: list[Tensor], shape: Shape) -> Iterator[Any]:
     """Four maps: the gradient of the output, query, key and value."""
     from ablate.kernels.slide_attention.triton import filters, forward, keys, positions, queries
 

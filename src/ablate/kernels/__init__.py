@@ -1,9 +1,10 @@
 """Operations over sliding neighborhoods, as functions on channels-last tensors.
 
-One folder per operation: `neighborhood_sums` (four sums), `neighborhood_attention` (scores, softmax and sum in
-one pass), `slide_attention` (the same over neighbors that static filters mix), `pairwise_features` (the filters
-of SAN and LESA, in plain PyTorch on every device). Its `__init__` is the PyTorch operator with gradients and
-FLOP counts, `reference` computes it in plain PyTorch, `numba` on the CPU and `triton` on CUDA.
+One folder per operation: `neighborhood_sums` (four sums), `neighborhood_attention` (scores, softmax and
+sum in one pass), `slide_attention` (the same over neighbors that static filters mix), `pairwise_features`
+(the filters of SAN and LESA, in plain PyTorch on every device). The `__init__` of a folder is the PyTorch
+operator with gradients and FLOP counts, `reference` computes it in plain PyTorch, `numba` on the CPU and
+`triton` on CUDA.
 `geometry` defines which positions a neighborhood reaches, `precision` the dtype under autocast, `dispatch`
 chooses the implementation, `selfcheck` compares the Triton kernels with the reference before their first use,
 `_numba` and `_triton` hold what the kernels of a backend share. Used by `ablate.ops`. Start reading in

@@ -30,6 +30,32 @@ def constant(build: Build) -> Build:
     return cast(Build, get)
 
 
+class Neighborhood(NamedTuple):
+    """A sliding neighborhood: kernel² taps around every `stride`-th position.
+
+    Attributes:
+        kernel: K, odd.
+        dilation: distance between two taps, in positions.
+        border: `zero`, `mask`, `inside` or `reflect`; see `axis_taps`.
+        stride: distance between the positions that have an output.
+    """
+
+    kernel: int
+    dilation: int = 1
+    border: str = "zero"
+    stride: int = 1
+
+    @property
+    def taps(self) -> int:
+        """Positions that one position meets."""
+        return self.kernel**2
+
+    @property
+    def offsets(self) -> int:
+        """Entries of a table of relative positions."""
+        return offsets_per_axis(self.kernel, self.border) ** 2
+
+
 class AxisTaps(NamedTuple):
     """The taps of every position along one axis; all three are (⌈length / stride⌉, kernel)."""
 
@@ -47,7 +73,7 @@ def offsets_per_axis(kernel: int, border: str) -> int:
     return 2 * kernel - 1 if border == "inside" else kernel
 
 
-def axis_taps(length: int, kernel: int, dilation: int, border: str, stride: int = 1) -> AxisTaps:
+def axis_taps(length: int, neighborhood: Neighborhood) -> AxisTaps:
     """The taps along one axis, of every `stride`-th position.
 
     `reflect` mirrors what lies outside at the outermost position. `inside` follows NAT (Hassani et al.,
@@ -57,6 +83,7 @@ def axis_taps(length: int, kernel: int, dilation: int, border: str, stride: int 
     Raises:
         ValueError: `inside` and an axis too short for `kernel` taps at this dilation.
     """
+    kernel, dilation, border, stride = neighborhood
     radius = (kernel - 1) // 2
     query = torch.arange(0, length, stride)[:, None]
     tap = torch.arange(kernel)[None, :]
@@ -84,7 +111,7 @@ def axis_taps(length: int, kernel: int, dilation: int, border: str, stride: int 
     return AxisTaps(position.clamp(0, length - 1), valid, tap.expand_as(position))
 
 
-class Neighborhoods(NamedTuple):
+class MapTaps(NamedTuple):
     """The taps of a map's positions; L = height · width, T = kernel², Q of the L positions at a stride."""
 
     neighbor: Tensor  # (Q, T) flat position of the neighbour; L where it lies outside the map
@@ -98,12 +125,11 @@ def strided(length: int, stride: int) -> int:
 
 
 @constant
-def neighborhoods(
-    height: int, width: int, kernel: int, dilation: int, border: str, stride: int, device: torch.device
-) -> Neighborhoods:
+def map_taps(height: int, width: int, neighborhood: Neighborhood, device: torch.device) -> MapTaps:
     """The taps of every position at `stride`, rows first within the map and within the neighbourhood."""
-    rows = axis_taps(height, kernel, dilation, border, stride)
-    columns = axis_taps(width, kernel, dilation, border, stride)
+    kernel, _, border, _ = neighborhood
+    rows = axis_taps(height, neighborhood)
+    columns = axis_taps(width, neighborhood)
 
     def grid(row: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
         shape = (row.shape[0], column.shape[0], kernel, kernel)
@@ -115,27 +141,25 @@ def neighborhoods(
     valid = (row_valid & column_valid).reshape(-1, kernel * kernel)
     neighbor = (row * width + column).reshape(valid.shape).where(valid, torch.tensor(height * width))
     offset = (row_offset * offsets_per_axis(kernel, border) + column_offset).reshape(valid.shape)
-    return Neighborhoods(neighbor.to(device), valid.to(device), offset.to(device))
+    return MapTaps(neighbor.to(device), valid.to(device), offset.to(device))
 
 
 @constant
 def pair_index(
-    height: int, width: int, kernel: int, dilation: int, border: str, stride: int, device: torch.device
+    height: int, width: int, neighborhood: Neighborhood, device: torch.device
 ) -> tuple[Tensor, Tensor | None]:
     """(Q·T,): where each tap's pair stands in a flat (Q, L) matrix; which are real, None if all are."""
-    found = neighborhoods(height, width, kernel, dilation, border, stride, device)
+    found = map_taps(height, width, neighborhood, device)
     length = height * width
     query = torch.arange(found.neighbor.shape[0], device=device)[:, None]
     pairs = (query * length + found.neighbor.clamp(max=length - 1)).flatten()
-    return pairs, None if border == "inside" else found.valid.flatten()
+    return pairs, None if neighborhood.border == "inside" else found.valid.flatten()
 
 
 @constant
-def matrix_index(
-    height: int, width: int, kernel: int, dilation: int, border: str, stride: int, device: torch.device
-) -> Tensor:
+def matrix_index(height: int, width: int, neighborhood: Neighborhood, device: torch.device) -> Tensor:
     """(Q·L,): which of the flat (Q, T) taps stands at each entry of the matrix; Q·T where none does."""
-    neighbor = neighborhoods(height, width, kernel, dilation, border, stride, device).neighbor
+    neighbor = map_taps(height, width, neighborhood, device).neighbor
     taps, length = neighbor.numel(), height * width
     matrix = torch.full((neighbor.shape[0], length + 1), taps, device=device)
     matrix.scatter_(1, neighbor, torch.arange(taps, device=device).view(neighbor.shape))

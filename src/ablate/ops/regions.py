@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ablate import kernels
 from ablate.errors import UserError
-from ablate.kernels.geometry import Neighborhoods, constant, neighborhoods, offsets_per_axis, strided
+from ablate.kernels.geometry import MapTaps, Neighborhood, constant, map_taps, strided
 from ablate.kernels.layout import average_pool, split_heads
 from ablate.kernels.precision import in_autocast
 from ablate.ops import axes
@@ -104,8 +104,8 @@ class NeighborhoodRegion(Region):
         self.config, self.path = config, path
         self.kernel, self.dilation, self.border = config.kernel, config.dilation, config.border
         self.stride = stride
-        self.taps = self.kernel**2
-        self.offsets = offsets_per_axis(self.kernel, self.border) ** 2
+        self.neighborhood = Neighborhood(config.kernel, config.dilation, config.border, stride)
+        self.taps, self.offsets = self.neighborhood.taps, self.neighborhood.offsets
 
     def prepare(self, x: Tensor) -> Tensor:
         """The map, filled up to K positions a side where border `inside` needs them.
@@ -162,7 +162,7 @@ class NeighborhoodRegion(Region):
     def at_key(self, maps: Tensor) -> Tensor:
         """The neighbour's map at the offset between the two."""
         height, width, offsets = maps.shape[1], maps.shape[2], maps.shape[-1]
-        found = self._neighborhoods(height, width, maps.device)
+        found = self._taps(height, width, maps.device)
         flat = F.pad(
             maps.flatten(1, 2).transpose(1, 2), (0, 0, 0, 1)
         )  # (B, G, L + 1, offsets), last: outside
@@ -181,7 +181,7 @@ class NeighborhoodRegion(Region):
         if self.border != "mask":
             return None
         _, height, width, _ = shape
-        valid = self._neighborhoods(height, width, device).valid
+        valid = self._taps(height, width, device).valid
         return valid.view(strided(height, self.stride), strided(width, self.stride), 1, self.taps)
 
     def aggregate(
@@ -191,10 +191,7 @@ class NeighborhoodRegion(Region):
         return kernels.aggregate(
             values,
             filters,
-            kernel=self.kernel,
-            dilation=self.dilation,
-            border=self.border,
-            stride=self.stride,
+            **self.neighborhood._asdict(),
             multiply=None if multiply is None else multiply[None],
             add=None if add is None else add[None],
         )
@@ -225,10 +222,10 @@ class NeighborhoodRegion(Region):
         )
 
     def _offset(self, height: int, width: int, device: torch.device) -> Tensor:
-        return self._neighborhoods(height, width, device).offset.view(height, width, self.taps)
+        return self._taps(height, width, device).offset.view(height, width, self.taps)
 
-    def _neighborhoods(self, height: int, width: int, device: torch.device) -> Neighborhoods:
-        return neighborhoods(height, width, self.kernel, self.dilation, self.border, self.stride, device)
+    def _taps(self, height: int, width: int, device: torch.device) -> MapTaps:
+        return map_taps(height, width, self.neighborhood, device)
 
 
 class AllPairsRegion(Region):

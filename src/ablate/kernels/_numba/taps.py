@@ -1,8 +1,8 @@
 """How a loop walks from positions to those they meet, along one axis: for kernels that are loops.
 
 A sum that gathers needs, for every position that it writes, the positions that it reads and the taps
-that belong to them. `aggregate` and `scores` write where the neighbourhood's centre is; `aggregate_transpose`, their
-transpose, writes where a neighbour is and reads the centres that reach it. Border rules, dilation and
+that belong to them. `aggregate` and `scores` write at the centre of a neighborhood; `aggregate_transpose`
+writes at a neighbor and reads the centres that reach it. Border rules, dilation and
 stride are all in these tables, and nowhere in the loops.
 
 Rows are walked one by one (`walk`). Columns are written four at a time (`blocks`), so that a value is
@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ablate.kernels.geometry import axis_taps
+from ablate.kernels.geometry import Neighborhood, axis_taps
 
 BLOCK = 4  # positions that a loop computes together
 NONE = -1  # the tap of a position that does not meet another
@@ -57,9 +57,9 @@ class Runs(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def walk(length: int, kernel: int, dilation: int, border: str, stride: int, transposed: bool) -> Walk:
+def walk(length: int, neighborhood: Neighborhood, transposed: bool) -> Walk:
     """The walks along an axis of `length` positions; `transposed` for those of `aggregate_transpose`."""
-    taps = axis_taps(length, kernel, dilation, border, stride)
+    taps = axis_taps(length, neighborhood)
     centre, tap = np.nonzero(taps.valid.numpy())
     neighbor, offset = taps.position.numpy()[centre, tap], taps.offset.numpy()[centre, tap]
     written, read = (neighbor, centre) if transposed else (centre, neighbor)
@@ -71,9 +71,9 @@ def walk(length: int, kernel: int, dilation: int, border: str, stride: int, tran
 
 
 @lru_cache(maxsize=256)
-def blocks(length: int, kernel: int, dilation: int, border: str, stride: int, transposed: bool) -> Blocks:
+def blocks(length: int, neighborhood: Neighborhood, transposed: bool) -> Blocks:
     """The same walks, of four positions at a time; the last block may have fewer."""
-    first, other, tap, offset = walk(length, kernel, dilation, border, stride, transposed)
+    first, other, tap, offset = walk(length, neighborhood, transposed)
     firsts, others, taps, offsets, regular = [0], [], [], [], []
     for start in range(0, len(first) - 1, BLOCK):
         entries: dict[
@@ -90,7 +90,8 @@ def blocks(length: int, kernel: int, dilation: int, border: str, stride: int, tr
             others.append(read)
             taps.append([one for one, _ in met])
             offsets.append([one for _, one in met])
-        regular.append(_regular(others[firsts[-1] :], taps[firsts[-1] :], offsets[firsts[-1] :], kernel))
+        begin = firsts[-1]
+        regular.append(_regular(others[begin:], taps[begin:], offsets[begin:], neighborhood.kernel))
         firsts.append(len(others))
     tables = [np.array(x, dtype=np.int64).reshape(-1) for x in (firsts, others, taps, offsets)]
     return Blocks(tables[0], tables[1], tables[2], tables[3], np.array(regular, dtype=np.bool_))
@@ -109,12 +110,12 @@ def _regular(others: list[int], taps: list[list[int]], offsets: list[list[int]],
 
 
 @lru_cache(maxsize=256)
-def runs(length: int, kernel: int, dilation: int, border: str, stride: int) -> Runs:
+def runs(length: int, neighborhood: Neighborhood) -> Runs:
     """The runs along an axis of `length` positions, tap by tap."""
-    taps = axis_taps(length, kernel, dilation, border, stride)
+    taps = axis_taps(length, neighborhood)
     position, valid, offset = (x.numpy() for x in taps)
     found: list[list[int]] = []
-    for tap in range(kernel):
+    for tap in range(neighborhood.kernel):
         going = False
         for i in np.flatnonzero(valid[:, tap]):
             here = int(position[i, tap])

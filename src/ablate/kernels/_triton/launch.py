@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ablate.kernels._triton.assembler import adjusted
-from ablate.kernels.geometry import axis_taps
+from ablate.kernels.geometry import Neighborhood, axis_taps
 
 INDEX_LIMIT = 2**31  # elements of one image that 32-bit offsets reach
 
@@ -56,14 +56,14 @@ def capability_of(device: torch.device) -> int:
     return 10 * major + minor
 
 
-def border_rule(height: int, width: int, kernel: int, dilation: int, border: str) -> str:
+def border_rule(height: int, width: int, neighborhood: Neighborhood) -> str:
     """The rule that decides a sum: `mask` differs from `zero` only in what a norm makes of it.
 
     Raises:
         ValueError: The map is too small for the border.
     """
-    if border in ("zero", "mask"):
+    if neighborhood.border in ("zero", "mask"):
         return "zero"
     for length in (height, width):
-        axis_taps(length, kernel, dilation, border, length)  # the taps of one position: a mere check
-    return border
+        axis_taps(length, neighborhood._replace(stride=length))  # the taps of one position: a mere check
+    return neighborhood.border

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ablate.kernels._triton.tiles import power_of_two
-from ablate.kernels.geometry import strided
+from ablate.kernels.geometry import Neighborhood, strided
 
 SIDE = 8  # positions along each side of a tile
 SMALLEST = 16  # channels and neighbours in a row: what tensor cores multiply at once
@@ -52,7 +52,7 @@ class MatrixTile:
         return {"SIDE": SIDE, "SPAN": self.span, "CHANNELS": self.channels}
 
 
-def pays(maps: Tensor, head_width: int, kernel: int, dilation: int, border: str, stride: int) -> bool:
+def pays(maps: Tensor, head_width: int, neighborhood: Neighborhood) -> bool:
     """Whether the matrix form takes fewer instructions, counted in the machine code of both.
 
     At K = 3 nine of 160 entries of the matrices are taps: only wide heads are worth them.
@@ -60,6 +60,7 @@ def pays(maps: Tensor, head_width: int, kernel: int, dilation: int, border: str,
     Args:
         maps: (B, H, W, C), one of the operands.
     """
+    kernel, dilation, border, stride = neighborhood
     if maps.dtype not in (torch.bfloat16, torch.float16) or stride > 1 or border == "reflect":
         return False
     if SIDE + kernel - 1 > SPAN or min(maps.shape[1:3]) < dilation * SIDE // 2:

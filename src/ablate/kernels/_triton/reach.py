@@ -5,17 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ablate.kernels.geometry import axis_taps, constant
+from ablate.kernels.geometry import Neighborhood, axis_taps, constant
 
 
 @constant
-def reach(length: int, kernel: int, dilation: int, border: str, stride: int, device: torch.device) -> Tensor:
+def reach(length: int, neighborhood: Neighborhood, device: torch.device) -> Tensor:
     """(length, M) int32: output · kernel + tap of all that read a position along one axis, then −1.
 
     M is the most that read one position: `kernel` at stride 1 under `zero`, about kernel / stride
     with a stride, up to 1.5 · kernel where neighbourhoods move inside and crowd at the border.
     """
-    taps = axis_taps(length, kernel, dilation, border, stride)
+    taps = axis_taps(length, neighborhood)
     pair = torch.arange(taps.position.numel()).view(taps.position.shape)[taps.valid]
     read, order = taps.position[taps.valid].sort(stable=True)
     count = read.bincount(minlength=length)

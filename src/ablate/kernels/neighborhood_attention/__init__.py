@@ -18,7 +18,9 @@ from torch.utils.flop_counter import register_flop_formula
 from ablate.kernels import neighborhood_sums as sums
 from ablate.kernels._triton.matrix import SIDE, SPAN
 from ablate.kernels.dispatch import fast, implementation
+from ablate.kernels.geometry import Neighborhood
 from ablate.kernels.neighborhood_attention import reference
+from ablate.kernels.neighborhood_attention.inputs import Inputs
 from ablate.kernels.precision import in_autocast
 
 __all__ = ["attention"]
@@ -59,13 +61,13 @@ def attention(
     """
     value = in_autocast(value)
     query, key, value = (x.to(value.dtype).contiguous() for x in (query, key, value))
-    neighborhood = (kernel, dilation, border)
+    neighborhood = Neighborhood(kernel, dilation, border)
     if fused(query, bias.shape[0], kernel, border):
         axial = None if axial is None else axial.to(value.dtype).contiguous()
-        return _attention(query, key, value, bias.contiguous(), axial, *neighborhood)[0]
-    scores = sums.scores(query, key, None, None, None, bias.shape[0], *neighborhood, 1)
-    weights = reference.logits(scores, bias, axial, *neighborhood).softmax(-1).to(value.dtype)
-    return sums.aggregate(value, weights.contiguous(), None, None, *neighborhood, 1)
+        return _attention(query, key, value, bias.contiguous(), axial, *neighborhood[:3])[0]
+    scores = sums.scores(query, key, None, None, None, bias.shape[0], *neighborhood)
+    weights = reference.logits(scores, bias, axial, neighborhood).softmax(-1).to(value.dtype)
+    return sums.aggregate(value, weights.contiguous(), None, None, *neighborhood)
 
 
 def fused(query: Tensor, heads: int, kernel: int, border: str) -> bool:
@@ -78,52 +80,48 @@ def fused(query: Tensor, heads: int, kernel: int, border: str) -> bool:
     return width <= WIDEST.get(query.dtype, 0) and SIDE + kernel - 1 <= SPAN
 
 
-@torch.library.custom_op("ablate::attention", mutates_args=())
-def _attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    bias: Tensor,
-    axial: Tensor | None,
-    kernel: int,
-    dilation: int,
-    border: str,
-) -> tuple[Tensor, Tensor]:
+# A schema has no named tuples: it lists the tensors of `Inputs`, and the numbers of the neighborhood.
+_INPUTS = "Tensor query, Tensor key, Tensor value, Tensor bias, Tensor? axial"
+_NEIGHBORHOOD = "SymInt kernel, SymInt dilation, str border"
+
+
+@torch.library.custom_op(
+    "ablate::attention", mutates_args=(), schema=f"({_INPUTS}, {_NEIGHBORHOOD}) -> (Tensor, Tensor)"
+)
+def _attention(query: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
     """Output, and (B, heads, H, W) logarithms of the rows' sums."""
-    return reference.attention(query, key, value, bias, axial, kernel, dilation, border)
+    return reference.attention(Inputs(query, *others[:4]), Neighborhood(*others[4:]))
 
 
-@torch.library.custom_op("ablate::attention_backward", mutates_args=())
-def _backward(
-    grad: Tensor,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    bias: Tensor,
-    axial: Tensor | None,
-    out: Tensor,
-    rows: Tensor,
-    kernel: int,
-    dilation: int,
-    border: str,
-    bias_gradient: bool = True,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+@torch.library.custom_op(
+    "ablate::attention_backward",
+    mutates_args=(),
+    schema=f"(Tensor grad, {_INPUTS}, Tensor out, Tensor rows, {_NEIGHBORHOOD}, bool bias_gradient=True) -> "
+    "(Tensor, Tensor, Tensor, Tensor, Tensor)",
+)
+def _backward(grad: Tensor, *others: Any) -> tuple[Tensor, ...]:
     """Gradients of query, key, value, bias and axial.
 
     That of bias is empty without `bias_gradient`, that of axial where there is no axial.
     """
-    given = (grad, query, key, value, bias, axial, out, rows)
-    return reference.backward(*given, kernel, dilation, border, bias_gradient)
+    return reference.backward(grad, *_grouped(*others))
+
+
+def _grouped(*arguments: Any) -> tuple[Any, ...]:
+    """Arguments of `_backward` as its implementations take them."""
+    inputs, (out, rows), neighborhood = arguments[:5], arguments[5:7], arguments[7:10]
+    return Inputs(*inputs), out, rows, Neighborhood(*neighborhood), *arguments[10:]
 
 
 @_attention.register_kernel(("cpu", "cuda"))
 def _(query: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
-    return implementation(query, "neighborhood_attention").attention(query, *others)
+    module = implementation(query, "neighborhood_attention")
+    return module.attention(Inputs(query, *others[:4]), Neighborhood(*others[4:]))
 
 
 @_backward.register_kernel(("cpu", "cuda"))
-def _(grad: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    return implementation(grad, "neighborhood_attention").backward(grad, *others)
+def _(grad: Tensor, *others: Any) -> tuple[Tensor, ...]:
+    return implementation(grad, "neighborhood_attention").backward(grad, *_grouped(*others))
 
 
 @_attention.register_fake
@@ -134,23 +132,12 @@ def _(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, *others: Any) -> 
 
 
 @_backward.register_fake
-def _(
-    grad: Tensor,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    bias: Tensor,
-    axial: Tensor | None,
-    out: Tensor,
-    rows: Tensor,
-    kernel: int,
-    dilation: int,
-    border: str,
-    bias_gradient: bool = True,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    of_query, of_key, of_value = (x.new_empty(x.shape) for x in (query, key, value))
-    of_bias = bias.new_empty(bias.shape if bias_gradient else 0)
-    return of_query, of_key, of_value, of_bias, query.new_empty(0 if axial is None else axial.shape)
+def _(grad: Tensor, *others: Any) -> tuple[Tensor, ...]:
+    inputs, _, _, _, *bias_gradient = _grouped(*others)
+    of_maps = [x.new_empty(x.shape) for x in inputs[:3]]
+    of_bias = inputs.bias.new_empty(0 if bias_gradient == [False] else inputs.bias.shape)
+    of_axial = inputs.query.new_empty(0 if inputs.axial is None else inputs.axial.shape)
+    return *of_maps, of_bias, of_axial
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -182,35 +169,12 @@ _backward.register_autograd(_no_second_derivative)
 
 
 @register_flop_formula(torch.ops.ablate.attention)
-def _flops(
-    query: tuple[int, ...],
-    key: tuple[int, ...],
-    value: tuple[int, ...],
-    bias: tuple[int, ...],
-    axial: tuple[int, ...] | None,
-    kernel: int,
-    *args: Any,
-    out_shape: Any = None,
-    **kwargs: Any,
-) -> int:
+def _flops(query: tuple[int, ...], *others: Any, **_: Any) -> int:
     """Two FLOPs per channel and tap for the scores, two for the sum."""
-    return 4 * math.prod(query) * kernel**2
+    return 4 * math.prod(query) * others[4] ** 2
 
 
 @register_flop_formula(torch.ops.ablate.attention_backward)
-def _backward_flops(
-    grad: tuple[int, ...],
-    query: tuple[int, ...],
-    key: tuple[int, ...],
-    value: tuple[int, ...],
-    bias: tuple[int, ...],
-    axial: tuple[int, ...] | None,
-    out: tuple[int, ...],
-    rows: tuple[int, ...],
-    kernel: int,
-    *args: Any,
-    out_shape: Any = None,
-    **kwargs: Any,
-) -> int:
+def _backward_flops(grad: tuple[int, ...], *others: Any, **_: Any) -> int:
     """Four sums: those of weights and values, and one each for query and key."""
-    return 8 * math.prod(query) * kernel**2
+    return 8 * math.prod(grad) * others[7] ** 2

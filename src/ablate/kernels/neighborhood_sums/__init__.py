@@ -19,156 +19,112 @@ tracing, the meta device and `torch.utils.flop_counter` see one operator whateve
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.library import CustomOpDef
 from torch.utils.flop_counter import register_flop_formula
 
 from ablate.kernels.dispatch import implementation
-from ablate.kernels.geometry import offsets_per_axis, strided
+from ablate.kernels.geometry import Neighborhood, strided
 from ablate.kernels.neighborhood_sums import reference
 
 __all__ = ["aggregate", "aggregate_transpose", "scores", "static_grad"]
 
 
-@torch.library.custom_op("ablate::aggregate", mutates_args=())
-def aggregate(
-    values: Tensor,
-    filters: Tensor,
-    multiply: Tensor | None,
-    add: Tensor | None,
-    kernel: int,
-    dilation: int,
-    border: str,
-    stride: int,
-) -> Tensor:
+Shape = tuple[int, ...]
+_NEIGHBORHOOD = "SymInt kernel, SymInt dilation, str border, SymInt stride"  # a schema has no named tuples
+
+
+def _operator(name: str, schema: str) -> Callable[[Callable[..., Any]], CustomOpDef]:
+    """Register the reference as an operator; the CPU and CUDA dispatch to what `dispatch` chooses."""
+
+    def register(compute: Callable[..., Any]) -> CustomOpDef:
+        operator = torch.library.custom_op(f"ablate::{name}", compute, mutates_args=(), schema=schema)
+
+        def dispatched(x: Tensor, *others: Any) -> Any:
+            return getattr(implementation(x, "neighborhood_sums"), name)(x, *_grouped(*others))
+
+        operator.register_kernel(("cpu", "cuda"))(dispatched)
+        return operator
+
+    return register
+
+
+def _grouped(*arguments: Any) -> tuple[Any, ...]:
+    """Arguments of an operator with its four scalars of the neighborhood as one `Neighborhood`."""
+    border = next(place for place, argument in enumerate(arguments) if isinstance(argument, str))
+    first, last = border - 2, border + 2
+    return *arguments[:first], Neighborhood(*arguments[first:last]), *arguments[last:]
+
+
+@_operator(
+    "aggregate",
+    f"(Tensor values, Tensor filters, Tensor? multiply, Tensor? add, {_NEIGHBORHOOD}) -> Tensor",
+)
+def aggregate(values: Tensor, *others: Any) -> Tensor:
     """(B, H, W, C), (B, H', W', G, K²), static factors (B or 1, C, offsets) → (B, H', W', C)."""
-    return reference.aggregate(values, filters, multiply, add, kernel, dilation, border, stride)
+    return reference.aggregate(values, *_grouped(*others))
 
 
-@torch.library.custom_op("ablate::aggregate_transpose", mutates_args=())
-def aggregate_transpose(
-    outputs: Tensor,
-    filters: Tensor,
-    multiply: Tensor | None,
-    add: Tensor | None,
-    height: int,
-    width: int,
-    kernel: int,
-    dilation: int,
-    border: str,
-    stride: int,
-) -> Tensor:
+@_operator(
+    "aggregate_transpose",
+    "(Tensor outputs, Tensor filters, Tensor? multiply, Tensor? add, SymInt height, SymInt width, "
+    f"{_NEIGHBORHOOD}) -> Tensor",
+)
+def aggregate_transpose(outputs: Tensor, *others: Any) -> Tensor:
     """(B, H', W', C), (B, H', W', G, K²), static factors (B or 1, C, offsets) → (B, H, W, C)."""
-    return reference.aggregate_transpose(
-        outputs, filters, multiply, add, height, width, kernel, dilation, border, stride
-    )
+    return reference.aggregate_transpose(outputs, *_grouped(*others))
 
 
-@torch.library.custom_op("ablate::scores", mutates_args=())
-def scores(
-    query: Tensor,
-    key: Tensor,
-    multiply: Tensor | None,
-    add: Tensor | None,
-    bias: Tensor | None,
-    heads: int,
-    kernel: int,
-    dilation: int,
-    border: str,
-    stride: int,
-) -> Tensor:
+@_operator(
+    "scores",
+    "(Tensor query, Tensor key, Tensor? multiply, Tensor? add, Tensor? bias, SymInt heads, "
+    f"{_NEIGHBORHOOD}) -> Tensor",
+)
+def scores(query: Tensor, *others: Any) -> Tensor:
     """(B, H', W', C), (B, H, W, C), (B or 1, C, offsets), a bias (G, offsets) → (B, H', W', G, K²)."""
-    return reference.scores(query, key, multiply, add, bias, heads, kernel, dilation, border, stride)
+    return reference.scores(query, *_grouped(*others))
 
 
-@torch.library.custom_op("ablate::static_grad", mutates_args=())
-def static_grad(
-    outputs: Tensor,
-    values: Tensor,
-    filters: Tensor,
-    kernel: int,
-    dilation: int,
-    border: str,
-    stride: int,
-    shared: bool = False,
-) -> tuple[Tensor, Tensor]:
+@_operator(
+    "static_grad",
+    f"(Tensor outputs, Tensor values, Tensor filters, {_NEIGHBORHOOD}, bool shared=False)"
+    " -> (Tensor, Tensor)",
+)
+def static_grad(outputs: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
     """(B, H', W', C), (B, H, W, C), (B, H', W', G, K²) → of multiply and of add, (B, C, offsets) each.
 
     `shared` by all images, they are summed over the batch: (1, C, offsets).
     """
-    return reference.static_grad(outputs, values, filters, kernel, dilation, border, stride, shared)
-
-
-aggregate.register_kernel(("cpu", "cuda"))(
-    lambda x, *others: implementation(x, "neighborhood_sums").aggregate(x, *others)
-)
-aggregate_transpose.register_kernel(("cpu", "cuda"))(
-    lambda x, *others: implementation(x, "neighborhood_sums").aggregate_transpose(x, *others)
-)
-scores.register_kernel(("cpu", "cuda"))(
-    lambda x, *others: implementation(x, "neighborhood_sums").scores(x, *others)
-)
-static_grad.register_kernel(("cpu", "cuda"))(
-    lambda x, *others: implementation(x, "neighborhood_sums").static_grad(x, *others)
-)
+    return reference.static_grad(outputs, *_grouped(*others))
 
 
 @aggregate.register_fake
-def _(
-    values: Tensor,
-    filters: Tensor,
-    multiply: Tensor | None,
-    add: Tensor | None,
-    kernel: int,
-    dilation: int,
-    border: str,
-    stride: int,
-) -> Tensor:
+def _(values: Tensor, filters: Tensor, *others: Any) -> Tensor:
     _, height, width, channels = values.shape
+    stride = others[-1]
     return values.new_empty(values.shape[0], strided(height, stride), strided(width, stride), channels)
 
 
 @aggregate_transpose.register_fake
-def _(
-    outputs: Tensor,
-    filters: Tensor,
-    multiply: Tensor | None,
-    add: Tensor | None,
-    height: int,
-    width: int,
-    *_: Any,
-) -> Tensor:
+def _(outputs: Tensor, filters: Tensor, multiply: Any, add: Any, height: int, width: int, *_: Any) -> Tensor:
     return outputs.new_empty(outputs.shape[0], height, width, outputs.shape[-1])
 
 
 @scores.register_fake
-def _(
-    query: Tensor,
-    key: Tensor,
-    multiply: Tensor | None,
-    add: Tensor | None,
-    bias: Tensor | None,
-    heads: int,
-    kernel: int,
-    *_: Any,
-) -> Tensor:
+def _(query: Tensor, *others: Any) -> Tensor:
+    *_, heads, kernel, _, _, _ = others
     return query.new_empty(*query.shape[:3], heads, kernel * kernel)
 
 
 @static_grad.register_fake
-def _(
-    outputs: Tensor,
-    values: Tensor,
-    filters: Tensor,
-    kernel: int,
-    dilation: int,
-    border: str,
-    stride: int,
-    shared: bool = False,
-) -> tuple[Tensor, Tensor]:
-    shape = 1 if shared else outputs.shape[0], outputs.shape[-1], offsets_per_axis(kernel, border) ** 2
+def _(outputs: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
+    _, _, neighborhood, *shared = _grouped(*others)
+    images = 1 if shared == [True] else outputs.shape[0]
+    shape = images, outputs.shape[-1], neighborhood.offsets
     return outputs.new_empty(shape), outputs.new_empty(shape)
 
 
@@ -243,21 +199,19 @@ def _scores_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     if ones is not None and ctx.needs_input_grad[3]:
         of_add = static_grad(ones, key, grad, *ctx.neighborhood, add.shape[0] == 1)[0]
     if ctx.needs_input_grad[4]:
-        of_bias = _by_offset(grad, *key.shape[1:3], *ctx.neighborhood)
+        of_bias = _by_offset(grad, key.shape, Neighborhood(*ctx.neighborhood))
     return (of_query, of_key, of_multiply, of_add, of_bias, *[None] * 5)
 
 
-def _by_offset(
-    grad: Tensor, height: int, width: int, kernel: int, dilation: int, border: str, stride: int
-) -> Tensor:
+def _by_offset(grad: Tensor, key: torch.Size, neighborhood: Neighborhood) -> Tensor:
     """(B, H', W', G, K²) → (G, offsets), sums over what has one offset."""
     exact = torch.promote_types(grad.dtype, torch.float32)
-    if border != "inside":  # tap t has offset t everywhere
+    if neighborhood.border != "inside":  # tap t has offset t everywhere
         return grad.sum((0, 1, 2), dtype=exact).to(grad.dtype)
     by_position, heads = grad.sum(0, keepdim=True, dtype=exact), grad.shape[3]
     outputs = by_position.new_ones(*by_position.shape[:4])  # one channel a head
-    values = by_position.new_ones(1, height, width, heads)
-    found, _ = static_grad(outputs, values, by_position, kernel, dilation, border, stride)
+    values = by_position.new_ones(1, *key[1:3], heads)
+    found, _ = static_grad(outputs, values, by_position, *neighborhood)
     return found[0].to(grad.dtype)
 
 
@@ -294,55 +248,24 @@ static_grad.register_autograd(_static_grad_backward, setup_context=_save_static_
 
 
 @register_flop_formula(torch.ops.ablate.aggregate)
-def _aggregate_flops(
-    values: tuple[int, ...],
-    filters: tuple[int, ...],
-    multiply: tuple[int, ...] | None,
-    add: tuple[int, ...] | None,
-    *args: Any,
-    out_shape: Any = None,
-    **kwargs: Any,
-) -> int:
-    batch, height, width, _, taps = filters
-    return (2 if add is None else 4) * batch * height * width * values[-1] * taps
+def _aggregate_flops(values: Shape, filters: Shape, multiply: Any, add: Any, *_: Any, **__: Any) -> int:
+    outputs = filters[:3]
+    return (2 if add is None else 4) * math.prod(outputs) * values[-1] * filters[-1]
 
 
 @register_flop_formula(torch.ops.ablate.aggregate_transpose)
 def _aggregate_transpose_flops(
-    outputs: tuple[int, ...],
-    filters: tuple[int, ...],
-    multiply: tuple[int, ...] | None,
-    add: tuple[int, ...] | None,
-    *args: Any,
-    out_shape: Any = None,
-    **kwargs: Any,
+    outputs: Shape, filters: Shape, multiply: Any, add: Any, *_: Any, **__: Any
 ) -> int:
     return (2 if add is None else 4) * math.prod(outputs) * filters[-1]
 
 
 @register_flop_formula(torch.ops.ablate.scores)
-def _scores_flops(
-    query: tuple[int, ...],
-    key: tuple[int, ...],
-    multiply: tuple[int, ...] | None,
-    add: tuple[int, ...] | None,
-    bias: tuple[int, ...] | None,
-    heads: int,
-    kernel: int,
-    *args: Any,
-    out_shape: Any = None,
-    **kwargs: Any,
-) -> int:
+def _scores_flops(query: Shape, key: Shape, multiply: Any, add: Any, *others: Any, **_: Any) -> int:
+    kernel = others[2]
     return (2 if add is None else 4) * math.prod(query) * kernel**2
 
 
 @register_flop_formula(torch.ops.ablate.static_grad)
-def _static_grad_flops(
-    outputs: tuple[int, ...],
-    values: tuple[int, ...],
-    filters: tuple[int, ...],
-    *args: Any,
-    out_shape: Any = None,
-    **kwargs: Any,
-) -> int:
+def _static_grad_flops(outputs: Shape, values: Shape, filters: Shape, *_: Any, **__: Any) -> int:
     return 4 * math.prod(outputs) * filters[-1]

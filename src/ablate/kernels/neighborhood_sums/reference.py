@@ -20,9 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ablate.kernels.geometry import (
+    Neighborhood,
     axis_taps,
+    map_taps,
     matrix_index,
-    neighborhoods,
     offsets_per_axis,
     pair_index,
     strided,
@@ -34,9 +35,10 @@ MATRIX_LIMIT = 6  # positions per tap up to which the matrix form is the faster 
 MATRIX_CHUNK = 2**20  # entries of the matrices held at a time
 
 
-def small_map(height: int, width: int, kernel: int, border: str) -> bool:
+def small_map(height: int, width: int, neighborhood: Neighborhood) -> bool:
     """Whether the matrix form is used; reflected taps may meet in one entry of a matrix."""
-    return border != "reflect" and height * width <= max(MATRIX_LIMIT * kernel * kernel, 64)
+    fits = height * width <= max(MATRIX_LIMIT * neighborhood.taps, 64)
+    return fits and neighborhood.border != "reflect"
 
 
 def _as_declared(compute: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -56,21 +58,18 @@ def aggregate(
     filters: Tensor,
     multiply: Tensor | None,
     add: Tensor | None,
-    kernel: int,
-    dilation: int,
-    border: str,
-    stride: int,
+    neighborhood: Neighborhood,
 ) -> Tensor:
     """(B, H, W, C), (B, H', W', G, K²), (B or 1, C, offsets) → (B, H', W', C)."""
     _, height, width, channels = values.shape
-    if multiply is None and add is None and small_map(height, width, kernel, border):
+    if multiply is None and add is None and small_map(height, width, neighborhood):
         by_head = split_heads(values, filters.shape[3])
-        matrices = _matrices(filters, height, width, kernel, dilation, border, stride)
+        matrices = _matrices(filters, height, width, neighborhood)
         parts = [matrix @ by_head[chunk] for chunk, matrix in matrices]
         return merge_heads(torch.cat(parts), *filters.shape[1:3])
     out = values.new_zeros(*filters.shape[:3], channels)
-    static = _at_taps(multiply, add, height, width, kernel, dilation, border, stride)
-    for tap, neighbor in _neighbors(values, kernel, dilation, border, stride):
+    static = _at_taps(multiply, add, height, width, neighborhood)
+    for tap, neighbor in _neighbors(values, neighborhood):
         out += _weighted(neighbor, filters, tap, *static(tap))
     return out
 
@@ -83,22 +82,19 @@ def aggregate_transpose(
     add: Tensor | None,
     height: int,
     width: int,
-    kernel: int,
-    dilation: int,
-    border: str,
-    stride: int,
+    neighborhood: Neighborhood,
 ) -> Tensor:
     """(B, H', W', C), (B, H', W', G, K²), (B or 1, C, offsets) → (B, H, W, C): `aggregate` transposed."""
     batch, _, _, channels = outputs.shape
-    if multiply is None and add is None and small_map(height, width, kernel, border):
+    if multiply is None and add is None and small_map(height, width, neighborhood):
         by_head = split_heads(outputs, filters.shape[3])
-        matrices = _matrices(filters, height, width, kernel, dilation, border, stride)
+        matrices = _matrices(filters, height, width, neighborhood)
         parts = [matrix.transpose(-1, -2) @ by_head[chunk] for chunk, matrix in matrices]
         return merge_heads(torch.cat(parts), height, width)
-    neighbor = neighborhoods(height, width, kernel, dilation, border, stride, outputs.device).neighbor
+    neighbor = map_taps(height, width, neighborhood, outputs.device).neighbor
     flat = outputs.new_zeros(batch, height * width + 1, channels)  # the last row takes what falls outside
-    static = _at_taps(multiply, add, height, width, kernel, dilation, border, stride)
-    for tap in range(kernel * kernel):
+    static = _at_taps(multiply, add, height, width, neighborhood)
+    for tap in range(neighborhood.taps):
         weighted = _weighted(outputs, filters, tap, *static(tap))
         flat.index_add_(1, neighbor[:, tap], weighted.flatten(1, 2))
     return flat[:, :-1].reshape(batch, height, width, channels).contiguous()
@@ -112,19 +108,16 @@ def scores(
     add: Tensor | None,
     bias: Tensor | None,
     heads: int,
-    kernel: int,
-    dilation: int,
-    border: str,
-    stride: int,
+    neighborhood: Neighborhood,
 ) -> Tensor:
     """(B, H', W', C), (B, H, W, C), (B or 1, C, offsets), (G, offsets) → (B, H', W', G, K²)."""
-    found = _products(query, key, multiply, add, heads, kernel, dilation, border, stride)
+    found = _products(query, key, multiply, add, heads, neighborhood)
     if bias is None:
         return found
-    if border != "inside":  # tap t has offset t everywhere
+    if neighborhood.border != "inside":  # tap t has offset t everywhere
         return found.add_(bias)
     _, height, width, _ = key.shape
-    offset = neighborhoods(height, width, kernel, dilation, border, stride, bias.device).offset
+    offset = map_taps(height, width, neighborhood, bias.device).offset
     by_position = bias[:, offset].transpose(0, 1)  # (Q, G, K²)
     return found.add_(by_position.reshape(found.shape[1:]))
 
@@ -135,16 +128,12 @@ def _products(
     multiply: Tensor | None,
     add: Tensor | None,
     heads: int,
-    kernel: int,
-    dilation: int,
-    border: str,
-    stride: int,
+    neighborhood: Neighborhood,
 ) -> Tensor:
     """The scores without a bias."""
     batch, height, width, _ = key.shape
-    taps = kernel * kernel
-    if multiply is None and add is None and small_map(height, width, kernel, border):
-        pairs, valid = pair_index(height, width, kernel, dilation, border, stride, query.device)
+    if multiply is None and add is None and small_map(height, width, neighborhood):
+        pairs, valid = pair_index(height, width, neighborhood, query.device)
         by_head, transposed = split_heads(query, heads), split_heads(key, heads).transpose(-1, -2)
         out = query.new_empty(batch, heads, pairs.numel())
         for chunk in _chunks(batch, heads * height * width * by_head.shape[2]):
@@ -152,10 +141,10 @@ def _products(
             out[chunk] = products.flatten(0, 1).index_select(-1, pairs).view_as(out[chunk])
         if valid is not None:
             out *= valid
-        return out.unflatten(-1, (*query.shape[1:3], taps)).permute(0, 2, 3, 1, 4).contiguous()
-    out = query.new_empty(*query.shape[:3], heads, taps)
-    static = _at_taps(multiply, add, height, width, kernel, dilation, border, stride)
-    for tap, neighbor in _neighbors(key, kernel, dilation, border, stride):
+        return out.unflatten(-1, (*query.shape[1:3], neighborhood.taps)).permute(0, 2, 3, 1, 4).contiguous()
+    out = query.new_empty(*query.shape[:3], heads, neighborhood.taps)
+    static = _at_taps(multiply, add, height, width, neighborhood)
+    for tap, neighbor in _neighbors(key, neighborhood):
         multiplied, added = static(tap)
         factor = query if multiplied is None else query * multiplied
         product = (factor if added is None else factor + added) * neighbor
@@ -167,21 +156,19 @@ def static_grad(
     outputs: Tensor,
     values: Tensor,
     filters: Tensor,
-    kernel: int,
-    dilation: int,
-    border: str,
-    stride: int,
+    neighborhood: Neighborhood,
     shared: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """(B, H', W', C), (B, H, W, C), (B, H', W', G, K²) → of multiply and of add, (B, C, offsets) each.
 
     `shared` sums over the batch, (1, C, offsets).
     """
+    kernel, _, border, _ = neighborhood
     _, height, width, channels = values.shape
-    offset = neighborhoods(height, width, kernel, dilation, border, stride, values.device).offset
+    offset = map_taps(height, width, neighborhood, values.device).offset
     shape = outputs.shape[0], offsets_per_axis(kernel, border) ** 2, channels
     of_multiply, of_add = outputs.new_zeros(shape), outputs.new_zeros(shape)
-    for tap, neighbor in _neighbors(values, kernel, dilation, border, stride):
+    for tap, neighbor in _neighbors(values, neighborhood):
         product = outputs * neighbor
         filtered = _weighted(product, filters, tap, None, None)
         if border == "inside":
@@ -208,33 +195,31 @@ def _at_taps(
     add: Tensor | None,
     height: int,
     width: int,
-    kernel: int,
-    dilation: int,
-    border: str,
-    stride: int,
+    neighborhood: Neighborhood,
 ) -> Callable[[int], tuple[Tensor | None, Tensor | None]]:
     """What gives both static factors at a tap, (B or 1, H' or 1, W' or 1, C)."""
+
+    _, _, border, stride = neighborhood
 
     def at(table: Tensor | None, tap: int) -> Tensor | None:
         if table is None:
             return None
         if border != "inside":  # tap t has offset t everywhere
             return table[:, None, None, :, tap]
-        offset = neighborhoods(height, width, kernel, dilation, border, stride, table.device).offset
+        offset = map_taps(height, width, neighborhood, table.device).offset
         found = table[:, :, offset[:, tap]].transpose(1, 2)
         return found.unflatten(1, (strided(height, stride), strided(width, stride)))
 
     return lambda tap: (at(multiply, tap), at(add, tap))
 
 
-def _neighbors(
-    x: Tensor, kernel: int, dilation: int, border: str, stride: int
-) -> Iterator[tuple[int, Tensor]]:
+def _neighbors(x: Tensor, neighborhood: Neighborhood) -> Iterator[tuple[int, Tensor]]:
     """Each tap's number and the map of its neighbours, zero where they lie outside."""
+    kernel, dilation, border, stride = neighborhood
     _, height, width, _ = x.shape
     if border in ("inside", "reflect"):
-        rows = axis_taps(height, kernel, dilation, border, stride).position.to(x.device)
-        columns = axis_taps(width, kernel, dilation, border, stride).position.to(x.device)
+        rows = axis_taps(height, neighborhood).position.to(x.device)
+        columns = axis_taps(width, neighborhood).position.to(x.device)
         for tap in range(kernel * kernel):
             row, column = divmod(tap, kernel)
             yield tap, x[:, rows[:, row]][:, :, columns[:, column]]
@@ -247,12 +232,15 @@ def _neighbors(
 
 
 def _matrices(
-    filters: Tensor, height: int, width: int, kernel: int, dilation: int, border: str, stride: int
+    filters: Tensor, height: int, width: int, neighborhood: Neighborhood
 ) -> Iterator[tuple[slice, Tensor]]:
     """(B, H', W', G, K²) → chunks of images and their (b, G, Q, L): row i is i's filter at its neighbours."""
     batch, heads = filters.shape[0], filters.shape[3]
-    queries, length = strided(height, stride) * strided(width, stride), height * width
-    index = matrix_index(height, width, kernel, dilation, border, stride, filters.device)
+    queries, length = (
+        strided(height, neighborhood.stride) * strided(width, neighborhood.stride),
+        height * width,
+    )
+    index = matrix_index(height, width, neighborhood, filters.device)
     flat = F.pad(filters.flatten(1, 2).transpose(1, 2).flatten(2), (0, 1))  # (B, G, Q·K² + 1), last entry 0
     for chunk in _chunks(batch, heads * queries * length):
         matrix = flat[chunk].flatten(0, 1).index_select(-1, index)

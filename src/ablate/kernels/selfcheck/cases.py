@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ablate.kernels.geometry import offsets_per_axis, strided
+from ablate.kernels.geometry import Neighborhood, offsets_per_axis, strided
 
 IMAGES, HEIGHT, WIDTH = 2, 9, 11  # more than one tile of 8 × 8, and none of them whole
 
@@ -63,9 +63,9 @@ class Operands(NamedTuple):
     mix: Tensor  # (C/G, K², K²)
 
     @property
-    def neighborhood(self) -> tuple[int, int, str, int]:
-        """Kernel, dilation, border and stride, in the order of the kernels' arguments."""
-        return self.case.kernel, self.case.dilation, self.case.border, self.case.stride
+    def neighborhood(self) -> Neighborhood:
+        """The neighborhood of the case."""
+        return Neighborhood(self.case.kernel, self.case.dilation, self.case.border, self.case.stride)
 
 
 def operands(dtype: torch.dtype) -> Iterator[Operands]:

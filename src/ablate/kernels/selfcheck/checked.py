@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from ablate.kernels import dispatch
 from ablate.kernels.selfcheck import verdicts
@@ -36,8 +37,10 @@ class Checked:
         self.kernel, self.reference, self.arguments = kernel, reference, arguments
         self.reasons: dict[tuple[torch.device, torch.dtype], str | None] = {}  # not to use it; None: it holds
 
-    def __call__(self, x: Tensor, *others: Any) -> Any:
+    def __call__(self, first: Tensor | tuple[Tensor | None, ...], *others: Any) -> Any:
         """Compute, on the device and in the dtype of the first tensor."""
+        x = first if isinstance(first, Tensor) else first[0]
+        assert isinstance(x, Tensor)
         where = x.device, x.dtype
         if where not in self.reasons:
             reason = self.reasons[where] = verdicts.of(self.module, *where)[self.name]
@@ -48,9 +51,9 @@ class Checked:
                     stacklevel=2,
                 )
         if (reason := self.reasons[where]) is None:
-            return self.kernel(x, *others)
+            return self.kernel(first, *others)
         dispatch.note_fallback(f"{self.name} with {x.dtype}", reason)
-        return self.reference(x, *others)
+        return self.reference(first, *others)
 
     def failure(self, device: torch.device, dtype: torch.dtype) -> str | None:
         """Compare with the reference in float64, in this process; return what differs, or None.
@@ -84,7 +87,9 @@ def checked(reference: Callable[..., Any], arguments: Arguments) -> Callable[[Ca
 
 
 def _map(values: tuple[Any, ...], change: Callable[[Tensor], Tensor]) -> tuple[Any, ...]:
-    return tuple(change(value) if isinstance(value, Tensor) else value for value in values)
+    """Change the tensors among the values, also those of named tuples."""
+    changed: tuple[Any, ...] = tree_map_only(Tensor, change, values)
+    return changed
 
 
 def _tuple(found: Any) -> tuple[Tensor, ...]:

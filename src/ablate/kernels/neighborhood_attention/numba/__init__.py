@@ -20,7 +20,8 @@ from torch import Tensor
 from ablate.kernels._numba.run import flat, run
 from ablate.kernels._numba.simd import lanes_for
 from ablate.kernels._numba.taps import BLOCK, NONE, Blocks, Walk, blocks, walk
-from ablate.kernels.geometry import offsets_per_axis
+from ablate.kernels.geometry import Neighborhood, offsets_per_axis
+from ablate.kernels.neighborhood_attention.inputs import Inputs
 from ablate.kernels.neighborhood_attention.numba.forward import forward
 from ablate.kernels.neighborhood_attention.numba.gradients import from_keys, from_queries
 from ablate.kernels.neighborhood_attention.numba.pairs import NEVER
@@ -29,20 +30,16 @@ FOUR, SIXTEEN = (0,) * 4, (0,) * 16
 
 
 def attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    bias: Tensor,
-    axial: Tensor | None,
-    kernel: int,
-    dilation: int,
-    border: str,
+    inputs: Inputs,
+    neighborhood: Neighborhood,
 ) -> tuple[Tensor, Tensor]:
     """Output (B, H, W, C), and the rows' logarithms (B, heads, H, W); see `reference`."""
+    query, key, value, bias, axial = inputs
+    kernel, _, border, _ = neighborhood
     batch, height, width, channels = query.shape
     heads = bias.shape[0]
     out, rows = torch.empty(query.shape), torch.empty(batch, heads, height, width)
-    down, across = _tables(height, width, kernel, dilation, border, transposed=False)
+    down, across = _tables(height, width, neighborhood, transposed=False)
     run(
         forward,
         *map(flat, (query, key, value, out, rows)),
@@ -64,19 +61,15 @@ def attention(
 
 def backward(
     grad: Tensor,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    bias: Tensor,
-    axial: Tensor | None,
+    inputs: Inputs,
     out: Tensor,
     rows: Tensor,
-    kernel: int,
-    dilation: int,
-    border: str,
+    neighborhood: Neighborhood,
     bias_gradient: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of query, key, value, bias and axial; see `reference`."""
+    query, key, value, bias, axial = inputs
+    kernel, _, border, _ = neighborhood
     batch, height, width, channels = query.shape
     heads, axis = bias.shape[0], offsets_per_axis(kernel, border)
     mean = torch.empty(batch, heads, height, width)
@@ -88,7 +81,7 @@ def backward(
     of_bias = torch.zeros(lines, *bias.shape)  # of every line of the maps, summed below
     of_axial = torch.zeros(() if axial is None else axial.shape)
     per_query = None if axial is None else flat(axial)
-    down, across = _tables(height, width, kernel, dilation, border, transposed=False)
+    down, across = _tables(height, width, neighborhood, transposed=False)
     run(
         from_queries,
         *map(flat, (query, grad, key, value, rows, mean, of_query, of_bias, of_axial)),
@@ -105,7 +98,7 @@ def backward(
         FOUR,
         SIXTEEN,
     )
-    down, across = _tables(height, width, kernel, dilation, border, transposed=True)
+    down, across = _tables(height, width, neighborhood, transposed=True)
     run(
         from_keys,
         *map(flat, (key, value, query, grad, rows, mean, of_key, of_value)),
@@ -125,11 +118,8 @@ def backward(
     return of_query, of_key, of_value, of_bias, of_axial
 
 
-def _tables(
-    height: int, width: int, kernel: int, dilation: int, border: str, *, transposed: bool
-) -> tuple[Walk, Blocks]:
-    neighborhood = (kernel, dilation, border, 1, transposed)
-    return walk(height, *neighborhood), blocks(width, *neighborhood)
+def _tables(height: int, width: int, neighborhood: Neighborhood, *, transposed: bool) -> tuple[Walk, Blocks]:
+    return walk(height, neighborhood, transposed), blocks(width, neighborhood, transposed)
 
 
 def _bias_of_pairs(bias: Tensor, kernel: int, border: str, across: Blocks) -> np.ndarray:

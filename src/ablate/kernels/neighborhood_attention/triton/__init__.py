@@ -12,7 +12,9 @@ from typing import Any
 
 from torch import Tensor
 
+from ablate.kernels.geometry import Neighborhood
 from ablate.kernels.neighborhood_attention import WIDEST, reference
+from ablate.kernels.neighborhood_attention.inputs import Inputs
 from ablate.kernels.neighborhood_attention.triton.bias import launch_bias_gradient, summed
 from ablate.kernels.neighborhood_attention.triton.forward import launch_attention
 from ablate.kernels.neighborhood_attention.triton.keys import launch_key_gradients
@@ -21,34 +23,28 @@ from ablate.kernels.selfcheck import Operands, checked
 
 
 def _forward_arguments(found: Operands) -> tuple[Any, ...] | None:
-    *sliding, stride = found.neighborhood
-    dtype = found.values.dtype
-    if stride > 1 or sliding[-1] == "reflect" or found.case.head_width > WIDEST[dtype]:
+    neighborhood = found.neighborhood
+    too_wide = found.case.head_width > WIDEST[found.values.dtype]
+    if neighborhood.stride > 1 or neighborhood.border == "reflect" or too_wide:
         return None
     maps = found.outputs, found.values, found.values.flip(1)
-    return *maps, found.bias.float(), found.axial, *sliding
+    return Inputs(*maps, found.bias.float(), found.axial), neighborhood
 
 
 def _backward_arguments(found: Operands) -> tuple[Any, ...] | None:
     if (arguments := _forward_arguments(found)) is None:
         return None
-    *given, kernel, dilation, border = arguments
-    return found.values.flip(2), *given, *reference.attention(*arguments), kernel, dilation, border
+    inputs, neighborhood = arguments
+    return found.values.flip(2), inputs, *reference.attention(*arguments), neighborhood
 
 
 @checked(reference.attention, _forward_arguments)
 def attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    bias: Tensor,
-    axial: Tensor | None,
-    kernel: int,
-    dilation: int,
-    border: str,
+    inputs: Inputs,
+    neighborhood: Neighborhood,
 ) -> tuple[Tensor, Tensor]:
     """Output (B, H, W, C), and the rows' logarithms (B, heads, H, W) in float32."""
-    launch, out, rows = launch_attention(query, key, value, bias, axial, kernel, dilation, border)
+    launch, out, rows = launch_attention(inputs, neighborhood)
     launch.run()
     return out, rows
 
@@ -56,31 +52,24 @@ def attention(
 @checked(reference.backward, _backward_arguments)
 def backward(
     grad: Tensor,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    bias: Tensor,
-    axial: Tensor | None,
+    inputs: Inputs,
     out: Tensor,
     rows: Tensor,
-    kernel: int,
-    dilation: int,
-    border: str,
+    neighborhood: Neighborhood,
     bias_gradient: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of query, key, value, bias (empty without `bias_gradient`) and axial (empty without it)."""
-    sliding, given = (kernel, dilation, border), (grad, query, key, value, bias, axial)
-    launch, grad_query, product, grad_axial = launch_query_gradient(*given, out, rows, *sliding)
+    launch, grad_query, product, grad_axial = launch_query_gradient(grad, inputs, out, rows, neighborhood)
     launch.run()
-    launch, grad_key, grad_value = launch_key_gradients(*given, rows, product, *sliding)
+    launch, grad_key, grad_value = launch_key_gradients(grad, inputs, rows, product, neighborhood)
     launch.run()
-    grad_bias = bias.new_empty(0)
+    grad_bias = inputs.bias.new_empty(0)
     if bias_gradient:
-        launch, partial = launch_bias_gradient(*given, rows, product, *sliding)
+        launch, partial = launch_bias_gradient(grad, inputs, rows, product, neighborhood)
         launch.run()
-        grad_bias = summed(partial).to(bias.dtype)
+        grad_bias = summed(partial).to(inputs.bias.dtype)
     if grad_axial is None:
-        grad_axial = query.new_empty(0)
+        grad_axial = inputs.query.new_empty(0)
     return grad_query, grad_key, grad_value, grad_bias, grad_axial
 
 

@@ -11,7 +11,8 @@ from ablate.kernels._triton.launch import Launch
 from ablate.kernels._triton.matrix import SMALLEST, precision
 from ablate.kernels._triton.residues import first_step, load_channels, steps_of
 from ablate.kernels._triton.tiles import power_of_two
-from ablate.kernels.geometry import offsets_per_axis, strided
+from ablate.kernels.geometry import Neighborhood, offsets_per_axis, strided
+from ablate.kernels.neighborhood_attention.inputs import Inputs
 from ablate.kernels.neighborhood_attention.triton.forward import LOG2_E, axial_of, load_axial, load_bias
 
 QUERIES = SMALLEST  # neighbours in a row
@@ -20,20 +21,15 @@ PROGRAMS = 4096  # about; what each adds up is summed afterwards, in a fixed ord
 
 def launch_bias_gradient(
     grad: Tensor,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    bias: Tensor,
-    axial: Tensor | None,
+    inputs: Inputs,
     logsumexp: Tensor,
     product: Tensor,
-    kernel: int,
-    dilation: int,
-    border: str,
+    neighborhood: Neighborhood,
 ) -> tuple[Launch, Tensor]:
     """The call, and what it fills: for each head, row offset and part (G, offsets, parts, QUERIES, SPAN)."""
-    batch, height, width, channels = query.shape
-    heads, offsets = len(bias), offsets_per_axis(kernel, border)
+    kernel, dilation, border, _ = neighborhood
+    batch, height, width, channels = inputs.query.shape
+    heads, offsets = inputs.heads, offsets_per_axis(kernel, border)
     head_width = channels // heads
     tiles = batch * dilation**2 * strided(height, dilation) * strided(strided(width, dilation), QUERIES)
     parts = min(tiles, max(1, PROGRAMS // (heads * offsets)))
@@ -44,11 +40,7 @@ def launch_bias_gradient(
         heads * offsets * parts,
         {
             "grad": grad,
-            "query": query,
-            "key": key,
-            "value": value,
-            "bias": bias,
-            "axial": axial,
+            **inputs._asdict(),
             "logsumexp": logsumexp,
             "product": product,
             "partial": partial,
@@ -63,13 +55,13 @@ def launch_bias_gradient(
             "DILATION": dilation,
             "BORDER": border,
             "HEAD_WIDTH": head_width,
-            "PRECISION": precision(query.dtype),
+            "PRECISION": precision(inputs.query.dtype),
             "OFFSETS": offsets,
             "QUERIES": QUERIES,
             "SPAN": span,
             "CHANNELS": max(power_of_two(head_width), SMALLEST),
         },
-        warps=4 if query.dtype == torch.float32 else 2,
+        warps=4 if inputs.query.dtype == torch.float32 else 2,
     )
     return launch, partial
 

@@ -10,38 +10,31 @@ from torch import Tensor
 from ablate.kernels._triton.launch import Launch, border_rule
 from ablate.kernels._triton.matrix import WARPS, MatrixTile, precision, stages
 from ablate.kernels._triton.residues import first_step, load_channels, locate_class, steps_of
+from ablate.kernels.geometry import Neighborhood
+from ablate.kernels.neighborhood_attention.inputs import Inputs
 
 LOG2_E = tl.constexpr(1.4426950408889634)
 LEAST = tl.constexpr(-1e30)  # below every score; a difference of two of them is 0 and not NaN
 
 
 def launch_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    bias: Tensor,
-    axial: Tensor | None,
-    kernel: int,
-    dilation: int,
-    border: str,
+    inputs: Inputs,
+    neighborhood: Neighborhood,
 ) -> tuple[Launch, Tensor, Tensor]:
     """The call that computes the attention, and the two tensors that it fills."""
-    batch, height, width, channels = query.shape
-    heads = len(bias)
+    kernel, dilation, border, _ = neighborhood
+    batch, height, width, channels = inputs.query.shape
+    heads = inputs.heads
     head_width = channels // heads
     tile = MatrixTile.of(batch, height, width, kernel, dilation, heads, head_width)
-    border_rule(height, width, kernel, dilation, border)
-    out = query.new_empty(query.shape)
-    logsumexp = query.new_empty(batch, heads, height, width, dtype=torch.float32)
+    border_rule(height, width, neighborhood)
+    out = inputs.query.new_empty(inputs.query.shape)
+    logsumexp = inputs.query.new_empty(batch, heads, height, width, dtype=torch.float32)
     launch = Launch(
         attention_forward_kernel,
         tile.programs,
         {
-            "query": query,
-            "key": key,
-            "value": value,
-            "bias": bias,
-            "axial": axial,
+            **inputs._asdict(),
             "out": out,
             "logsumexp": logsumexp,
             "height": height,
@@ -53,11 +46,11 @@ def launch_attention(
             "DILATION": dilation,
             "BORDER": border,
             "HEAD_WIDTH": head_width,
-            "PRECISION": precision(query.dtype),
+            "PRECISION": precision(inputs.query.dtype),
             **tile.constants(),
         },
         WARPS,
-        stages(query.dtype),
+        stages(inputs.query.dtype),
     )
     return launch, out, logsumexp
 

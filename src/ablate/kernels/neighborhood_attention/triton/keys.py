@@ -17,38 +17,31 @@ from ablate.kernels._triton.residues import (
     locate_class,
     steps_of,
 )
+from ablate.kernels.geometry import Neighborhood
+from ablate.kernels.neighborhood_attention.inputs import Inputs
 from ablate.kernels.neighborhood_attention.triton.forward import LOG2_E, axial_of, load_axial, load_bias
 
 
 def launch_key_gradients(
     grad: Tensor,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    bias: Tensor,
-    axial: Tensor | None,
+    inputs: Inputs,
     logsumexp: Tensor,
     product: Tensor,
-    kernel: int,
-    dilation: int,
-    border: str,
+    neighborhood: Neighborhood,
 ) -> tuple[Launch, Tensor, Tensor]:
     """The call, and the gradients of keys and values that it fills."""
-    batch, height, width, channels = query.shape
-    heads = len(bias)
+    kernel, dilation, border, _ = neighborhood
+    batch, height, width, channels = inputs.query.shape
+    heads = inputs.heads
     head_width = channels // heads
     tile = MatrixTile.of(batch, height, width, kernel, dilation, heads, head_width)
-    grad_key, grad_value = key.new_empty(key.shape), value.new_empty(value.shape)
+    grad_key, grad_value = (x.new_empty(x.shape) for x in (inputs.key, inputs.value))
     launch = Launch(
         key_gradients_kernel,
         tile.programs,
         {
             "grad": grad,
-            "query": query,
-            "key": key,
-            "value": value,
-            "bias": bias,
-            "axial": axial,
+            **inputs._asdict(),
             "logsumexp": logsumexp,
             "product": product,
             "grad_key": grad_key,
@@ -62,11 +55,11 @@ def launch_key_gradients(
             "DILATION": dilation,
             "BORDER": border,
             "HEAD_WIDTH": head_width,
-            "PRECISION": precision(query.dtype),
+            "PRECISION": precision(inputs.query.dtype),
             **tile.constants(),
         },
-        2 * WARPS if axial is not None and query.dtype == torch.float32 else WARPS,  # no spills
-        stages(query.dtype),
+        2 * WARPS if inputs.axial is not None and inputs.query.dtype == torch.float32 else WARPS,  # no spills
+        stages(inputs.query.dtype),
     )
     return launch, grad_key, grad_value
 

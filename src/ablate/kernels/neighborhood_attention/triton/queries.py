@@ -10,6 +10,8 @@ from torch import Tensor
 from ablate.kernels._triton.launch import Launch
 from ablate.kernels._triton.matrix import WARPS, MatrixTile, precision, stages
 from ablate.kernels._triton.residues import first_step, load_channels, locate_class, steps_of
+from ablate.kernels.geometry import Neighborhood
+from ablate.kernels.neighborhood_attention.inputs import Inputs
 from ablate.kernels.neighborhood_attention.triton.forward import (
     LOG2_E,
     axial_entry,
@@ -21,24 +23,19 @@ from ablate.kernels.neighborhood_attention.triton.forward import (
 
 def launch_query_gradient(
     grad: Tensor,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    bias: Tensor,
-    axial: Tensor | None,
+    inputs: Inputs,
     out: Tensor,
     logsumexp: Tensor,
-    kernel: int,
-    dilation: int,
-    border: str,
+    neighborhood: Neighborhood,
 ) -> tuple[Launch, Tensor, Tensor, Tensor | None]:
     """The call, and what it fills: the gradient, the sum of grad · out per head (B, G, H, W), and axial's."""
-    batch, height, width, channels = query.shape
-    heads = len(bias)
+    kernel, dilation, border, _ = neighborhood
+    batch, height, width, channels = inputs.query.shape
+    heads = inputs.heads
     head_width = channels // heads
     tile = MatrixTile.of(batch, height, width, kernel, dilation, heads, head_width)
-    grad_query, product = query.new_empty(query.shape), logsumexp.new_empty(logsumexp.shape)
-    grad_axial = None
+    grad_query, product = inputs.query.new_empty(inputs.query.shape), logsumexp.new_empty(logsumexp.shape)
+    axial, grad_axial = inputs.axial, None
     if axial is not None:  # where not every query meets every offset, the others keep 0
         grad_axial = (axial.new_empty if border == "zero" else axial.new_zeros)(axial.shape)
     launch = Launch(
@@ -46,11 +43,7 @@ def launch_query_gradient(
         tile.programs,
         {
             "grad": grad,
-            "query": query,
-            "key": key,
-            "value": value,
-            "bias": bias,
-            "axial": axial,
+            **inputs._asdict(),
             "out": out,
             "logsumexp": logsumexp,
             "product": product,
@@ -65,11 +58,11 @@ def launch_query_gradient(
             "DILATION": dilation,
             "BORDER": border,
             "HEAD_WIDTH": head_width,
-            "PRECISION": precision(query.dtype),
+            "PRECISION": precision(inputs.query.dtype),
             **tile.constants(),
         },
-        2 * WARPS if query.dtype == torch.float32 else WARPS,  # operands in parts take more registers
-        stages(query.dtype),
+        2 * WARPS if inputs.query.dtype == torch.float32 else WARPS,  # operands in parts take more registers
+        stages(inputs.query.dtype),
     )
     return launch, grad_query, product, grad_axial
 

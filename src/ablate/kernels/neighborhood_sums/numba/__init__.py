@@ -28,7 +28,7 @@ from torch import Tensor
 from ablate.kernels._numba.run import flat, run
 from ablate.kernels._numba.simd import lanes_for
 from ablate.kernels._numba.taps import blocks, runs, walk
-from ablate.kernels.geometry import offsets_per_axis, strided
+from ablate.kernels.geometry import Neighborhood, offsets_per_axis, strided
 from ablate.kernels.neighborhood_sums.numba.gather import gather
 from ablate.kernels.neighborhood_sums.numba.products import products
 from ablate.kernels.neighborhood_sums.numba.static_grad_loop import static_grad_loop
@@ -43,15 +43,11 @@ def aggregate(
     filters: Tensor,
     multiply: Tensor | None,
     add: Tensor | None,
-    kernel: int,
-    dilation: int,
-    border: str,
-    stride: int,
+    neighborhood: Neighborhood,
 ) -> Tensor:
     """(B, H, W, C), (B, H', W', G, K²), (B or 1, C, offsets) → (B, H', W', C); see `reference`."""
-    size, neighborhood = values.shape[1:3], (kernel, dilation, border, stride)
     out = torch.empty(*filters.shape[:3], values.shape[-1])
-    _sums(values, filters, multiply, add, out, size, neighborhood, transposed=False)
+    _gather(values, filters, (multiply, add), out, neighborhood, transposed=False)
     return out.to(values.dtype)
 
 
@@ -62,15 +58,11 @@ def aggregate_transpose(
     add: Tensor | None,
     height: int,
     width: int,
-    kernel: int,
-    dilation: int,
-    border: str,
-    stride: int,
+    neighborhood: Neighborhood,
 ) -> Tensor:
     """(B, H', W', C), (B, H', W', G, K²), (B or 1, C, offsets) → (B, H, W, C); see `reference`."""
-    size, neighborhood = (height, width), (kernel, dilation, border, stride)
-    out = torch.empty(outputs.shape[0], *size, outputs.shape[-1])
-    _sums(outputs, filters, multiply, add, out, size, neighborhood, transposed=True)
+    out = torch.empty(outputs.shape[0], height, width, outputs.shape[-1])
+    _gather(outputs, filters, (multiply, add), out, neighborhood, transposed=True)
     return out.to(outputs.dtype)
 
 
@@ -81,15 +73,12 @@ def scores(
     add: Tensor | None,
     bias: Tensor | None,
     heads: int,
-    kernel: int,
-    dilation: int,
-    border: str,
-    stride: int,
+    neighborhood: Neighborhood,
 ) -> Tensor:
     """(B, H', W', C), (B, H, W, C), (B or 1, C, offsets), (G, offsets) → (B, H', W', G, K²)."""
+    kernel, _, border, stride = neighborhood
     batch, height, width, channels = key.shape
     out = torch.empty(batch, strided(height, stride), strided(width, stride), heads, kernel**2)
-    neighborhood = (kernel, dilation, border, stride)
     lanes = lanes_for(channels // heads)
     multiply, add = _alike(multiply, add)
     run(
@@ -98,8 +87,8 @@ def scores(
         _by_offset(multiply),
         _by_offset(add),
         None if bias is None else flat(bias),
-        *walk(height, *neighborhood, False),
-        *blocks(width, *neighborhood, False)[:4],
+        *walk(height, neighborhood, False),
+        *blocks(width, neighborhood, False)[:4],
         out.shape[2],
         (height, width),
         heads,
@@ -115,15 +104,13 @@ def static_grad(
     outputs: Tensor,
     values: Tensor,
     filters: Tensor,
-    kernel: int,
-    dilation: int,
-    border: str,
-    stride: int,
+    neighborhood: Neighborhood,
     shared: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """(B, H', W', C), (B, H, W, C), (B, H', W', G, K²) → (B or 1, C, offsets) twice; see `reference`."""
+    kernel, _, border, _ = neighborhood
     batch, height, width, channels = values.shape
-    heads, neighborhood = filters.shape[3], (kernel, dilation, border, stride)
+    heads = filters.shape[3]
     lanes = lanes_for(channels // heads)
     offsets = offsets_per_axis(kernel, border)
     parts = channels // len(lanes)
@@ -132,8 +119,8 @@ def static_grad(
     run(
         static_grad_loop,
         *map(flat, (outputs, values, filters, *found)),
-        *walk(height, *neighborhood, False),
-        *runs(width, *neighborhood),
+        *walk(height, neighborhood, False),
+        *runs(width, neighborhood),
         tuple(outputs.shape[1:3]),
         (height, width),
         heads,
@@ -148,33 +135,33 @@ def static_grad(
     return of_multiply, of_add
 
 
-def _sums(
+def _gather(
     read: Tensor,
     filters: Tensor,
-    multiply: Tensor | None,
-    add: Tensor | None,
+    static: tuple[Tensor | None, Tensor | None],
     out: Tensor,
-    size: tuple[int, ...],
-    neighborhood: tuple[int, int, str, int],
+    neighborhood: Neighborhood,
     *,
     transposed: bool,
 ) -> None:
+    """Fill `out` with the sums, or with those of the transpose, which reads outputs."""
     heads, width = filters.shape[3], out.shape[-1] // filters.shape[3]
-    lanes, kernel = lanes_for(width), neighborhood[0]
-    multiply, add = _alike(multiply, add)
+    lanes, kernel = lanes_for(width), neighborhood.kernel
+    multiply, add = _alike(*static)
+    height, columns = (out if transposed else read).shape[1:3]
     run(
         gather,
         *map(flat, (read, filters)),
         _by_offset(multiply),
         _by_offset(add),
         flat(out),
-        *walk(size[0], *neighborhood, transposed),
-        *blocks(size[1], *neighborhood, transposed),
+        *walk(height, neighborhood, transposed),
+        *blocks(columns, neighborhood, transposed),
         out.shape[2],
         tuple(read.shape[1:3]),
         heads,
         (0,) * kernel if len(lanes) >= WIDE else kernel,
-        (offsets_per_axis(kernel, neighborhood[2]), max(_per_image(multiply), _per_image(add))),
+        (offsets_per_axis(kernel, neighborhood.border), max(_per_image(multiply), _per_image(add))),
         width // len(lanes),
         transposed,
         TILE if out.shape[:2].numel() >= 4 * TILE * torch.get_num_threads() else 1,

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ablate.kernels._triton.launch import Launch
 from ablate.kernels._triton.matrix import pays
+from ablate.kernels.geometry import Neighborhood
 from ablate.kernels.neighborhood_sums import reference
 from ablate.kernels.neighborhood_sums.triton.aggregate_matrix import launch_aggregate_matrix
 from ablate.kernels.neighborhood_sums.triton.aggregate_taps import launch_aggregate_taps
@@ -26,20 +27,17 @@ from ablate.kernels.selfcheck import checked
 
 @checked(
     reference.aggregate,
-    lambda found: (found.values, found.filters, found.multiply, found.add, *found.neighborhood),
+    lambda found: (found.values, found.filters, found.multiply, found.add, found.neighborhood),
 )
 def aggregate(
     values: Tensor,
     filters: Tensor,
     multiply: Tensor | None,
     add: Tensor | None,
-    kernel: int,
-    dilation: int,
-    border: str,
-    stride: int,
+    neighborhood: Neighborhood,
 ) -> Tensor:
     """(B, H, W, C), (B, H', W', G, K²), static factors (B or 1, C, offsets) → (B, H', W', C)."""
-    launch, out = launch_aggregate(values, filters, multiply, add, kernel, dilation, border, stride)
+    launch, out = launch_aggregate(values, filters, multiply, add, neighborhood)
     launch.run()
     return out
 
@@ -48,7 +46,7 @@ def aggregate(
     reference.aggregate_transpose,
     lambda found: (
         *(found.outputs, found.filters, found.multiply, found.add),
-        *(*found.values.shape[1:3], *found.neighborhood),
+        *(*found.values.shape[1:3], found.neighborhood),
     ),
 )
 def aggregate_transpose(
@@ -58,15 +56,10 @@ def aggregate_transpose(
     add: Tensor | None,
     height: int,
     width: int,
-    kernel: int,
-    dilation: int,
-    border: str,
-    stride: int,
+    neighborhood: Neighborhood,
 ) -> Tensor:
     """(B, H', W', C), (B, H', W', G, K²), static factors (B or 1, C, offsets) → (B, H, W, C)."""
-    launch, out = launch_aggregate_transpose(
-        outputs, filters, multiply, add, height, width, kernel, dilation, border, stride
-    )
+    launch, out = launch_aggregate_transpose(outputs, filters, multiply, add, height, width, neighborhood)
     launch.run()
     return out
 
@@ -75,7 +68,7 @@ def aggregate_transpose(
     reference.scores,
     lambda found: (
         *(found.outputs, found.values, found.multiply, found.add),
-        *(found.bias.to(found.values.dtype), len(found.bias), *found.neighborhood),
+        *(found.bias.to(found.values.dtype), len(found.bias), found.neighborhood),
     ),
 )
 def scores(
@@ -85,33 +78,27 @@ def scores(
     add: Tensor | None,
     bias: Tensor | None,
     heads: int,
-    kernel: int,
-    dilation: int,
-    border: str,
-    stride: int,
+    neighborhood: Neighborhood,
 ) -> Tensor:
     """(B, H', W', C), (B, H, W, C), (B or 1, C, offsets), (G, offsets) → (B, H', W', G, K²)."""
-    launch, out = launch_scores(query, key, multiply, add, bias, heads, kernel, dilation, border, stride)
+    launch, out = launch_scores(query, key, multiply, add, bias, heads, neighborhood)
     launch.run()
     return out
 
 
 @checked(
     reference.static_grad,
-    lambda found: (found.outputs, found.values, found.filters, *found.neighborhood, found.case.multiply == 1),
+    lambda found: (found.outputs, found.values, found.filters, found.neighborhood, found.case.multiply == 1),
 )
 def static_grad(
     outputs: Tensor,
     values: Tensor,
     filters: Tensor,
-    kernel: int,
-    dilation: int,
-    border: str,
-    stride: int,
+    neighborhood: Neighborhood,
     shared: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """(B, H', W', C), (B, H, W, C), (B, H', W', G, K²) → (B or 1, C, offsets) twice; see `reference`."""
-    launch, partial = launch_static_grad(outputs, values, filters, kernel, dilation, border, stride)
+    launch, partial = launch_static_grad(outputs, values, filters, neighborhood)
     launch.run()
     return summed(partial, outputs.dtype, shared)
 
@@ -124,16 +111,13 @@ def launch_aggregate(
     filters: Tensor,
     multiply: Tensor | None,
     add: Tensor | None,
-    kernel: int,
-    dilation: int,
-    border: str,
-    stride: int,
+    neighborhood: Neighborhood,
 ) -> tuple[Launch, Tensor]:
     """The call that `aggregate` makes, and the tensor that it fills."""
     head_width = values.shape[-1] // filters.shape[3]
-    if multiply is None and add is None and pays(values, head_width, kernel, dilation, border, stride):
-        return launch_aggregate_matrix(values, filters, kernel, dilation, border)
-    return launch_aggregate_taps(values, filters, multiply, add, kernel, dilation, border, stride)
+    if multiply is None and add is None and pays(values, head_width, neighborhood):
+        return launch_aggregate_matrix(values, filters, neighborhood)
+    return launch_aggregate_taps(values, filters, multiply, add, neighborhood)
 
 
 def launch_aggregate_transpose(
@@ -143,18 +127,13 @@ def launch_aggregate_transpose(
     add: Tensor | None,
     height: int,
     width: int,
-    kernel: int,
-    dilation: int,
-    border: str,
-    stride: int,
+    neighborhood: Neighborhood,
 ) -> tuple[Launch, Tensor]:
     """The call that `aggregate_transpose` makes, and the tensor that it fills."""
     head_width = outputs.shape[-1] // filters.shape[3]
-    if multiply is None and add is None and pays(outputs, head_width, kernel, dilation, border, stride):
-        return launch_aggregate_transpose_matrix(outputs, filters, kernel, dilation, border)
-    return launch_aggregate_transpose_taps(
-        outputs, filters, multiply, add, height, width, kernel, dilation, border, stride
-    )
+    if multiply is None and add is None and pays(outputs, head_width, neighborhood):
+        return launch_aggregate_transpose_matrix(outputs, filters, neighborhood)
+    return launch_aggregate_transpose_taps(outputs, filters, multiply, add, height, width, neighborhood)
 
 
 def launch_scores(
@@ -164,13 +143,10 @@ def launch_scores(
     add: Tensor | None,
     bias: Tensor | None,
     heads: int,
-    kernel: int,
-    dilation: int,
-    border: str,
-    stride: int,
+    neighborhood: Neighborhood,
 ) -> tuple[Launch, Tensor]:
     """The call that `scores` makes, and the tensor that it fills."""
     head_width = key.shape[-1] // heads
-    if multiply is None and add is None and pays(key, head_width, kernel, dilation, border, stride):
-        return launch_scores_matrix(query, key, bias, heads, kernel, dilation, border)
-    return launch_scores_taps(query, key, multiply, add, bias, heads, kernel, dilation, border, stride)
+    if multiply is None and add is None and pays(key, head_width, neighborhood):
+        return launch_scores_matrix(query, key, bias, heads, neighborhood)
+    return launch_scores_taps(query, key, multiply, add, bias, heads, neighborhood)

@@ -9,12 +9,14 @@ from torch import Tensor
 from ablate.kernels._triton.launch import Launch, border_rule
 from ablate.kernels._triton.matrix import WARPS, MatrixTile
 from ablate.kernels._triton.residues import first_step, locate_class, steps_of
+from ablate.kernels.geometry import Neighborhood
 
 
 def launch_aggregate_matrix(
-    values: Tensor, filters: Tensor, kernel: int, dilation: int, border: str
+    values: Tensor, filters: Tensor, neighborhood: Neighborhood
 ) -> tuple[Launch, Tensor]:
     """The call that computes `aggregate` at stride 1, and the tensor that it fills."""
+    kernel, dilation, _, _ = neighborhood
     batch, height, width, channels = values.shape
     heads = filters.shape[3]
     head_width = channels // heads
@@ -34,7 +36,7 @@ def launch_aggregate_matrix(
         {
             "K": kernel,
             "DILATION": dilation,
-            "BORDER": border_rule(height, width, kernel, dilation, border),
+            "BORDER": border_rule(height, width, neighborhood),
             "HEAD_WIDTH": head_width,
             **tile.constants(),
         },

@@ -11,7 +11,7 @@ from ablate.kernels._triton.factors import filtered, first_offset, of_image, tap
 from ablate.kernels._triton.launch import Launch, border_rule
 from ablate.kernels._triton.neighbors import first_neighbor, locate, mirrored
 from ablate.kernels._triton.tiles import Tile
-from ablate.kernels.geometry import strided
+from ablate.kernels.geometry import Neighborhood, strided
 
 
 def launch_aggregate_taps(
@@ -19,12 +19,10 @@ def launch_aggregate_taps(
     filters: Tensor,
     multiply: Tensor | None,
     add: Tensor | None,
-    kernel: int,
-    dilation: int,
-    border: str,
-    stride: int,
+    neighborhood: Neighborhood,
 ) -> tuple[Launch, Tensor]:
     """The call that computes the sum, and the tensor that it fills."""
+    kernel, dilation, _, stride = neighborhood
     batch, height, width, channels = values.shape
     rows, columns, heads = strided(height, stride), strided(width, stride), filters.shape[3]
     head_width = channels // heads
@@ -47,7 +45,7 @@ def launch_aggregate_taps(
         {
             "K": kernel,
             "DILATION": dilation,
-            "BORDER": border_rule(height, width, kernel, dilation, border),
+            "BORDER": border_rule(height, width, neighborhood),
             "STRIDE": stride,
             "HEAD_WIDTH": head_width,
             **tile.constants(),

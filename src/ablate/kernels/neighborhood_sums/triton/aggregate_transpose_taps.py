@@ -12,7 +12,7 @@ from ablate.kernels._triton.launch import Launch
 from ablate.kernels._triton.neighbors import locate
 from ablate.kernels._triton.reach import reach
 from ablate.kernels._triton.tiles import Tile
-from ablate.kernels.geometry import offsets_per_axis
+from ablate.kernels.geometry import Neighborhood, offsets_per_axis
 
 TAPS = 8  # of a row at a time: where neighbourhoods crowd at the border, only tiles there take more
 
@@ -24,17 +24,15 @@ def launch_aggregate_transpose_taps(
     add: Tensor | None,
     height: int,
     width: int,
-    kernel: int,
-    dilation: int,
-    border: str,
-    stride: int,
+    neighborhood: Neighborhood,
 ) -> tuple[Launch, Tensor]:
     """The call that computes the sum, and the tensor that it fills."""
+    kernel, dilation, border, stride = neighborhood
     batch, rows, columns, channels = outputs.shape
     heads = filters.shape[3]
     head_width = channels // heads
-    row_reach = reach(height, kernel, dilation, border, stride, outputs.device)
-    column_reach = reach(width, kernel, dilation, border, stride, outputs.device)
+    row_reach = reach(height, neighborhood, outputs.device)
+    column_reach = reach(width, neighborhood, outputs.device)
     across = column_reach.shape[1]
     tile = Tile.of(
         height, width, taps_held(min(across, TAPS), multiply, add), heads, head_width, outputs.itemsize

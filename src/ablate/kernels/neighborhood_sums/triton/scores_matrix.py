@@ -10,12 +10,14 @@ from ablate.kernels._triton.factors import first_offset
 from ablate.kernels._triton.launch import Launch, border_rule
 from ablate.kernels._triton.matrix import WARPS, MatrixTile
 from ablate.kernels._triton.residues import first_step, load_channels, locate_class, steps_of
+from ablate.kernels.geometry import Neighborhood
 
 
 def launch_scores_matrix(
-    query: Tensor, key: Tensor, bias: Tensor | None, heads: int, kernel: int, dilation: int, border: str
+    query: Tensor, key: Tensor, bias: Tensor | None, heads: int, neighborhood: Neighborhood
 ) -> tuple[Launch, Tensor]:
     """The call that computes `scores` at stride 1, and the tensor that it fills."""
+    kernel, dilation, _, _ = neighborhood
     batch, height, width, channels = query.shape
     head_width = channels // heads
     tile = MatrixTile.of(batch, height, width, kernel, dilation, heads, head_width)
@@ -35,7 +37,7 @@ def launch_scores_matrix(
         {
             "K": kernel,
             "DILATION": dilation,
-            "BORDER": border_rule(height, width, kernel, dilation, border),
+            "BORDER": border_rule(height, width, neighborhood),
             "HEAD_WIDTH": head_width,
             **tile.constants(),
         },

@@ -11,6 +11,7 @@ from ablate.kernels._triton.factors import filtered, first_offset, of_image, tap
 from ablate.kernels._triton.launch import Launch, border_rule
 from ablate.kernels._triton.neighbors import first_neighbor, locate, mirrored
 from ablate.kernels._triton.tiles import Tile
+from ablate.kernels.geometry import Neighborhood
 
 
 def launch_scores_taps(
@@ -20,12 +21,10 @@ def launch_scores_taps(
     add: Tensor | None,
     bias: Tensor | None,
     heads: int,
-    kernel: int,
-    dilation: int,
-    border: str,
-    stride: int,
+    neighborhood: Neighborhood,
 ) -> tuple[Launch, Tensor]:
     """The call that computes the sum, and the tensor that it fills."""
+    kernel, dilation, _, stride = neighborhood
     batch, rows, columns, channels = query.shape
     height, width, head_width = *key.shape[1:3], channels // heads
     tile = Tile.of(rows, columns, taps_held(kernel, multiply, add), heads, head_width, query.itemsize)
@@ -48,7 +47,7 @@ def launch_scores_taps(
         {
             "K": kernel,
             "DILATION": dilation,
-            "BORDER": border_rule(height, width, kernel, dilation, border),
+            "BORDER": border_rule(height, width, neighborhood),
             "STRIDE": stride,
             "HEAD_WIDTH": head_width,
             **tile.constants(),

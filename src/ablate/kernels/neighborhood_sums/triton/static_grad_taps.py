@@ -11,16 +11,17 @@ from ablate.kernels._triton.factors import first_offset
 from ablate.kernels._triton.launch import Launch, border_rule
 from ablate.kernels._triton.neighbors import first_neighbor, mirrored
 from ablate.kernels._triton.tiles import Tile
-from ablate.kernels.geometry import offsets_per_axis, strided
+from ablate.kernels.geometry import Neighborhood, offsets_per_axis, strided
 
 REGISTERS = 168  # left alone, the assembler spills some bytes to do with 128
 PROGRAMS = 2048  # about; what each adds up is summed afterwards, in a fixed order
 
 
 def launch_static_grad(
-    outputs: Tensor, values: Tensor, filters: Tensor, kernel: int, dilation: int, border: str, stride: int
+    outputs: Tensor, values: Tensor, filters: Tensor, neighborhood: Neighborhood
 ) -> tuple[Launch, Tensor]:
     """The call, and what it fills: sums over a part of an image (B, parts, 2, offsets, offsets, C)."""
+    kernel, dilation, border, stride = neighborhood
     batch, rows, columns, channels = outputs.shape
     height, width, heads = *values.shape[1:3], filters.shape[3]
     head_width, offsets = channels // heads, offsets_per_axis(kernel, border)
@@ -47,7 +48,7 @@ def launch_static_grad(
         {
             "K": kernel,
             "DILATION": dilation,
-            "BORDER": border_rule(height, width, kernel, dilation, border),
+            "BORDER": border_rule(height, width, neighborhood),
             "STRIDE": stride,
             "HEAD_WIDTH": head_width,
             **tile.constants(),
