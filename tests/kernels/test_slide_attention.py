@@ -133,9 +133,9 @@ def test_parts_of_a_batch(images: int, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("width", "kernel", "dtype", "who"),
     [
-        (32, 3, torch.float32, "cuda"),
-        (20, 5, torch.float32, "cuda"),
-        (64, 5, torch.bfloat16, "cuda"),
+        (32, 3, torch.float32, "triton"),
+        (20, 5, torch.float32, "triton"),
+        (64, 5, torch.bfloat16, "triton"),
         (33, 3, torch.float32, "parts"),
         (72, 3, torch.float16, "parts"),
         (8, 7, torch.float16, "parts"),

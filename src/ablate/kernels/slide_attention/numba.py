@@ -13,7 +13,7 @@ are 10 kB and stay in the first cache. Bound by arithmetic.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -38,7 +38,6 @@ from ablate.kernels._numba.simd import (
 
 NEVER = np.float32(-1e30)  # the logit of what fills up the taps to a multiple of four
 STRIP = 8  # lines of a map that are differentiated together
-FOUR = (0,) * 4
 
 
 def attention(
@@ -48,10 +47,11 @@ def attention(
     out = torch.empty(query.shape)
     run(
         _forward,
-        *map(flat, (query, key, value, *_weights(mix, own, table), out)),
+        Maps(*map(flat, (query, key, value))),
+        Weights(*map(flat, _weights(mix, own, table))),
+        flat(out),
         _form(query, table, kernel),
-        *_vectors(mix.shape[0]),
-        FOUR,
+        _vectors(mix.shape[0]),
     )
     return out.to(query.dtype)
 
@@ -75,11 +75,12 @@ def backward(
     of_logits, of_values = torch.zeros(strips, heads, taps, width), torch.zeros(strips, taps, width)
     run(
         _backward,
-        *map(flat, (grad, query, key, value, *_weights(mix, own, table))),
-        *map(flat, (*of_maps, of_mix, of_logits, of_values)),
+        flat(grad),
+        Maps(*map(flat, (query, key, value))),
+        Weights(*map(flat, _weights(mix, own, table))),
+        Gradients(*map(flat, (*of_maps, of_mix, of_logits, of_values))),
         _form(query, table, kernel),
-        *_vectors(width),
-        FOUR,
+        _vectors(width),
     )
     of_query, of_key, of_value = (x.to(query.dtype) for x in of_maps)
     of_logits, of_values = of_logits.sum(0), of_values.sum(0)
@@ -110,10 +111,10 @@ def _form(query: Tensor, table: Tensor, kernel: int) -> tuple[int, ...]:
     return (*query.shape[1:3], table.shape[0], kernel)
 
 
-def _vectors(width: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Vectors in a head, and lanes, both as tuples of that length, which the compiler knows."""
+def _vectors(width: int) -> Vectors:
+    """Vectors of a head of `width` channels."""
     lanes = lanes_for(width)
-    return (0,) * (width // len(lanes)), lanes
+    return Vectors((0,) * (width // len(lanes)), lanes, (0,) * 4)
 
 
 @njit(fastmath=FAST)
@@ -241,21 +242,47 @@ def _softmax(logits: Any, at: Any, taps: Any, four: Any) -> None:
         logits[t] /= total
 
 
+class Maps(NamedTuple):
+    """Flat arrays of float32."""
+
+    query: Any
+    key: Any
+    value: Any
+
+
+class Weights(NamedTuple):
+    """Of the mixture, flat arrays of float32; see `_weights`."""
+
+    mix: Any  # (taps, K², d)
+    of_logits: Any  # (heads, taps, d)
+    of_values: Any  # (taps, d)
+
+
+class Gradients(NamedTuple):
+    """Flat arrays of float32."""
+
+    of_query: Any  # filled
+    of_key: Any  # filled
+    of_value: Any  # filled
+    of_mix: Any  # (strips, taps, K², d), added to
+    of_logits: Any  # (strips, heads, taps, d), added to
+    of_values: Any  # (strips, taps, d), added to
+
+
+class Vectors(NamedTuple):
+    """Tuples whose lengths the compiler knows."""
+
+    parts: Any  # vectors in a head
+    lanes: Any  # of a vector
+    four: Any
+
+
 @compiled
-def _forward(
-    query: Any,
-    key: Any,
-    value: Any,
-    w: Any,
-    of_logits: Any,
-    of_values: Any,
-    out: Any,
-    form: Any,
-    parts: Any,
-    lanes: Any,
-    four: Any,
-) -> None:
+def _forward(maps: Maps, mixture: Weights, out: Any, form: Any, vectors: Vectors) -> None:
     """Logits of a position and head, their softmax, and the sum."""
+    query, key, value = maps
+    w, of_logits, of_values = mixture
+    parts, lanes, four = vectors
     height, columns, heads, kernel = form
     width, taps = len(parts) * len(lanes), kernel * kernel
     channels, filled = heads * width, -(-taps // 4) * 4
@@ -277,26 +304,12 @@ def _forward(
 
 
 @compiled
-def _backward(
-    grad: Any,
-    query: Any,
-    key: Any,
-    value: Any,
-    w: Any,
-    e_logits: Any,
-    e_values: Any,
-    of_query: Any,
-    of_key: Any,
-    of_value: Any,
-    of_mix: Any,
-    of_logits: Any,
-    of_values: Any,
-    form: Any,
-    parts: Any,
-    lanes: Any,
-    four: Any,
-) -> None:
+def _backward(grad: Any, maps: Maps, mixture: Weights, found: Gradients, form: Any, vectors: Vectors) -> None:
     """Weights and gradients of the logits of a strip and of the lines beside it, then all that they give."""
+    query, key, value = maps
+    w, e_logits, e_values = mixture
+    of_query, of_key, of_value, of_mix, of_logits, of_values = found
+    parts, lanes, four = vectors
     height, columns, heads, kernel = form
     width, taps, half = len(parts) * len(lanes), kernel * kernel, kernel // 2
     channels, filled = heads * width, -(-taps // 4) * 4

@@ -22,11 +22,9 @@ from ablate.kernels._numba.simd import lanes_for
 from ablate.kernels._numba.taps import BLOCK, NONE, Blocks, Walk, blocks, walk
 from ablate.kernels.geometry import Neighborhood, offsets_per_axis
 from ablate.kernels.neighborhood_attention.inputs import Inputs
-from ablate.kernels.neighborhood_attention.numba.forward import forward
-from ablate.kernels.neighborhood_attention.numba.gradients import from_keys, from_queries
-from ablate.kernels.neighborhood_attention.numba.pairs import NEVER
-
-FOUR, SIXTEEN = (0,) * 4, (0,) * 16
+from ablate.kernels.neighborhood_attention.numba.forward import Form, Maps, forward
+from ablate.kernels.neighborhood_attention.numba.gradients import KeyMaps, QueryMaps, from_keys, from_queries
+from ablate.kernels.neighborhood_attention.numba.pairs import NEVER, Terms, Vectors
 
 
 def attention(
@@ -34,27 +32,20 @@ def attention(
     neighborhood: Neighborhood,
 ) -> tuple[Tensor, Tensor]:
     """Output (B, H, W, C), and the rows' logarithms (B, heads, H, W); see `reference`."""
-    query, key, value, bias, axial = inputs
-    kernel, _, border, _ = neighborhood
+    query, key, value, _, axial = inputs
     batch, height, width, channels = query.shape
-    heads = bias.shape[0]
+    heads = inputs.heads
     out, rows = torch.empty(query.shape), torch.empty(batch, heads, height, width)
     down, across = _tables(height, width, neighborhood, transposed=False)
     run(
         forward,
-        *map(flat, (query, key, value, out, rows)),
-        _bias_of_pairs(bias, kernel, border, across),
-        flat(bias),
+        Maps(*map(flat, (query, key, value, out, rows))),
+        _terms(inputs, neighborhood, across),
         None if axial is None else flat(axial),
-        _absent(across, kernel, border),
-        *down,
-        *across,
-        _whole(across, kernel, border),
-        (heads, kernel, offsets_per_axis(kernel, border), _room(down, across, kernel), border == "zero"),
-        width,
-        *_vectors(channels // heads),
-        FOUR,
-        SIXTEEN,
+        down,
+        across,
+        _form(inputs, neighborhood, down, across),
+        _vectors(channels // heads),
     )
     return out.to(query.dtype), rows
 
@@ -69,9 +60,8 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of query, key, value, bias and axial; see `reference`."""
     query, key, value, bias, axial = inputs
-    kernel, _, border, _ = neighborhood
     batch, height, width, channels = query.shape
-    heads, axis = bias.shape[0], offsets_per_axis(kernel, border)
+    heads = inputs.heads
     mean = torch.empty(batch, heads, height, width)
     for image in range(batch):  # one at a time: no copy of all maps
         product = grad[image].float() * out[image].float()
@@ -80,37 +70,27 @@ def backward(
     lines = batch * height if bias_gradient else 0
     of_bias = torch.zeros(lines, *bias.shape)  # of every line of the maps, summed below
     of_axial = torch.zeros(() if axial is None else axial.shape)
-    per_query = None if axial is None else flat(axial)
     down, across = _tables(height, width, neighborhood, transposed=False)
     run(
         from_queries,
-        *map(flat, (query, grad, key, value, rows, mean, of_query, of_bias, of_axial)),
-        _bias_of_pairs(bias, kernel, border, across),
-        flat(bias),
-        per_query,
-        _absent(across, kernel, border),
-        *down,
-        *across,
-        _whole(across, kernel, border),
-        (heads, kernel, axis, _room(down, across, kernel), border == "zero", bias_gradient),
-        width,
-        *_vectors(channels // heads),
-        FOUR,
-        SIXTEEN,
+        QueryMaps(*map(flat, (query, grad, key, value, rows, mean, of_query, of_bias, of_axial))),
+        _terms(inputs, neighborhood, across),
+        None if axial is None else flat(axial),
+        down,
+        across,
+        _form(inputs, neighborhood, down, across, bias_gradient),
+        _vectors(channels // heads),
     )
     down, across = _tables(height, width, neighborhood, transposed=True)
     run(
         from_keys,
-        *map(flat, (key, value, query, grad, rows, mean, of_key, of_value)),
-        _bias_of_pairs(bias, kernel, border, across),
-        per_query,
-        *down,
-        *across,
-        (heads, axis, _room(down, across, kernel)),
-        width,
-        *_vectors(channels // heads),
-        FOUR,
-        SIXTEEN,
+        KeyMaps(*map(flat, (key, value, query, grad, rows, mean, of_key, of_value))),
+        _terms(inputs, neighborhood, across),
+        None if axial is None else flat(axial),
+        down,
+        across,
+        _form(inputs, neighborhood, down, across),
+        _vectors(channels // heads),
     )
     of_query, of_key, of_value = (x.to(query.dtype) for x in (of_query, of_key, of_value))
     of_bias = of_bias.sum(0).to(bias.dtype) if bias_gradient else bias.new_empty(0)
@@ -145,13 +125,39 @@ def _whole(across: Blocks, kernel: int, border: str) -> np.ndarray:
     return np.asarray(present.all(axis=1))
 
 
-def _room(down: Walk, across: Blocks, kernel: int) -> int:
+def _room(vertical: Walk, horizontal: Blocks, kernel: int) -> int:
     """Pairs of one position of a block, at most, absent ones included, in whole vectors of four."""
-    pairs = int(np.diff(down.first).max() * np.diff(across.first).max())
+    pairs = int(np.diff(vertical.first).max() * np.diff(horizontal.first).max())
     return -(-(pairs + kernel * kernel) // BLOCK) * BLOCK
 
 
-def _vectors(width: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Vectors in a head, and lanes, both as tuples of that length, which the compiler knows."""
+def _vectors(width: int) -> Vectors:
+    """Vectors of a head of `width` channels."""
     lanes = lanes_for(width)
-    return (0,) * (width // len(lanes)), lanes
+    return Vectors((0,) * (width // len(lanes)), lanes, (0,) * 4, (0,) * 16)
+
+
+def _terms(inputs: Inputs, neighborhood: Neighborhood, across: Blocks) -> Terms:
+    """What is added to the products of queries and keys."""
+    kernel, _, border, _ = neighborhood
+    return Terms(
+        _bias_of_pairs(inputs.bias, kernel, border, across),
+        flat(inputs.bias),
+        _absent(across, kernel, border),
+        _whole(across, kernel, border),
+    )
+
+
+def _form(
+    inputs: Inputs, neighborhood: Neighborhood, vertical: Walk, horizontal: Blocks, needs_bias: bool = False
+) -> Form:
+    kernel, _, border, _ = neighborhood
+    return Form(
+        heads=inputs.heads,
+        kernel=kernel,
+        axis=offsets_per_axis(kernel, border),
+        room=_room(vertical, horizontal, kernel),
+        counts=border == "zero",
+        width=inputs.query.shape[2],
+        needs_bias=needs_bias,
+    )

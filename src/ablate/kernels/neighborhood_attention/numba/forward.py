@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import prange
@@ -22,9 +22,12 @@ from ablate.kernels._numba.simd import (
     times,
     zeros,
 )
+from ablate.kernels._numba.taps import Blocks, Walk
 from ablate.kernels.neighborhood_attention.numba.axial import of_queries
 from ablate.kernels.neighborhood_attention.numba.pairs import (
     NEVER,
+    Terms,
+    Vectors,
     absent_logits,
     apart_of,
     products,
@@ -32,36 +35,48 @@ from ablate.kernels.neighborhood_attention.numba.pairs import (
 )
 
 
+class Maps(NamedTuple):
+    """Flat arrays of float32."""
+
+    query: Any
+    key: Any
+    value: Any
+    out: Any
+    rows: Any
+
+
+class Form(NamedTuple):
+    """Sizes of the attention."""
+
+    heads: Any
+    kernel: Any
+    axis: Any  # offsets per axis
+    room: Any  # pairs of one position, at most, in whole vectors
+    counts: Any  # taps beyond the map take part
+    width: Any  # of the map
+    needs_bias: Any  # its gradient is needed
+
+
 @compiled
 def forward(
-    query: Any,
-    key: Any,
-    value: Any,
-    out: Any,
-    rows: Any,
-    pair_bias: Any,
-    bias: Any,
+    maps: Maps,
+    terms: Terms,
     axial: Any,
-    absent: Any,
-    row_first: Any,
-    row_other: Any,
-    row_tap: Any,
-    row_offset: Any,
-    first: Any,
-    other: Any,
-    tap: Any,
-    offset: Any,
-    regular: Any,
-    whole: Any,
-    form: Any,
-    width: Any,
-    parts: Any,
-    lanes: Any,
-    four: Any,
-    sixteen: Any,
+    vertical: Walk,
+    horizontal: Blocks,
+    form: Form,
+    vectors: Vectors,
 ) -> None:
-    """Logits of a block, their softmax, and the sum, a head at a time."""
-    heads, kernel, axis, room, counts = form
+    """Logits of a block, their softmax, and the sum, one head at a time.
+
+    `axial` is an argument of its own, because Numba leaves out branches only for arguments that are None.
+    """
+    query, key, value, out, rows = maps
+    pair_bias, bias, absent, whole = terms
+    row_first, row_other, row_tap, row_offset = vertical
+    first, other, _, offset, _ = horizontal
+    heads, kernel, axis, room, counts, width, _ = form
+    parts, lanes, four, sixteen = vectors
     width_of_head = len(parts) * len(lanes)
     channels, entries = heads * width_of_head, len(other)
     height = len(row_first) - 1

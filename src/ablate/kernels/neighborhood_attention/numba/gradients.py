@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit, prange
 
 from ablate.kernels._numba.run import FAST, compiled
 from ablate.kernels._numba.simd import exponential, four_times, load, minus, plus, splat, store, times
+from ablate.kernels._numba.taps import Blocks, Walk
 from ablate.kernels.neighborhood_attention.numba.axial import of_queries, of_readers, pull_axial
+from ablate.kernels.neighborhood_attention.numba.forward import Form
 from ablate.kernels.neighborhood_attention.numba.pairs import (
+    Terms,
+    Vectors,
     absent_logits,
     apart_of,
     of_block,
@@ -19,43 +23,53 @@ from ablate.kernels.neighborhood_attention.numba.pairs import (
 )
 
 
+class QueryMaps(NamedTuple):
+    """Flat arrays of float32."""
+
+    query: Any
+    grad: Any
+    key: Any
+    value: Any
+    rows: Any
+    mean: Any
+    of_query: Any  # filled
+    of_bias: Any  # added to
+    of_axial: Any  # added to
+
+
+class KeyMaps(NamedTuple):
+    """Flat arrays of float32."""
+
+    key: Any
+    value: Any
+    query: Any
+    grad: Any
+    rows: Any
+    mean: Any
+    of_key: Any  # filled
+    of_value: Any  # filled
+
+
 @compiled
 def from_queries(
-    query: Any,
-    grad: Any,
-    key: Any,
-    value: Any,
-    rows: Any,
-    mean: Any,
-    of_query: Any,
-    of_bias: Any,
-    of_axial: Any,
-    pair_bias: Any,
-    bias: Any,
+    maps: QueryMaps,
+    terms: Terms,
     axial: Any,
-    absent: Any,
-    row_first: Any,
-    row_other: Any,
-    row_tap: Any,
-    row_offset: Any,
-    first: Any,
-    other: Any,
-    tap: Any,
-    offset: Any,
-    regular: Any,
-    whole: Any,
-    form: Any,
-    width: Any,
-    parts: Any,
-    lanes: Any,
-    four: Any,
-    sixteen: Any,
+    vertical: Walk,
+    horizontal: Blocks,
+    form: Form,
+    vectors: Vectors,
 ) -> None:
     """Gradients of the queries and of their axial terms, and of the bias for each line of the maps.
 
-    `of_bias` is left alone where `needs_bias` in `form` is False.
+    `of_bias` is left alone unless `needs_bias`.
     """
-    heads, kernel, axis, room, counts, needs_bias = form
+    query, grad, key, value, rows, mean, of_query, of_bias, of_axial = maps
+    pair_bias, bias, absent, whole = terms
+    row_first, row_other, row_tap, row_offset = vertical
+    first, other, tap, offset, regular = horizontal
+    heads, kernel, axis, room, counts, width, needs_bias = form
+    parts, lanes, four, sixteen = vectors
     width_of_head = len(parts) * len(lanes)
     channels, entries, offsets = heads * width_of_head, len(other), axis * axis
     height, span = len(row_first) - 1, kernel + 3
@@ -175,34 +189,21 @@ def _pull_bias(
 
 @compiled
 def from_keys(
-    key: Any,
-    value: Any,
-    query: Any,
-    grad: Any,
-    rows: Any,
-    mean: Any,
-    of_key: Any,
-    of_value: Any,
-    pair_bias: Any,
+    maps: KeyMaps,
+    terms: Terms,
     axial: Any,
-    row_first: Any,
-    row_other: Any,
-    row_tap: Any,
-    row_offset: Any,
-    first: Any,
-    other: Any,
-    tap: Any,
-    offset: Any,
-    regular: Any,
-    form: Any,
-    width: Any,
-    parts: Any,
-    lanes: Any,
-    four: Any,
-    sixteen: Any,
+    vertical: Walk,
+    horizontal: Blocks,
+    form: Form,
+    vectors: Vectors,
 ) -> None:
     """Gradients of keys and values: what a block meets are queries, with their rows and means."""
-    heads, axis, room = form
+    key, value, query, grad, rows, mean, of_key, of_value = maps
+    pair_bias, _, _, _ = terms
+    row_first, row_other, _, row_offset = vertical
+    first, other, _, offset, _ = horizontal
+    heads, _, axis, room, _, width, _ = form
+    parts, lanes, four, sixteen = vectors
     width_of_head = len(parts) * len(lanes)
     channels, entries = heads * width_of_head, len(other)
     height = len(row_first) - 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -11,6 +11,24 @@ from ablate.kernels._numba.run import FAST
 from ablate.kernels._numba.simd import filter_at, fma, load, plus, splat, store, totals, zeros
 
 NEVER = np.float32(-1e30)  # the logit of a tap that does not count
+
+
+class Terms(NamedTuple):
+    """Tables that are added to products; flat arrays."""
+
+    pair_bias: Any  # (heads, row offsets, entries of the blocks, 4); NEVER where two do not meet
+    bias: Any  # (heads, offsets)
+    absent: Any  # (blocks, K, 4): 0 for a tap beyond the side of the map that counts, else NEVER
+    whole: Any  # (blocks,): True where no position has such a tap
+
+
+class Vectors(NamedTuple):
+    """Tuples whose lengths the compiler knows."""
+
+    parts: Any  # vectors in a head
+    lanes: Any  # of a vector
+    four: Any
+    sixteen: Any
 
 
 @njit(fastmath=FAST)

@@ -29,9 +29,7 @@ from ablate.kernels._numba.run import flat, run
 from ablate.kernels._numba.simd import lanes_for
 from ablate.kernels._numba.taps import blocks, runs, walk
 from ablate.kernels.geometry import Neighborhood, offsets_per_axis, strided
-from ablate.kernels.neighborhood_sums.numba.gather import gather
-from ablate.kernels.neighborhood_sums.numba.products import products
-from ablate.kernels.neighborhood_sums.numba.static_grad_loop import static_grad_loop
+from ablate.kernels.neighborhood_sums.numba import gather, products, static_grad_loop
 
 WIDE = 16  # lanes from which loops are compiled for one kernel: a fifth faster, and compiled more often
 TILE = 4  # rows that share the values they load, where there are enough pieces for all threads
@@ -82,19 +80,25 @@ def scores(
     lanes = lanes_for(channels // heads)
     multiply, add = _alike(multiply, add)
     run(
-        products,
-        *map(flat, (query, key, out)),
-        _by_offset(multiply),
-        _by_offset(add),
+        products.products,
+        products.Maps(
+            flat(query),
+            flat(key),
+            flat(out),
+            _by_offset(multiply),
+            _by_offset(add),
+        ),
         None if bias is None else flat(bias),
-        *walk(height, neighborhood, False),
-        *blocks(width, neighborhood, False)[:4],
-        out.shape[2],
-        (height, width),
-        heads,
-        kernel,
-        (offsets_per_axis(kernel, border), max(_per_image(multiply), _per_image(add))),
-        channels // heads // len(lanes),
+        walk(height, neighborhood, False),
+        blocks(width, neighborhood, False),
+        products.Form(
+            columns=out.shape[2],
+            size=(height, width),
+            heads=heads,
+            kernel=kernel,
+            static=(offsets_per_axis(kernel, border), max(_per_image(multiply), _per_image(add))),
+            chunks=channels // heads // len(lanes),
+        ),
         lanes,
     )
     return out.to(query.dtype)
@@ -117,16 +121,18 @@ def static_grad(
     groups = min(batch, -(-PIECES // parts)) if shared else batch
     found = [torch.empty(groups, offsets**2, channels) for _ in range(2)]
     run(
-        static_grad_loop,
-        *map(flat, (outputs, values, filters, *found)),
-        *walk(height, neighborhood, False),
-        *runs(width, neighborhood),
-        tuple(outputs.shape[1:3]),
-        (height, width),
-        heads,
-        kernel,
-        offsets,
-        channels // heads // len(lanes),
+        static_grad_loop.static_grad_loop,
+        static_grad_loop.Maps(*map(flat, (outputs, values, filters, *found))),
+        walk(height, neighborhood, False),
+        runs(width, neighborhood),
+        static_grad_loop.Form(
+            written=tuple(outputs.shape[1:3]),
+            size=(height, width),
+            heads=heads,
+            kernel=kernel,
+            axis=offsets,
+            chunks=channels // heads // len(lanes),
+        ),
         lanes,
     )
     if shared and groups != 1:  # an empty batch gives zeros
@@ -150,21 +156,23 @@ def _gather(
     multiply, add = _alike(*static)
     height, columns = (out if transposed else read).shape[1:3]
     run(
-        gather,
-        *map(flat, (read, filters)),
-        _by_offset(multiply),
-        _by_offset(add),
-        flat(out),
-        *walk(height, neighborhood, transposed),
-        *blocks(columns, neighborhood, transposed),
-        out.shape[2],
-        tuple(read.shape[1:3]),
-        heads,
-        (0,) * kernel if len(lanes) >= WIDE else kernel,
-        (offsets_per_axis(kernel, neighborhood.border), max(_per_image(multiply), _per_image(add))),
-        width // len(lanes),
-        transposed,
-        TILE if out.shape[:2].numel() >= 4 * TILE * torch.get_num_threads() else 1,
+        gather.gather,
+        gather.Maps(flat(read), flat(filters), _by_offset(multiply), _by_offset(add), flat(out)),
+        walk(height, neighborhood, transposed),
+        blocks(columns, neighborhood, transposed),
+        gather.Form(
+            columns=out.shape[2],
+            size=tuple(read.shape[1:3]),
+            heads=heads,
+            side=(0,) * kernel if len(lanes) >= WIDE else kernel,
+            static=(
+                offsets_per_axis(kernel, neighborhood.border),
+                max(_per_image(multiply), _per_image(add)),
+            ),
+            chunks=width // len(lanes),
+            transposed=transposed,
+            tile=TILE if out.shape[:2].numel() >= 4 * TILE * torch.get_num_threads() else 1,
+        ),
         lanes,
     )
 

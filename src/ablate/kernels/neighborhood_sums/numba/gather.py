@@ -2,48 +2,50 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from numba import prange
 
 from ablate.kernels._numba.run import compiled
 from ablate.kernels._numba.simd import filter_at, fma, load, number, prefetch, store, zeros
+from ablate.kernels._numba.taps import Blocks, Walk
 
 LINE = 16  # float32 in a line of cache
 
 
-@compiled
-def gather(
-    read: Any,
-    filters: Any,
-    multiply: Any,
-    add: Any,
-    out: Any,
-    row_first: Any,
-    row_other: Any,
-    row_tap: Any,
-    row_offset: Any,
-    first: Any,
-    other: Any,
-    tap: Any,
-    offset: Any,
-    regular: Any,
-    columns: Any,
-    size: Any,
-    heads: Any,
-    side: Any,
-    static: Any,
-    chunks: Any,
-    transposed: Any,
-    tile: Any,
-    lanes: Any,
-) -> None:
-    """out[i, c] = Σ F' · read[other, c] over i's walks; F stands at i, or transposed at the other.
+class Maps(NamedTuple):
+    """Flat arrays of float32."""
 
-    `size` is that of the map that is read; channels are heads · chunks · lanes. `static` has the offsets
-    per axis, and how far the static factors of one image lie from the next one's. `tile` rows at a time go
-    through a block of columns, and each asks for the filters of its next block.
+    read: Any
+    filters: Any
+    multiply: Any  # None without such a factor
+    add: Any  # the same
+    out: Any
+
+
+class Form(NamedTuple):
+    """Sizes of the sum and how it is computed."""
+
+    columns: Any  # of the output
+    size: Any  # (height, width) of the map that is read
+    heads: Any
+    side: Any  # K, as a number or as a tuple of that length, which the compiler knows
+    static: Any  # offsets per axis; entries from the static factors of one image to the next
+    chunks: Any  # vectors in a head
+    transposed: Any  # filters are at the position that is read
+    tile: Any  # rows at a time that go through a block of columns
+
+
+@compiled
+def gather(maps: Maps, vertical: Walk, horizontal: Blocks, form: Form, lanes: Any) -> None:
+    """out[i, c] = Σ F' · read[other, c] over the taps of i; F is at i, or transposed at the other position.
+
+    There are heads · chunks · lanes channels. Each row of a tile prefetches the filters of its next block.
     """
+    read, filters, multiply, add, out = maps
+    row_first, row_other, row_tap, row_offset = vertical
+    first, other, tap, offset, regular = horizontal
+    columns, size, heads, side, static, chunks, transposed, tile = form
     height, width = size
     kernel = number(side)
     taps, vector = kernel * kernel, len(lanes)

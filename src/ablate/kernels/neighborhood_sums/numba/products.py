@@ -2,41 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from numba import prange
 
 from ablate.kernels._numba.run import compiled
 from ablate.kernels._numba.simd import fma, lane, load, load_filtered, totals, value_at, zeros
+from ablate.kernels._numba.taps import Blocks, Walk
 
 LANE_1, LANE_2, LANE_3 = (0,), (0,) * 2, (0,) * 3
 
 
+class Maps(NamedTuple):
+    """Flat arrays of float32."""
+
+    query: Any
+    key: Any
+    out: Any
+    multiply: Any  # None without such a factor
+    add: Any  # the same
+
+
+class Form(NamedTuple):
+    """Sizes of the scores."""
+
+    columns: Any  # of the output
+    size: Any  # (height, width) of the keys
+    heads: Any
+    kernel: Any
+    static: Any  # offsets per axis; entries from the static factors of one image to the next
+    chunks: Any  # vectors in a head
+
+
 @compiled
-def products(
-    query: Any,
-    key: Any,
-    out: Any,
-    multiply: Any,
-    add: Any,
-    bias: Any,
-    row_first: Any,
-    row_other: Any,
-    row_tap: Any,
-    row_offset: Any,
-    first: Any,
-    other: Any,
-    tap: Any,
-    offset: Any,
-    columns: Any,
-    size: Any,
-    heads: Any,
-    kernel: Any,
-    static: Any,
-    chunks: Any,
-    lanes: Any,
-) -> None:
-    """out[i, g, t] = Σ_c (m · query[i, c] + a) · key[n(i, t), c] + b; b for taps that are in no walk."""
+def products(maps: Maps, bias: Any, vertical: Walk, horizontal: Blocks, form: Form, lanes: Any) -> None:
+    """out[i, g, t] = Σ_c (m · query[i, c] + a) · key[n(i, t), c] + b; b for taps outside of the map."""
+    query, key, out, multiply, add = maps
+    row_first, row_other, row_tap, row_offset = vertical
+    first, other, tap, offset, _ = horizontal
+    columns, size, heads, kernel, static, chunks = form
     height, width = size
     taps, vector = kernel * kernel, len(lanes)
     width_of_head = chunks * vector
@@ -48,7 +52,7 @@ def products(
         if bias is None:
             for part in range(line * columns * all_taps, (line + 1) * columns * all_taps):
                 out[part] = 0
-        else:  # taps are offsets under the borders where one may be in no walk
+        else:  # taps are offsets under the borders where one may be outside of the map
             for position in range(line * columns, (line + 1) * columns):
                 for part in range(all_taps):
                     out[position * all_taps + part] = bias[part]

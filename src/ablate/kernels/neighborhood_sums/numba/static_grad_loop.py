@@ -2,41 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import prange
 
 from ablate.kernels._numba.run import compiled
 from ablate.kernels._numba.simd import fma, load, plus, splat, store, times, zeros
+from ablate.kernels._numba.taps import Runs, Walk
+
+
+class Maps(NamedTuple):
+    """Flat arrays of float32."""
+
+    outputs: Any
+    values: Any
+    filters: Any
+    of_multiply: Any  # filled
+    of_add: Any  # filled
+
+
+class Form(NamedTuple):
+    """Sizes of the maps."""
+
+    written: Any  # (rows, columns) of the outputs
+    size: Any  # (height, width) of the values
+    heads: Any
+    kernel: Any
+    axis: Any  # offsets per axis
+    chunks: Any  # vectors in a head
 
 
 @compiled
-def static_grad_loop(
-    outputs: Any,
-    values: Any,
-    filters: Any,
-    of_multiply: Any,
-    of_add: Any,
-    row_first: Any,
-    row_other: Any,
-    row_tap: Any,
-    row_offset: Any,
-    run_tap: Any,
-    run_offset: Any,
-    run_begin: Any,
-    run_length: Any,
-    run_other: Any,
-    run_step: Any,
-    written: Any,
-    size: Any,
-    heads: Any,
-    kernel: Any,
-    axis: Any,
-    chunks: Any,
-    lanes: Any,
-) -> None:
+def static_grad_loop(maps: Maps, vertical: Walk, horizontal: Runs, form: Form, lanes: Any) -> None:
     """One vector of channels of a group of images at a time; its two tables stay in the nearest cache."""
+    outputs, values, filters, of_multiply, of_add = maps
+    row_first, row_other, row_tap, row_offset = vertical
+    run_tap, run_offset, run_begin, run_length, run_other, run_step = horizontal
+    written, size, heads, kernel, axis, chunks = form
     rows, columns = written
     height, width = size
     taps, vector = kernel * kernel, len(lanes)
