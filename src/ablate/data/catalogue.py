@@ -122,12 +122,12 @@ def test_split(
         data_root: the data set's folder, or the one that holds it.
         batch_size: images in a batch.
         workers: processes that read image files.
-        preprocessing: size, crop_pct, interpolation, mean, std, device; see `image_loader.test_loader`.
+        preprocessing: those of `image_loader.Preprocessing`, and `device`.
 
     Raises:
         UserError: a set that is not a folder of image files; missing data.
     """
-    from ablate.data.image_loader import test_loader
+    from ablate.data.image_loader import Preprocessing, test_loader
 
     data_set = _data_set(config)
     require_whole("batch_size", batch_size, at_least=1)
@@ -137,7 +137,9 @@ def test_split(
             "use data=imagenet or data=image_folder; `ablate train` tests its runs itself",
         )
     samples = data_set.test_samples(default_data_root() if data_root is None else data_root)
-    return test_loader(samples, batch_size=batch_size, workers=workers, **preprocessing)
+    device = preprocessing.pop("device")
+    prepared = Preprocessing(**preprocessing)
+    return test_loader(samples, preprocessing=prepared, batch_size=batch_size, device=device, workers=workers)
 
 
 def _data_set(config: Mapping[str, Any]) -> DataSet:

@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ablate.data.contract import DataInfo, Storage
-from ablate.data.in_memory import InMemorySet, Labelled, LabelledSplits, with_validation
+from ablate.data.contract import DataInfo, Labelled, LabelledSplits, Storage
+from ablate.data.in_memory import InMemorySet, with_validation
 from ablate.data.origin import Origin
 
 

@@ -1,11 +1,14 @@
-"""What every data set promises, and what it is told."""
+"""Contracts of data sets: the types that loaders, data sets and training share."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ablate.data.options import require_whole
 from ablate.data.shard import WHOLE, Shard
@@ -13,6 +16,43 @@ from ablate.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+Samples = list[tuple[str, int]]  # path of the image file, class
+
+
+class SampleSplits(NamedTuple):
+    """The image files of the three splits."""
+
+    train: Samples
+    validation: Samples
+    test: Samples
+
+
+class Labelled(NamedTuple):
+    """Images and their classes."""
+
+    images: NDArray[np.uint8]  # (N, C, H, W)
+    labels: NDArray[np.integer]  # (N,)
+
+    def at(self, positions: NDArray[np.integer]) -> Labelled:
+        """The images and labels at `positions`."""
+        return Labelled(self.images[positions], self.labels[positions])
+
+
+class LabelledSplits(NamedTuple):
+    """The three splits before they are cut into batches."""
+
+    train: Labelled
+    validation: Labelled
+    test: Labelled
+
+
+class Scale(NamedTuple):
+    """Mean and standard deviation of each channel of the training set, pixels in [0, 1]."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from PIL import Image
 
-from ablate.data.listing import Samples
+from ablate.data.contract import Samples
 from ablate.errors import UserError
 
 

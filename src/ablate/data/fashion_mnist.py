@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from ablate.data.contract import DataInfo, Storage
+from ablate.data.contract import DataInfo, Labelled, LabelledSplits, Storage
 from ablate.data.idx import read_idx
-from ablate.data.in_memory import InMemorySet, Labelled, LabelledSplits, with_validation
+from ablate.data.in_memory import InMemorySet, with_validation
 from ablate.data.origin import Origin
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")

@@ -10,27 +10,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ablate.data.contract import Batching, DataInfo, Splits, Storage
+from ablate.data.contract import Batching, DataInfo, Samples, SampleSplits, Splits, Storage
 from ablate.data.holdout import stratified_holdout
-from ablate.data.listing import Samples, class_folders, list_images
+from ablate.data.listing import class_folders, list_images
 from ablate.data.options import parse, require_between, require_whole
 from ablate.data.origin import Origin
 from ablate.errors import UserError
 
 if TYPE_CHECKING:
     from ablate.data.augmentation import FolderAugmentation
-
-
-class SampleSplits(NamedTuple):
-    """The image files of the three splits."""
-
-    train: Samples
-    validation: Samples
-    test: Samples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +81,7 @@ class FolderSet(ABC):
         from ablate.data.image_loader import image_splits
 
         augmentation = self.augmentation(augment)
-        return image_splits(self, self.read(storage), augmentation, batching)
+        return image_splits(self.info, self.read(storage), augmentation, batching, self.crop_pct)
 
     def augmentation(self, augment: Mapping[str, Any]) -> FolderAugmentation:
         """Read a recipe's augmentation of image files, and build its transform once to check it."""

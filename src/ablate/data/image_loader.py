@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import signal
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
 from PIL import Image
@@ -20,15 +21,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ablate.data.augmentation import Erasing, FolderAugmentation, erase
-from ablate.data.contract import Batching, Splits
+from ablate.data.contract import Batching, DataInfo, Samples, SampleSplits, Scale, Splits
 from ablate.data.decoding import check_images, read_image
-from ablate.data.folders import FolderSet, Samples, SampleSplits
 from ablate.data.policies import training_transform
 from ablate.data.seeding import epoch_generator, global_generators_seeded
 from ablate.data.shard import WHOLE, Shard
 from ablate.errors import UserError
 
 PREFETCH = 4  # batches that a worker has ready; a slow image then delays none of them
+IMAGENET = Scale(IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
 SeededPosition = tuple[int, int]  # position of an image, seed of its augmentation
 
 
@@ -125,6 +126,16 @@ class EpochSampler(Sampler[list[SeededPosition]]):
             yield [(order[number * size + row], seeds[number * size + row]) for row in rows]
 
 
+class Preprocessing(NamedTuple):
+    """Preparation of an image, as timm's configuration of a pretrained network names it."""
+
+    size: int  # pixels
+    crop_pct: float  # share of the resized image that is cut from its centre
+    interpolation: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
 class ImageLoader:
     """A split read from image files; in order and whole for evaluation."""
 
@@ -137,8 +148,7 @@ class ImageLoader:
         device: str,
         workers: int,
         shard: Shard = WHOLE,
-        mean: tuple[float, ...] = IMAGENET_DEFAULT_MEAN,
-        std: tuple[float, ...] = IMAGENET_DEFAULT_STD,
+        scale: Scale = IMAGENET,
     ) -> None:
         self.samples = min(len(images), batches * batch_size)
         self._sampler = EpochSampler(len(images), batch_size, batches, shard)
@@ -153,7 +163,7 @@ class ImageLoader:
             pin_memory=torch.device(device).type == "cuda",
             generator=torch.Generator(),  # else the loader would draw from the global one
         )
-        self._batches = PrefetchLoader(Readable(loader), mean, std, device=torch.device(device))
+        self._batches = PrefetchLoader(Readable(loader), *scale, device=torch.device(device))
 
     def __len__(self) -> int:
         return len(self._sampler)
@@ -192,9 +202,13 @@ class TrainingImageLoader(ImageLoader):
 
 
 def image_splits(
-    data_set: FolderSet, samples: SampleSplits, augmentation: FolderAugmentation, batching: Batching
+    info: DataInfo,
+    samples: SampleSplits,
+    augmentation: FolderAugmentation,
+    batching: Batching,
+    crop_pct: float,
 ) -> Splits:
-    """The three splits of a folder of images.
+    """The three splits of a folder of images; evaluation cuts `crop_pct` from the centre of a resized image.
 
     Raises:
         UserError: there are fewer training images than a batch holds, or an image of the other splits cannot
@@ -202,9 +216,8 @@ def image_splits(
     """
     to_check = [*samples.validation, *samples.test]
     check_images(to_check[batching.shard.rank :: batching.shard.world], batching.workers)
-    to_evaluate = create_transform(
-        data_set.size, interpolation="bicubic", crop_pct=data_set.crop_pct, use_prefetcher=True
-    )
+    size = info.image_shape[-1]
+    to_evaluate = create_transform(size, interpolation="bicubic", crop_pct=crop_pct, use_prefetcher=True)
 
     def evaluation(split: Samples) -> ImageLoader:
         batch_size = batching.evaluation_batch_size
@@ -219,30 +232,27 @@ def image_splits(
 
     return Splits(
         train=TrainingImageLoader(
-            ImageFiles(samples.train, training_transform(data_set.size, augmentation)),
+            ImageFiles(samples.train, training_transform(size, augmentation)),
             batching=batching,
             random_erasing=augmentation.random_erasing,
         ),
         validation=evaluation(samples.validation),
         test=evaluation(samples.test),
-        num_classes=data_set.info.num_classes,
-        image_shape=data_set.info.image_shape,
+        num_classes=info.num_classes,
+        image_shape=info.image_shape,
     )
 
 
 def test_loader(
     samples: Samples,
     *,
-    size: int,
-    crop_pct: float,
-    interpolation: str,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
+    preprocessing: Preprocessing,
     batch_size: int,
     device: str,
     workers: int,
 ) -> ImageLoader:
-    """Image files in order and whole, resized, cropped and normalised as a published network's are."""
+    """Load image files in order and whole, prepared as a published network expects them."""
+    size, crop_pct, interpolation, mean, std = preprocessing
     transform = create_transform(size, interpolation=interpolation, crop_pct=crop_pct, use_prefetcher=True)
     return ImageLoader(
         ImageFiles(samples, transform),
@@ -250,6 +260,5 @@ def test_loader(
         batches=math.ceil(len(samples) / batch_size),
         device=device,
         workers=workers,
-        mean=mean,
-        std=std,
+        scale=Scale(mean, std),
     )

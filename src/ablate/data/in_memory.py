@@ -5,36 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ablate.data.contract import Batching, DataInfo, Splits, Storage
+from ablate.data.contract import Batching, DataInfo, Labelled, LabelledSplits, Scale, Splits, Storage
 from ablate.data.holdout import stratified_holdout
 from ablate.data.options import parse
 
 if TYPE_CHECKING:
     from ablate.data.augmentation import TensorAugmentation
-
-
-class Labelled(NamedTuple):
-    """Images and their classes."""
-
-    images: NDArray[np.uint8]  # (N, C, H, W)
-    labels: NDArray[np.integer]  # (N,)
-
-    def at(self, positions: NDArray[np.integer]) -> Labelled:
-        """The images and labels at `positions`."""
-        return Labelled(self.images[positions], self.labels[positions])
-
-
-class LabelledSplits(NamedTuple):
-    """The three splits before they are cut into batches."""
-
-    train: Labelled
-    validation: Labelled
-    test: Labelled
 
 
 def with_validation(train: Labelled, test: Labelled, *, per_class: int) -> LabelledSplits:
@@ -68,7 +46,8 @@ class InMemorySet(ABC):
         from ablate.data.tensor_loader import tensor_splits
 
         augmentation = self.augmentation(augment)
-        return tensor_splits(self, self.read(storage), augmentation, batching)
+        scale = Scale(self.mean, self.std)
+        return tensor_splits(self.info, self.read(storage), scale, augmentation, batching)
 
     def augmentation(self, augment: Mapping[str, Any]) -> TensorAugmentation:
         """What a recipe's augmentation means for images in memory."""

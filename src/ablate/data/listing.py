@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from ablate.data.contract import Samples
 from ablate.errors import UserError
-
-Samples = list[tuple[str, int]]  # path of the image file, class
 
 FORMATS = (  # endings; of an animation the first frame is read
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".tif", ".tiff"),

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ablate.data.contract import DataInfo, Storage
-from ablate.data.in_memory import InMemorySet, Labelled, LabelledSplits
+from ablate.data.contract import DataInfo, Labelled, LabelledSplits, Storage
+from ablate.data.in_memory import InMemorySet
 from ablate.data.options import require_between, require_whole
 
 _GRAY, _CONTRAST = 127.5, 40.0  # a pattern of unit variance then rarely leaves the range of a byte

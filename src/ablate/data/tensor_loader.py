@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from ablate.data.augmentation import Erasing, TensorAugmentation, crop_and_flip, draw_crops, erase
-from ablate.data.contract import Batching, Splits
-from ablate.data.in_memory import InMemorySet, Labelled, LabelledSplits
+from ablate.data.contract import Batching, DataInfo, Labelled, LabelledSplits, Scale, Splits
 from ablate.data.seeding import epoch_generator
 from ablate.data.shard import Shard
 from ablate.data.transfer import send
@@ -22,8 +21,7 @@ class TensorLoader:
     def __init__(
         self,
         data: Labelled,
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
+        scale: Scale,
         *,
         batch_size: int,
         device: str,
@@ -34,8 +32,8 @@ class TensorLoader:
         self.batch_size = batch_size
         self._images = torch.tensor(data.images, device=device)  # (N, C, H, W) uint8
         self._labels = torch.tensor(data.labels, dtype=torch.int64, device=device)
-        self._mean = 255 * torch.tensor(mean, device=device)[:, None, None]
-        self._std = 255 * torch.tensor(std, device=device)[:, None, None]
+        self._mean = 255 * torch.tensor(scale.mean, device=device)[:, None, None]
+        self._std = 255 * torch.tensor(scale.std, device=device)[:, None, None]
 
     def __len__(self) -> int:
         return math.ceil(self.samples / self.batch_size)
@@ -56,14 +54,13 @@ class TrainingTensorLoader(TensorLoader):
     def __init__(
         self,
         data: Labelled,
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
+        scale: Scale,
         *,
         batching: Batching,
         augmentation: TensorAugmentation,
     ) -> None:
         super().__init__(
-            data, mean, std, batch_size=batching.batch_size, device=batching.device, shard=batching.shard
+            data, scale, batch_size=batching.batch_size, device=batching.device, shard=batching.shard
         )
         self.samples = batching.training_batches(self.samples) * self.batch_size
         self._seed = batching.seed
@@ -88,7 +85,11 @@ class TrainingTensorLoader(TensorLoader):
 
 
 def tensor_splits(
-    data_set: InMemorySet, data: LabelledSplits, augmentation: TensorAugmentation, batching: Batching
+    info: DataInfo,
+    data: LabelledSplits,
+    scale: Scale,
+    augmentation: TensorAugmentation,
+    batching: Batching,
 ) -> Splits:
     """The three splits of a set in memory, moved to the device.
 
@@ -99,19 +100,16 @@ def tensor_splits(
     def evaluation(split: Labelled) -> TensorLoader:
         return TensorLoader(
             split,
-            data_set.mean,
-            data_set.std,
+            scale,
             batch_size=batching.evaluation_batch_size,
             device=batching.device,
             shard=batching.shard,
         )
 
     return Splits(
-        train=TrainingTensorLoader(
-            data.train, data_set.mean, data_set.std, batching=batching, augmentation=augmentation
-        ),
+        train=TrainingTensorLoader(data.train, scale, batching=batching, augmentation=augmentation),
         validation=evaluation(data.validation),
         test=evaluation(data.test),
-        num_classes=data_set.info.num_classes,
-        image_shape=data_set.info.image_shape,
+        num_classes=info.num_classes,
+        image_shape=info.image_shape,
     )

@@ -6,43 +6,19 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ablate.errors import UserError
 from ablate.store import digests, shapes
 from ablate.store.files import read_json, read_json_lines
+from ablate.store.run_files import Damage, DamagedError, RunFiles
 from ablate.store.shapes import FINISHED
 
-if TYPE_CHECKING:
-    from ablate.store.folder import RunFolder
+__all__ = ["CHECKS", "Damage", "DamagedError", "find", "find_changed"]
 
 
-@dataclass(frozen=True)
-class Damage:
-    """A file that cannot be believed, and why."""
-
-    path: Path
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.path.name} is damaged: {self.reason}"
-
-
-class DamagedError(UserError):
-    """Files are damaged: names them, and says how a run is computed again."""
-
-    def __init__(self, damages: Sequence[Damage]) -> None:
-        named = "; ".join(f"{damage.path} is damaged ({damage.reason})" for damage in damages)
-        super().__init__(
-            named, "`ablate retry STUDY` computes what is damaged again, from its last whole checkpoint"
-        )
-        self.damages = list(damages)
-
-
-def find(folder: RunFolder) -> list[Damage]:
+def find(folder: RunFiles) -> list[Damage]:
     """The damaged files of a run that no process is at work on."""
     if not folder.path.is_dir():
         return []
@@ -59,7 +35,7 @@ def find(folder: RunFolder) -> list[Damage]:
     return [Damage(folder.path / name, reason) for name, reason in found.items() if reason is not None]
 
 
-def find_changed(folder: RunFolder) -> list[Damage]:
+def find_changed(folder: RunFiles) -> list[Damage]:
     """Likewise, with every byte of a finished run's files compared with its digest."""
     found = {damage.path.name: damage for damage in find(folder)}
     if folder.state() == FINISHED:
@@ -68,18 +44,18 @@ def find_changed(folder: RunFolder) -> list[Damage]:
     return list(found.values())
 
 
-def _config(folder: RunFolder, status: Status) -> str | None:
+def _config(folder: RunFiles, status: Status) -> str | None:
     """Nothing is wrong with a missing one here: it was not frozen, or the digests have it."""
     return folder.read_config()[1]
 
 
-def _status(folder: RunFolder, status: Status) -> str | None:
+def _status(folder: RunFiles, status: Status) -> str | None:
     if not folder.status_path.exists():
         return "it is missing" if folder.metrics_path.exists() else None
     return _json_file(folder.status_path, shapes.status)
 
 
-def _metrics(folder: RunFolder, status: Status) -> str | None:
+def _metrics(folder: RunFiles, status: Status) -> str | None:
     records, reason = _lines(folder.metrics_path, shapes.metrics_line, status)
     done = status.get("epochs" if status["state"] == FINISHED else "epoch") or 0
     epochs = [line["epoch"] for line in records]
@@ -88,20 +64,20 @@ def _metrics(folder: RunFolder, status: Status) -> str | None:
     return reason
 
 
-def _result(folder: RunFolder, status: Status) -> str | None:
+def _result(folder: RunFiles, status: Status) -> str | None:
     if status["state"] == FINISHED and not folder.result_path.exists():
         return "it is missing"
     return _json_file(folder.result_path, shapes.result)
 
 
-def _environment(folder: RunFolder, status: Status) -> str | None:
+def _environment(folder: RunFiles, status: Status) -> str | None:
     """Parsed once for all runs of one environment: most of it is the uncommitted changes."""
     if folder.environment() is not None:
         return None
     return _json_file(folder.environment_path, shapes.environment)
 
 
-def _checkpoint(folder: RunFolder, status: Status) -> str | None:
+def _checkpoint(folder: RunFiles, status: Status) -> str | None:
     """By the end of the archive, which half a file does not have."""
     path = folder.checkpoint_path
     return "it is not a checkpoint" if path.exists() and not zipfile.is_zipfile(path) else None
@@ -128,7 +104,7 @@ def _lines(
 
 Status = dict[str, Any]  # status.json, read once for all checks
 # What is wrong with each file of a run, by name, as far as that is quickly seen.
-CHECKS: Mapping[str, Callable[[RunFolder, Status], str | None]] = {
+CHECKS: Mapping[str, Callable[[RunFiles, Status], str | None]] = {
     "config.yaml": _config,
     "status.json": _status,
     "metrics.jsonl": _metrics,

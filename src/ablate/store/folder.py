@@ -1,41 +1,23 @@
-"""A run's folder: which files it has, and reading them without torch.
-
-<runs_dir>/<signature>/config.yaml       frozen at submission
-                       status.json       state, times, host, process, attempt
-                       metrics.jsonl     a line an epoch, flushed: the truth about training
-                       speed.jsonl       likewise, the seconds of an epoch: no two attempts agree on them
-                       result.json       final figures; its presence with state `finished` ends a run
-                       error.txt         traceback of the last failure
-                       environment.json  commit and diff, versions, hardware
-                       checkpoint.pt     what resuming needs
-                       digests.json      digests of these files, written when the run finishes
-<runs_dir>/studies/<name>/manifest.json  which runs a study consists of
-"""
+"""A run's folder: the files of a run, whether it is finished, and which of them are damaged."""
 
 from __future__ import annotations
 
-import copy
-import json
-from contextlib import nullcontext
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from ablate.errors import UserError
-from ablate.store import damage, digests, shapes
-from ablate.store.damage import Damage, DamagedError
-from ablate.store.files import Guard, read_json, read_json_lines
-from ablate.store.identity import signature
+from ablate.store import damage
+from ablate.store.damage import Damage
+from ablate.store.run_files import CLAIM, OUTPUT, RunFiles, dump, load
 from ablate.store.shapes import DAMAGED, FAILED, FINISHED, INTERRUPTED, PENDING, RUNNING
 
 __all__ = [
+    "CLAIM",
     "DAMAGED",
     "FAILED",
     "FINISHED",
     "INTERRUPTED",
+    "OUTPUT",
     "PENDING",
     "RUNNING",
     "RunFolder",
@@ -44,135 +26,10 @@ __all__ = [
     "load",
 ]
 
-# libyaml's are some ten times as fast; PyYAML lacks them where it was built without
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-
-OUTPUT = "output.log"  # what a worker process prints
-CLAIM = "claim.json"
-
 
 @dataclass(frozen=True)
-class RunFolder:
-    """Paths and readers of one run's files.
-
-    Attributes:
-        path: the folder.
-        guard: entered around every change of a file; raises `LostClaimError` once another process has
-            claimed the run (`ablate.execution.claim.Claim.writing`).
-    """
-
-    path: Path
-    guard: Guard = field(default=nullcontext, compare=False, repr=False)
-
-    @property
-    def signature(self) -> str:
-        """12 hex digits: the folder's name."""
-        return self.path.name
-
-    @property
-    def config_path(self) -> Path:
-        """The frozen configuration."""
-        return self.path / "config.yaml"
-
-    @property
-    def status_path(self) -> Path:
-        """The state of the run."""
-        return self.path / "status.json"
-
-    @property
-    def metrics_path(self) -> Path:
-        """One JSON line an epoch."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def speed_path(self) -> Path:
-        """Seconds and images per second, one JSON line an epoch."""
-        return self.path / "speed.jsonl"
-
-    @property
-    def result_path(self) -> Path:
-        """The final figures."""
-        return self.path / "result.json"
-
-    @property
-    def error_path(self) -> Path:
-        """The traceback of the last failure."""
-        return self.path / "error.txt"
-
-    @property
-    def environment_path(self) -> Path:
-        """Commit, versions, hardware."""
-        return self.path / "environment.json"
-
-    @property
-    def checkpoint_path(self) -> Path:
-        """What resuming needs."""
-        return self.path / "checkpoint.pt"
-
-    @property
-    def digests_path(self) -> Path:
-        """Digests of the files of a finished run."""
-        return self.path / digests.DIGESTS
-
-    @property
-    def claim_path(self) -> Path:
-        """Which process is at work."""
-        return self.path / CLAIM
-
-    def config(self, shared: bool = False) -> dict[str, Any]:
-        """Return the frozen configuration as plain containers; empty if there is none.
-
-        `shared` is faster over thousands of runs: it may be the same object for several, to be read only.
-
-        Raises:
-            DamagedError: the file cannot be read, or is the configuration of another run.
-        """
-        found, reason = self.read_config()
-        if reason is not None:
-            raise DamagedError([Damage(self.config_path, reason)])
-        return found if shared else copy.deepcopy(found)
-
-    def status(self) -> dict[str, Any]:
-        """Return the status record; a run that has none, or a damaged one, is pending."""
-        record = read_json(self.status_path)
-        return record if shapes.status(record) is None else {"state": PENDING, "attempt": 0}
-
-    def status_is_new(self) -> bool:
-        """True if there is no status record, or a damaged one."""
-        return shapes.status(read_json(self.status_path)) is not None
-
-    def state(self) -> str:
-        """pending, running, finished, failed or interrupted."""
-        return str(self.status()["state"])
-
-    def metrics(self) -> list[dict[str, Any]]:
-        """The records of metrics.jsonl up to the first damaged one."""
-        return read_json_lines(self.metrics_path, shapes.metrics_line)[0]
-
-    def speed(self) -> list[dict[str, Any]]:
-        """Likewise of speed.jsonl; an epoch that was trained again has several."""
-        return read_json_lines(self.speed_path, shapes.line)[0]
-
-    def environment(self) -> dict[str, Any] | None:
-        """environment.json, parsed once for all the runs of one: most of it is the uncommitted changes."""
-        try:
-            record = _json(self.environment_path.read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError, RecursionError):
-            return None
-        return record if shapes.environment(record) is None else None
-
-    def result(self) -> dict[str, Any] | None:
-        """The final figures, or None before the run has finished."""
-        record = read_json(self.result_path)
-        return record if shapes.result(record) is None else None
-
-    def error(self) -> str:
-        """The recorded traceback, or an empty string."""
-        try:
-            return self.error_path.read_text(encoding="utf-8", errors="replace")
-        except FileNotFoundError:
-            return ""
+class RunFolder(RunFiles):
+    """One run's folder; its paths and readers are those of `RunFiles`."""
 
     def finished(self) -> bool:
         """True once the run has its final figures and says so, and none of its files is damaged."""
@@ -185,29 +42,6 @@ class RunFolder:
         damage. `ablate verify` reads every byte.
         """
         return damage.find(self)
-
-    def read_config(self) -> tuple[dict[str, Any], str | None]:
-        """Return the configuration, and what is wrong with it; shared, see `config`."""
-        if not self.config_path.exists():
-            return {}, None
-        try:
-            found = load(self.config_path.read_text(encoding="utf-8"))
-        except UnicodeDecodeError:
-            return {}, "it is not UTF-8 text"
-        except (yaml.YAMLError, ValueError, RecursionError):
-            return {}, "it is not YAML"
-        if (reason := shapes.config(found)) is not None:
-            return {}, reason
-        try:
-            other = signature(found)
-        except (UserError, TypeError):
-            other = "no run"
-        return (found, None) if other == self.signature else ({}, f"it is the configuration of {other}")
-
-
-@lru_cache(maxsize=64)
-def _json(text: str) -> Any:
-    return json.loads(text)
 
 
 def find(runs_dir: Path, beginning: str) -> RunFolder:
@@ -225,34 +59,3 @@ def find(runs_dir: Path, beginning: str) -> RunFolder:
     raise UserError(
         f"no run {beginning!r} under {runs_dir}", "`ablate status STUDY` shows signatures in its column `run`"
     )
-
-
-def dump(config: dict[str, Any]) -> str:
-    """A configuration as it is frozen: YAML in the order of its keys."""
-    return str(yaml.dump(config, Dumper=_DUMPER, sort_keys=False, allow_unicode=True))
-
-
-def load(text: str) -> Any:
-    """What `dump` wrote, by the safe loader.
-
-    A group of settings is parsed once for all the runs that share it, word for word: its lines are the key
-    of a cache. What is returned is shared, and to be read only.
-    """
-    blocks: list[list[str]] = []
-    for line in text.splitlines(keepends=True):
-        if line[:1] in (" ", "-", "\n", "#") and blocks:
-            blocks[-1].append(line)
-        else:
-            blocks.append([line])
-    try:
-        parts = [_parsed("".join(block)) for block in blocks]
-    except yaml.YAMLError:  # not in blocks of its own: as a whole, then, with the error of the whole
-        parts = []
-    if not parts or not all(isinstance(part, dict) for part in parts):
-        return yaml.load(text, Loader=_LOADER)
-    return {key: value for part in parts for key, value in part.items()}
-
-
-@lru_cache(maxsize=4096)
-def _parsed(block: str) -> Any:
-    return yaml.load(block, Loader=_LOADER)

@@ -12,9 +12,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from ablate.data.contract import DataInfo, Storage
+from ablate.data.contract import DataInfo, Labelled, LabelledSplits, Storage
 from ablate.data.fashion_mnist import FashionMNIST
-from ablate.data.in_memory import Labelled, LabelledSplits
 from ablate.data.origin import Origin
 
 ARCHIVE = Path(__file__).with_name("fashion_mini.npz")

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from ablate.data.contract import Labelled, LabelledSplits
 from ablate.data.fashion_mini import ARCHIVE
 from ablate.data.fashion_mnist import DEBIAN_FOLDER, read_original
 from ablate.data.holdout import stratified_holdout
-from ablate.data.in_memory import Labelled, LabelledSplits
 from ablate.store.files import write_atomically
 
 SEED = 2017  # the year of Fashion-MNIST

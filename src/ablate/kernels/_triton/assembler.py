@@ -11,15 +11,36 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from ablate.kernels._triton.launch import Launch
-
 FIRST_WITHOUT = (3, 8)  # Triton's version whose assembler needs no limits
+
+
+class Limited(Protocol):
+    """A call of a kernel, as far as the rules look at it; see `launch.Launch`."""
+
+    @property
+    def kernel(self) -> Any:
+        """The Triton function."""
+
+    @property
+    def arguments(self) -> dict[str, Tensor | int | float | None]:
+        """Its tensors and numbers."""
+
+    @property
+    def constants(self) -> dict[str, int | str | bool]:
+        """Its constexpr parameters."""
+
+    @property
+    def warps(self) -> int:
+        """Warps of a program."""
+
+    @property
+    def registers(self) -> int | None:
+        """Registers of a thread, at most; None leaves it to the assembler."""
 
 
 @dataclass(frozen=True)
@@ -27,26 +48,26 @@ class Rule:
     """Limits for some launches of one kernel; the first rule that applies counts."""
 
     kernel: str
-    applies: Callable[[Launch, int], bool]  # to a launch for a compute capability (90 is 9.0)
+    applies: Callable[[Limited, int], bool]  # to a launch for a compute capability (90 is 9.0)
     registers: int | None = None  # of a thread, at most
     warps: int | None = None
 
 
-def _has(launch: Launch, *names: str) -> bool:
+def _has(launch: Limited, *names: str) -> bool:
     return any(launch.arguments.get(name) is not None for name in names)
 
 
-def _constant(launch: Launch, name: str) -> int:
+def _constant(launch: Limited, name: str) -> int:
     return int(launch.constants[name])
 
 
-def _single(launch: Launch) -> bool:
+def _single(launch: Limited) -> bool:
     """True if the maps are float32."""
     first = next(argument for argument in launch.arguments.values() if isinstance(argument, Tensor))
     return first.dtype == torch.float32
 
 
-def _narrow(launch: Launch) -> bool:
+def _narrow(launch: Limited) -> bool:
     """True for many narrow heads in 16 bit without static factors."""
     widths = _constant(launch, "K") > 5 and _constant(launch, "HEAD_WIDTH") <= 16
     return widths and not _single(launch) and not _has(launch, "multiply", "add")
@@ -122,12 +143,12 @@ def spills_by_itself() -> bool:
     return (int(major), int(minor)) < FIRST_WITHOUT
 
 
-def adjusted(launch: Launch, capability: int) -> tuple[int, int | None]:
+def adjusted(launch: Limited, capability: int) -> tuple[int, int | None]:
     """Warps of a program and the limit of a thread's registers (None: none), with the Triton that is here."""
     return ruled(launch, capability) if spills_by_itself() else (launch.warps, launch.registers)
 
 
-def ruled(launch: Launch, capability: int) -> tuple[int, int | None]:
+def ruled(launch: Limited, capability: int) -> tuple[int, int | None]:
     """The same with a Triton that needs the rules."""
     for rule in RULES:
         if rule.kernel == launch.kernel.__name__ and rule.applies(launch, capability):

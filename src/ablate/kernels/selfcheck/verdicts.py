@@ -18,15 +18,12 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 
 from ablate.store.files import read_json, read_json_lines, write_json
 from ablate.store.locks import locked
-
-if TYPE_CHECKING:
-    from ablate.kernels.selfcheck.checked import Checked
 
 # The slowest to compile first: the others are checked beside them.
 OPERATIONS = ("neighborhood_attention", "neighborhood_sums", "slide_attention")
@@ -41,6 +38,16 @@ UNCHECKED = 4  # exit code of `child.py` where the device cannot be used
 CRASHES = ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL")  # signals that a process sends to itself
 
 _known: dict[tuple[str, torch.device, torch.dtype], dict[str, str | None]] = {}
+
+
+class CheckableKernel(Protocol):
+    """A kernel that can be compared with its reference; see `checked.Checked`."""
+
+    name: str
+
+    def failure(self, device: torch.device, dtype: torch.dtype) -> str | None:
+        """Compare with the reference in this process; return what differs, or None."""
+        ...
 
 
 class Shard(NamedTuple):
@@ -204,9 +211,9 @@ def code_digest() -> str:
     return digest.hexdigest()
 
 
-def kernels_of(module: str) -> tuple[Checked, ...]:
+def kernels_of(module: str) -> tuple[CheckableKernel, ...]:
     """The kernels that a module lists in `KERNELS`."""
-    found: tuple[Checked, ...] = importlib.import_module(module).KERNELS
+    found: tuple[CheckableKernel, ...] = importlib.import_module(module).KERNELS
     return found
 
 
