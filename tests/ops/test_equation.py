@@ -38,7 +38,7 @@ def equation(operator: LocalOperator, config: axes.OperatorConfig, slot: Slot, x
     _, height, width, _ = x.shape
     own_stride = slot.stride if strides_itself(config) else 1
     shift = (0, 0)
-    if isinstance(region, axes.Window):
+    if isinstance(region, axes.WindowConfig):
         half = region.size // 2 if region.shift == "alternate" and slot.index % 2 else 0
         shift = (half * (height > region.size), half * (width > region.size))
         x = F.pad(
@@ -46,7 +46,7 @@ def equation(operator: LocalOperator, config: axes.OperatorConfig, slot: Slot, x
         )
         taps = all_pairs(region.size, region.size, windows(*x.shape[1:3], region.size, shift))
         count = region.size**2
-    elif isinstance(region, axes.Neighborhood):
+    elif isinstance(region, axes.NeighborhoodConfig):
         if region.border == "inside":
             least = region.kernel
             x = F.pad(x, filling(x, max(0, least - height), max(0, least - width)))
@@ -80,8 +80,8 @@ def equation(operator: LocalOperator, config: axes.OperatorConfig, slot: Slot, x
 
 
 def strides_itself(config: axes.OperatorConfig) -> bool:
-    sliding_ = isinstance(config.region, axes.Neighborhood) and config.region.border != "inside"
-    return sliding_ and not isinstance(config.weights, (axes.Pairwise, axes.Hadamard))
+    sliding_ = isinstance(config.region, axes.NeighborhoodConfig) and config.region.border != "inside"
+    return sliding_ and not isinstance(config.weights, (axes.PairwiseConfig, axes.HadamardConfig))
 
 
 def filling(x: Tensor, rows: int, columns: int) -> tuple[int, ...]:
@@ -91,11 +91,11 @@ def filling(x: Tensor, rows: int, columns: int) -> tuple[int, ...]:
 def logits_of(operator: LocalOperator, config: axes.OperatorConfig, x: Tensor, stride: int) -> Logits:
     """What generates A_ij, for the map that the region has prepared."""
     weights, level, heads = operator.weights, config.weights, operator.heads
-    if isinstance(level, (axes.Pairwise, axes.Hadamard)):
+    if isinstance(level, (axes.PairwiseConfig, axes.HadamardConfig)):
         return pair_terms(operator, level, x)
-    if isinstance(level, axes.Static):
+    if isinstance(level, axes.StaticConfig):
         return lambda _, met: weights.filters[None, :, [offset for _, offset in met]]
-    if isinstance(level, axes.HadamardConv):
+    if isinstance(level, axes.HadamardConvConfig):
         query, key = weights.query_key(x).chunk(2, -1)
         mix = weights.mix
         centres = block_means(query * key * level.scale, stride).permute(0, 3, 1, 2)
@@ -103,18 +103,18 @@ def logits_of(operator: LocalOperator, config: axes.OperatorConfig, x: Tensor, s
         groups = centres.shape[1] // level.group_width
         mixed = F.conv2d(centres, mix.weight, mix.bias, 1, reach, config.region.dilation, groups)
         maps = weights.expand(F.gelu(mixed.permute(0, 2, 3, 1)))
-    elif isinstance(level, axes.Linear):
+    elif isinstance(level, axes.LinearConfig):
         maps = weights.expand(block_means(x, stride))
     else:
-        if isinstance(level, axes.Pooled):  # of each window, or of the whole map
-            sides = [config.region.size] * 2 if isinstance(config.region, axes.Window) else x.shape[1:3]
+        if isinstance(level, axes.PooledConfig):  # of each window, or of the whole map
+            sides = [config.region.size] * 2 if isinstance(config.region, axes.WindowConfig) else x.shape[1:3]
             tiles = x.unflatten(2, (-1, sides[1])).unflatten(1, (-1, sides[0]))
             x, stride = tiles.mean((2, 4)), 1
         maps = weights.expand(batch_norm(weights.reduce(block_means(x, stride)), weights.norm).relu())
-        if isinstance(level, axes.Pooled):
+        if isinstance(level, axes.PooledConfig):
             maps = maps.repeat_interleave(sides[0], 1).repeat_interleave(sides[1], 2)
     maps = maps.unflatten(-1, (heads, -1))
-    step = 1 if isinstance(level, axes.Pooled) else stride
+    step = 1 if isinstance(level, axes.PooledConfig) else stride
 
     def of_centre(position: Position, met: list[Tap]) -> Tensor:
         return maps[:, position[0] // step, position[1] // step][..., [offset for _, offset in met]]
@@ -122,11 +122,13 @@ def logits_of(operator: LocalOperator, config: axes.OperatorConfig, x: Tensor, s
     return of_centre
 
 
-def pair_terms(operator: LocalOperator, level: axes.Pairwise | axes.Hadamard, x: Tensor) -> Logits:
+def pair_terms(
+    operator: LocalOperator, level: axes.PairwiseConfig | axes.HadamardConfig, x: Tensor
+) -> Logits:
     """q_i·k_j + q_i·r^k_Δ + r^q_Δ·k_j + r^b_Δ, whichever are asked for."""
     tables, terms = operator.weights.position, level.terms
     query, key = operator.weights.query_key(x).unflatten(-1, (2, operator.heads, -1)).unbind(3)
-    if isinstance(level, axes.Hadamard):
+    if isinstance(level, axes.HadamardConfig):
         query = key = query * key * (1.0 if level.scale is None else level.scale)
     else:
         query = query * (query.shape[-1] ** -0.5 if level.scale is None else level.scale)

@@ -11,9 +11,8 @@ from tests.ops.small import build, close, drawn, image
 from torch import Tensor, nn
 
 from ablate import ops
-from ablate.ops import regions
-from ablate.ops.axes import TERMS
-from ablate.ops.norms import NORMS
+from ablate.ops.axes import TERMS, regions
+from ablate.ops.axes.norms import NORMS
 
 sizes = st.tuples(st.integers(1, 9), st.integers(1, 9))
 kernels = st.sampled_from([3, 5, 7])

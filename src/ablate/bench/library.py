@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from ablate.ops.regions import pair_offsets
+from ablate.ops.axes.regions import pair_offsets
 
 
 def convolution(heads: int, kernel: int, values: Tensor, weight: Tensor) -> Tensor:

@@ -81,13 +81,11 @@ def create(
     if op is None:
         return model
     config = ops.spec(op).defaults if isinstance(op, str) else op
-    entry = ops.spec(str(config.get("name")))
     chosen = _chosen(host, model, stages, strided, timm_kwargs)
-    for placed in chosen:
-        _check(host, config, placed)
-    operators = [ops.from_config(config, placed.slot) for placed in chosen]
+    resolved = [_resolve(host, config, placed) for placed in chosen]  # all, before any weight is drawn
+    operators = [operator.build() for operator in resolved]
     for placed, operator in zip(chosen, operators, strict=True):
-        host.fill(model, placed, operator, entry)
+        host.fill(model, placed, operator, resolved[0].spec)
     present = {id(module) for module in model.modules()}
     filled = sum(id(operator) in present for operator in operators)
     assert filled == len(chosen), f"{name}: {len(chosen)} slots were to be filled, {filled} were"
@@ -136,7 +134,7 @@ def check(
         UserError: with the reason and the stage it concerns.
     """
     for placed in slots(name, stages, strided, **timm_kwargs):
-        _check(spec(name), op, placed)
+        _resolve(spec(name), op, placed)
 
 
 def _chosen(
@@ -159,9 +157,10 @@ def _chosen(
     return chosen
 
 
-def _check(host: HostSpec, op: Mapping[str, Any], placed: PlacedSlot) -> None:
+def _resolve(host: HostSpec, op: Mapping[str, Any], placed: PlacedSlot) -> ops.ResolvedOperator:
+    """Resolve the operator in one slot; an error names host and stage."""
     try:
-        ops.check(op, placed.slot)
+        return ops.resolve(str(op.get("name")), op, placed.slot)
     except UserError as error:
         way_out = error.way_out
         if placed.slot.stride not in ops.spec(str(op.get("name"))).strides:

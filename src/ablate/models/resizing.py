@@ -18,9 +18,9 @@ from timm.models.volo import VOLO
 from torch import Tensor, nn
 
 from ablate.errors import UserError
+from ablate.ops.axes.regions import AllPairsRegion
 from ablate.ops.binary import DecomposedPositions, FlattenedPositions
 from ablate.ops.local import LocalOperator
-from ablate.ops.regions import AllPairsRegion
 
 Map = tuple[int, int]
 Resize = Callable[[Tensor], Tensor]

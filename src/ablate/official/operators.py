@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ablate.ops import LocalOperator
-from ablate.ops.weights import (
+from ablate.ops.axes.weights import (
     BottleneckWeights,
     HadamardConvWeights,
     PairwiseWeights,

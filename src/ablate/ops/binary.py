@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from ablate.errors import UserError
-from ablate.kernels import pairwise_features as relations
+from ablate.kernels import pairwise_features
 from ablate.kernels.dispatch import fast
 from ablate.kernels.geometry import constant
-from ablate.ops.regions import pair_offsets
+from ablate.ops.axes.regions import pair_offsets
 
 Positions = Literal["flattened", "decomposed", "two_dimensional"]
 
@@ -140,11 +140,11 @@ class BinaryTerm(nn.Module):
             at_query, at_key, at_value = self.position.tables()
             moments = None
             if norm.training:
-                found = relations.of_similarities(query, key, at_query, at_key)
+                found = pairwise_features.of_similarities(query, key, at_query, at_key)
                 moments = found[0].flatten(), found[1].flatten()
-            scale, shift = relations.normalization(norm, moments, pairs)
+            scale, shift = pairwise_features.normalization(norm, moments, pairs)
             scale = (scale + 0 * shift).unflatten(0, (-1, self.heads))  # softmax does not see a shift
-            return relations.attend(query, key, value, at_query, at_key, at_value, scale, valid)
+            return pairwise_features.attend(query, key, value, at_query, at_key, at_value, scale, valid)
         similarities, at_value = self.position(query, key)
         stacked = torch.cat([query.transpose(-1, -2) @ key, *similarities], dim=1)  # (N, terms · G, L, L)
         logits = self.similarity_norm(stacked).unflatten(1, (self.position.terms, self.heads)).sum(1)

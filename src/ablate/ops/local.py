@@ -9,8 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from ablate.kernels.layout import average_pool
-from ablate.ops import axes, regions, weights
-from ablate.ops.norms import NORMS
+from ablate.ops.axes import OperatorConfig, regions, weights
+from ablate.ops.axes.channel import GhostHead, projection, resolve_heads
+from ablate.ops.axes.norms import NORMS
+from ablate.ops.axes.regions import NeighborhoodConfig, RegionConfig
+from ablate.ops.axes.weights import HadamardConfig, PairwiseConfig, StaticConfig
+from ablate.ops.slot import Slot
 
 
 class LocalOperator(nn.Module):
@@ -24,30 +28,26 @@ class LocalOperator(nn.Module):
     (attention, windows) works on the whole map and is averaged over the blocks (SASA, LESA).
 
     Args:
-        config: the point on the two axes.
-        slot: where the operator stands.
-
-    Raises:
-        UserError: a combination that cannot exist in this slot.
+        config: the point on the two axes, checked for the slot by `ops.resolve`.
+        slot: where the operator is.
     """
 
-    def __init__(self, config: axes.OperatorConfig, slot: axes.Slot) -> None:
-        axes.check(config, slot)
+    def __init__(self, config: OperatorConfig, slot: Slot) -> None:
         super().__init__()
         channel, dim = config.channel, slot.dim
-        self.heads = axes.resolve_heads(channel.heads, dim, slot.heads)
+        self.heads = resolve_heads(channel.heads, dim, slot.heads)
         stride = slot.stride if _strides_itself(config) else 1
         self.pooling = slot.stride // stride
         self.region = regions.build(_without_idle_mask(config), slot, stride)
         self.norm = NORMS[config.norm.name]
         self.weights = weights.build(config.weights, dim, self.heads, self.region)
-        self.value = _projection(channel.value, dim, channel.value_initialization)
-        self.output = _projection(channel.output, dim, "transformer")
+        self.value = projection(channel.value, dim, channel.value_initialization)
+        self.output = projection(channel.output, dim, "transformer")
         self.ghost = GhostHead(dim, self.region, channel.ghost_lambda, channel.ghost_gamma)
         self.attends = _attends(config)
         self.bias = nn.Parameter(torch.empty(dim)) if channel.bias else None
         if self.bias is not None:
-            bound = 1 / math.sqrt(self.region.taps) if isinstance(config.weights, axes.Static) else 0
+            bound = 1 / math.sqrt(self.region.taps) if isinstance(config.weights, StaticConfig) else 0
             nn.init.uniform_(self.bias, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -70,67 +70,26 @@ class LocalOperator(nn.Module):
         return f"heads={self.heads}, region={type(self.region).__name__}, norm={self.norm.__name__}"
 
 
-class GhostHead(nn.Module):
-    """ELSA's ghost head: from a head's filter to one per channel by static tables o and s.
-
-    λ = 0 leaves out the multiplication, γ = 0 the addition; the tables are then not made.
-    """
-
-    def __init__(self, dim: int, region: regions.Region, ghost_lambda: int, ghost_gamma: float) -> None:
-        super().__init__()
-        self.ghost_lambda, self.ghost_gamma = ghost_lambda, ghost_gamma
-        self.multiply: nn.Parameter | None = None
-        self.add: nn.Parameter | None = None
-        if ghost_lambda:
-            self.multiply = nn.Parameter(torch.randn(dim, region.offsets))
-        if ghost_gamma:
-            self.add = nn.Parameter(nn.init.trunc_normal_(torch.empty(dim, region.offsets), std=0.02))
-
-    def forward(self) -> tuple[Tensor | None, Tensor | None]:
-        """o^λ and γ·s, (C, offsets); None for what is left out."""
-        multiply = add = None
-        if self.multiply is not None:
-            multiply = self.multiply**self.ghost_lambda
-        if self.add is not None:
-            add = self.ghost_gamma * self.add
-        return multiply, add
-
-    def extra_repr(self) -> str:
-        """λ and γ."""
-        return f"lambda={self.ghost_lambda}, gamma={self.ghost_gamma}"
-
-
-def _strides_itself(config: axes.OperatorConfig) -> bool:
-    pairs = isinstance(config.weights, (axes.Pairwise, axes.Hadamard))
-    sliding = isinstance(config.region, axes.Neighborhood) and config.region.border != "inside"
+def _strides_itself(config: OperatorConfig) -> bool:
+    pairs = isinstance(config.weights, (PairwiseConfig, HadamardConfig))
+    sliding = isinstance(config.region, NeighborhoodConfig) and config.region.border != "inside"
     return sliding and not pairs
 
 
-def _attends(config: axes.OperatorConfig) -> bool:
+def _attends(config: OperatorConfig) -> bool:
     """Whether the operator is plain softmax attention, which one kernel can compute."""
     channel, kind = config.channel, config.weights
-    plain = isinstance(kind, axes.Pairwise) and {"content"} <= set(kind.terms) <= {"content", "bias"}
+    plain = isinstance(kind, PairwiseConfig) and {"content"} <= set(kind.terms) <= {"content", "bias"}
     ghost = channel.ghost_lambda or channel.ghost_gamma
     return plain and config.norm.name == "softmax" and not ghost
 
 
-def _without_idle_mask(config: axes.OperatorConfig) -> axes.Region:
+def _without_idle_mask(config: OperatorConfig) -> RegionConfig:
     """Without a norm a tap outside the map is lost under `mask` as under `zero`: its value is 0 either way.
 
     Under `zero`, static filters stay the same at every position, and are a convolution.
     """
     region = config.region
-    if isinstance(region, axes.Neighborhood) and region.border == "mask" and config.norm.name == "identity":
+    if isinstance(region, NeighborhoodConfig) and region.border == "mask" and config.norm.name == "identity":
         return dataclasses.replace(region, border="zero")
     return region
-
-
-def _projection(kind: str, dim: int, initialization: str) -> nn.Module:
-    if kind == "identity":
-        return nn.Identity()
-    linear = nn.Linear(dim, dim, bias=kind == "linear")
-    if initialization == "transformer":
-        nn.init.trunc_normal_(linear.weight, std=0.02)
-        if linear.bias is not None:
-            nn.init.zeros_(linear.bias)
-    return linear  # else as PyTorch initialises it, which is its 1×1 convolution's initialisation too

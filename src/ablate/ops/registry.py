@@ -181,6 +181,49 @@ def spec(name: str) -> OperatorSpec:
     return entries[name]
 
 
+@dataclass(frozen=True)
+class ResolvedOperator:
+    """An operator whose settings have been checked for one slot."""
+
+    spec: OperatorSpec
+    settings: dict[str, Any]
+    slot: axes.Slot
+
+    def build(self) -> nn.Module:
+        """Build the operator, (B, H, W, C) → (B, H', W', C), channels last."""
+        return self.spec.build(self.settings, self.slot)
+
+
+def resolve(name: str, settings: Mapping[str, Any], slot: axes.Slot) -> ResolvedOperator:
+    """Check an operator's settings for a slot: the one place where they are checked.
+
+    Args:
+        name: a registry entry, see `names()`.
+        settings: all of the entry's settings, as in a resolved `op` configuration.
+        slot: where the operator will be.
+
+    Raises:
+        UserError: unknown names and settings, naming the nearest valid one; what cannot exist in the slot,
+            with the reason and the way out.
+    """
+    entry = spec(name)
+    for key in settings:
+        if key not in entry.defaults:
+            raise unknown(f"setting of operator {entry.name!r}:", key, entry.defaults)
+    if slot.stride not in entry.strides:
+        raise UserError(
+            f"operator {entry.name!r} has no form with stride {slot.stride}",
+            f"possible strides: {', '.join(map(str, entry.strides))}; leave strided layers as they are",
+        )
+    if entry.config is not None:
+        axes.check(axes.parse(settings), slot)
+    else:
+        with torch.device("meta"):  # its constructor knows what it refuses; no weight is drawn
+            entry.build(dict(settings), slot)
+        _check_sliding(entry, settings, slot)
+    return ResolvedOperator(entry, dict(settings), slot)
+
+
 def create(
     name: str,
     dim: int,
@@ -197,8 +240,8 @@ def create(
     Args:
         name: a registry entry, see `names()`.
         dim: channels C.
-        heads: the host's own number of heads (what `1x` means).
-        resolution: (H, W) where the operator will stand, if known.
+        heads: the host's own number of heads, that `1x` refers to.
+        resolution: (H, W) where the operator will be, if known.
         stride: of the layer that it replaces.
         index: place of the block within its stage; shifted windows alternate with it.
         overrides: settings that differ from the entry's defaults; for an axis a level's name
@@ -206,8 +249,7 @@ def create(
         settings: the same, for a setting whose name is an argument here: `settings={"heads": "C"}`.
 
     Raises:
-        UserError: unknown names and arguments, naming the nearest valid one; combinations that
-            cannot exist, with the reason.
+        UserError: see `resolve`.
 
     Example:
         >>> create("lsa", 96, heads=3, resolution=(56, 56), channel={"heads": "2x"})
@@ -217,33 +259,21 @@ def create(
 
 
 def from_config(config: Mapping[str, Any], slot: axes.Slot) -> nn.Module:
-    """Build the operator of a resolved `op` configuration in a slot."""
-    entry = spec(str(config.get("name")))
-    check(config, slot)
-    return entry.build(dict(config), slot)
+    """Build the operator of a resolved `op` configuration in a slot.
+
+    Raises:
+        UserError: see `resolve`.
+    """
+    return resolve(str(config.get("name")), config, slot).build()
 
 
 def check(config: Mapping[str, Any], slot: axes.Slot) -> None:
     """Refuse a configuration that cannot exist in `slot`, before anything is built.
 
     Raises:
-        UserError: with the reason and the way out.
+        UserError: see `resolve`.
     """
-    entry = spec(str(config.get("name")))
-    for key in config:
-        if key not in entry.defaults:
-            raise unknown(f"setting of operator {entry.name!r}:", key, entry.defaults)
-    if slot.stride not in entry.strides:
-        raise UserError(
-            f"operator {entry.name!r} has no form with stride {slot.stride}",
-            f"possible strides: {', '.join(map(str, entry.strides))}; leave strided layers as they are",
-        )
-    if entry.config is not None:
-        axes.check(axes.parse(config), slot)
-    else:
-        with torch.device("meta"):  # its constructor knows what it refuses; no weight is drawn
-            entry.build(dict(config), slot)
-        _check_sliding(entry, config, slot)
+    resolve(str(config.get("name")), config, slot)
 
 
 def _check_sliding(entry: OperatorSpec, config: Mapping[str, Any], slot: axes.Slot) -> None:
@@ -272,18 +302,18 @@ def describe_channel(config: axes.OperatorConfig) -> str:
 def describe_spatial(config: axes.OperatorConfig) -> str:
     """The spatial processing in a few words: region, weights, norm."""
     region, weights = config.region, config.weights
-    if isinstance(region, axes.Window):
+    if isinstance(region, axes.WindowConfig):
         where = f"window {region.size}×{region.size}" + (", shifted" if region.shift == "alternate" else "")
-    elif isinstance(region, axes.Neighborhood):
+    elif isinstance(region, axes.NeighborhoodConfig):
         where = f"neighborhood {region.kernel}×{region.kernel}"
         if config.norm.name != "identity":  # without a norm all taps outside the map are lost alike
             where += f", border {region.border}"
     else:
         where = "whole map"
     symbols = {"content": "q·k", "query_position": "q·rᵏ", "key_position": "rᵠ·k", "bias": "rᵇ"}
-    if isinstance(weights, axes.Pairwise):
+    if isinstance(weights, axes.PairwiseConfig):
         what = " + ".join(symbols[term] for term in weights.terms)
-    elif isinstance(weights, axes.Hadamard):
+    elif isinstance(weights, axes.HadamardConfig):
         what = " + ".join(symbols[term] for term in weights.terms) + " on q⊙k"
     else:
         what = {
@@ -298,8 +328,8 @@ def describe_spatial(config: axes.OperatorConfig) -> str:
 
 
 def _equivariance(config: axes.OperatorConfig) -> int:
-    sliding = isinstance(config.region, axes.Neighborhood)
-    return 1 if sliding and not isinstance(config.weights, axes.Pooled) else 0
+    sliding = isinstance(config.region, axes.NeighborhoodConfig)
+    return 1 if sliding and not isinstance(config.weights, axes.PooledConfig) else 0
 
 
 def _typed(path: str, value: Any, hint: Any) -> Any:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ablate import kernels
+from ablate.ops.axes.norms import softmax
 from ablate.ops.checks import odd_kernel, positive
-from ablate.ops.norms import softmax
 from ablate.ops.registry import RESNET, register
 
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from ablate import kernels
 from ablate.errors import UserError
+from ablate.ops.axes.norms import filter_norm
 from ablate.ops.checks import odd_kernel, positive
-from ablate.ops.norms import filter_norm
 from ablate.ops.registry import RESNET, register
 
 

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from ablate.errors import UserError
 from ablate.kernels.layout import average_pool
-from ablate.ops.axes import Slot, Window
+from ablate.ops.axes import Slot, WindowConfig
+from ablate.ops.axes.regions import WindowRegion
 from ablate.ops.binary import BinaryTerm, Positions
 from ablate.ops.checks import positive
-from ablate.ops.regions import WindowRegion
 from ablate.ops.registry import RESNET, register
 
 Unary = Literal["conv", "none"]
@@ -236,7 +236,7 @@ class WindowLESA(nn.Module):
             )
         self.stride = stride
         slot = Slot(dim, heads, resolution, 1, index)
-        self.region = WindowRegion(Window("window", window, shift), slot, "op.window")
+        self.region = WindowRegion(WindowConfig("window", window, shift), slot, "op.window")
         self.unary = UnaryTerm(dim, heads) if unary == "conv" else None
         self.binary = (
             BinaryTerm(dim, heads, window, window, "two_dimensional") if binary == "attention" else None

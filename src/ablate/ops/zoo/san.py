@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ablate import kernels
 from ablate.errors import UserError
-from ablate.kernels import pairwise_features as relations
+from ablate.kernels import pairwise_features
 from ablate.kernels.dispatch import fast
 from ablate.kernels.layout import average_pool
 from ablate.ops.checks import odd_kernel, positive
@@ -169,17 +169,17 @@ class PairwiseSelfAttention(SharedAggregation):
         """The same from (B, R + 2, H, W) and its padded neighbours."""
         first, reduce, second, expand = self.layers()
         dtype, count = own.dtype, own[:, 0].numel() * self.kernel**2
-        moments = relations.of_differences(own, neighbor, self.kernel) if first.training else None
-        scale, shift = (x[:, None, None] for x in relations.normalization(first, moments, count))
+        moments = pairwise_features.of_differences(own, neighbor, self.kernel) if first.training else None
+        scale, shift = (x[:, None, None] for x in pairwise_features.normalization(first, moments, count))
         own, neighbor = (own * scale + shift).to(dtype), (neighbor * scale).to(dtype)
         moments = None
         if second.training:
-            mean, covariance = relations.pair_moments(own, neighbor, self.kernel)
+            mean, covariance = pairwise_features.pair_moments(own, neighbor, self.kernel)
             weight = reduce.weight.double()
             moments = weight @ mean, ((weight @ covariance) * weight).sum(1)
-        scale, shift = relations.normalization(second, moments, count)
+        scale, shift = pairwise_features.normalization(second, moments, count)
         weights = reduce.weight * scale[:, None], shift, expand.weight, expand.bias
-        return relations.pair_filters(own, neighbor, *weights, self.kernel)
+        return pairwise_features.pair_filters(own, neighbor, *weights, self.kernel)
 
 
 @register(
@@ -246,16 +246,20 @@ class PatchwiseSelfAttention(SharedAggregation):
         neighbor = channels_first(reflect(self.neighbor(x), self.kernel // 2))
         moments = None
         if first.training:
-            both = zip(relations.of_taps(own, 1), relations.of_taps(neighbor, self.kernel), strict=True)
+            both = zip(
+                pairwise_features.of_taps(own, 1),
+                pairwise_features.of_taps(neighbor, self.kernel),
+                strict=True,
+            )
             mean, variance = (torch.cat([one.flatten(), other.flatten()]) for one, other in both)
             moments = mean, variance
-        scale, shift = relations.normalization(first, moments, x[..., 0].numel())
+        scale, shift = pairwise_features.normalization(first, moments, x[..., 0].numel())
 
         def features(taken: Tensor, kernel: int, columns: slice) -> Tensor:
             weights = (
                 w[..., columns].unflatten(-1, (-1, kernel, kernel)) for w in (scale, shift, reduce.weight)
             )
-            return relations.patch_features(taken, *weights, kernel)
+            return pairwise_features.patch_features(taken, *weights, kernel)
 
         centre, others = slice(None, self.relation), slice(self.relation, None)
         narrow = features(own, 1, centre) + features(neighbor, self.kernel, others)  # (B, C/share, H, W)

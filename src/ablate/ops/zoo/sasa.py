@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from ablate.errors import UserError
 from ablate.kernels.layout import average_pool
-from ablate.ops.axes import Neighborhood
+from ablate.ops.axes import NeighborhoodConfig
+from ablate.ops.axes.regions import NeighborhoodRegion
 from ablate.ops.checks import odd_kernel, positive
-from ablate.ops.regions import NeighborhoodRegion
 from ablate.ops.registry import RESNET, register
 
 
@@ -71,7 +71,9 @@ class StandAloneSelfAttention(nn.Module):
                 f"choose a number of heads whose double divides {dim}",
             )
         self.heads, self.stride = heads, stride
-        self.region = NeighborhoodRegion(Neighborhood("neighborhood", kernel, dilation, border), path="op")
+        self.region = NeighborhoodRegion(
+            NeighborhoodConfig("neighborhood", kernel, dilation, border), path="op"
+        )
         offsets = 2 * kernel - 1 if border == "inside" else kernel
         self.query_key_value = nn.Linear(dim, 3 * dim, bias=False)
         self.rows = nn.Parameter(torch.randn(offsets, width // 2) * width**-0.5)

@@ -1,11 +1,19 @@
-"""Normalisation of the weights over a region's taps."""
+"""The norm axis: normalisation of the weights over the taps of a region."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class NormConfig:
+    """Normalisation of the weights over the taps."""
+
+    name: str
 
 
 def softmax(logits: Tensor, valid: Tensor | None) -> Tensor:
@@ -43,3 +51,4 @@ def identity(logits: Tensor, valid: Tensor | None) -> Tensor:
 
 
 NORMS = {"softmax": softmax, "filter_norm": filter_norm, "identity": identity}
+LEVELS: dict[str, type] = dict.fromkeys(NORMS, NormConfig)

@@ -1,231 +1,38 @@
-"""Where a position's neighbours are: windows, sliding neighbourhoods, the whole map.
-
-A region turns a map into the groups it works on (`prepare`), says which (query, key) pairs meet at
-which relative offset, and sums values with filters over its taps. Weight generators ask for
-`content`, `at_query`, `at_key` and `table` and never see positions themselves.
-
-Filters and logits have the layout that their region computes fastest in, taps always last:
-sliding (B, H, W, G, T), all pairs (N, G, L, T) with N groups of L = T positions.
-"""
+"""Windows, and the whole map as one window."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ablate import kernels
-from ablate.errors import UserError
-from ablate.kernels.geometry import MapTaps, Neighborhood, constant, map_taps, strided
-from ablate.kernels.layout import average_pool, split_heads
+from ablate.errors import UserError, unknown
+from ablate.kernels.geometry import constant
+from ablate.kernels.layout import split_heads
 from ablate.kernels.precision import in_autocast
-from ablate.ops import axes
+from ablate.ops.axes.regions.base import Region, position_products
+from ablate.ops.checks import positive
+from ablate.ops.slot import Slot
+
+SHIFTS = ("alternate", "none")
 
 
-class Region(ABC):
-    """One level of the region axis, bound to a slot."""
+@dataclass(frozen=True)
+class WindowConfig:
+    """Non-overlapping windows of size², shifted by half in odd blocks (Swin)."""
 
-    offsets: int  # entries of a relative-position table
-    taps: int  # positions that one position meets
-    stride = 1  # of the positions that filters are made for
-
-    def prepare(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) → the groups (B', H', W', C) that the region works on."""
-        return x
-
-    def restore(self, y: Tensor, shape: torch.Size) -> Tensor:
-        """The groups back into a map of `shape`."""
-        return y
-
-    def centres(self, x: Tensor) -> Tensor:
-        """(B', H', W', C) → the features at the positions that filters are made for."""
-        return x
-
-    def uniform(self, maps: Tensor, height: int, width: int) -> Tensor:
-        """(B', 1, 1, G, offsets), the same for every query of a group → its entry at each tap's offset."""
-        return self.at_query(maps.expand(-1, height, width, -1, -1))
-
-    @abstractmethod
-    def content(
-        self,
-        query: Tensor,
-        key: Tensor,
-        heads: int,
-        key_position: Tensor | None = None,
-        bias: Tensor | None = None,
-    ) -> Tensor:
-        """q_i·k_j + r^q_Δ·k_j + r^b_Δ per head and tap, of tables (G, offsets, C/G) and (G, offsets)."""
-
-    @abstractmethod
-    def at_query(self, maps: Tensor) -> Tensor:
-        """(B', H', W', G, offsets) at the query → its entry at each tap's offset."""
-
-    @abstractmethod
-    def at_key(self, maps: Tensor) -> Tensor:
-        """(B', H', W', G, offsets) at the key → its entry at the query's offset to it; 0 outside the map."""
-
-    @abstractmethod
-    def table(self, table: Tensor, height: int, width: int) -> Tensor:
-        """(G, offsets) → broadcastable over batch (and over positions, where all taps are alike)."""
-
-    @abstractmethod
-    def valid(self, shape: torch.Size, device: torch.device) -> Tensor | None:
-        """Which taps of a map of `shape` count in the norm, broadcastable to logits; None if all do."""
-
-    @abstractmethod
-    def aggregate(
-        self, values: Tensor, filters: Tensor, multiply: Tensor | None, add: Tensor | None, shape: torch.Size
-    ) -> Tensor:
-        """Σ_j (multiply · filters + add)_ij · values_j over the groups of a map of `shape`.
-
-        The static factors are tables (C, offsets).
-        What does not count in the norm has filter 0 there, and `add` does not reach it either.
-        """
-
-    @abstractmethod
-    def attends(self, x: Tensor) -> bool:
-        """Whether `attend` is the faster way to plain softmax attention for groups such as these."""
-
-    @abstractmethod
-    def attend(self, query: Tensor, key: Tensor, values: Tensor, bias: Tensor, shape: torch.Size) -> Tensor:
-        """Softmax attention in one pass with a bias (heads, offsets), over the groups of a `shape`."""
+    name: str
+    size: int
+    shift: str
 
 
-class NeighborhoodRegion(Region):
-    """K² positions around each position, or around every `stride`-th.
+@dataclass(frozen=True)
+class GlobalConfig:
+    """The whole map."""
 
-    Under border `inside`, a map too small for K real taps is first filled up with zeros at its right
-    and bottom, as in NAT (Hassani et al., 2023); the filling takes part. A dilated kernel must fit.
-    """
-
-    def __init__(self, config: axes.Neighborhood, stride: int = 1, path: str = "op.region") -> None:
-        self.config, self.path = config, path
-        self.kernel, self.dilation, self.border = config.kernel, config.dilation, config.border
-        self.stride = stride
-        self.neighborhood = Neighborhood(config.kernel, config.dilation, config.border, stride)
-        self.taps, self.offsets = self.neighborhood.taps, self.neighborhood.offsets
-
-    def prepare(self, x: Tensor) -> Tensor:
-        """The map, filled up to K positions a side where border `inside` needs them.
-
-        Raises:
-            UserError: border `inside`, and a kernel that is too large for the map.
-        """
-        if self.border != "inside":
-            return x
-        axes.check_neighborhood(self.config, (x.shape[1], x.shape[2]), self.path)
-        missing = [max(0, self.kernel - side) for side in x.shape[1:3]]
-        return F.pad(x, (0, 0, 0, missing[1], 0, missing[0])) if any(missing) else x
-
-    def restore(self, y: Tensor, shape: torch.Size) -> Tensor:
-        """Without the filling."""
-        return y[:, : shape[1], : shape[2]] if self.border == "inside" else y
-
-    def centres(self, x: Tensor) -> Tensor:
-        """The mean over the stride² positions that each output position stands for."""
-        return average_pool(x, self.stride)
-
-    def uniform(self, maps: Tensor, height: int, width: int) -> Tensor:
-        """As they are, where tap t has offset t everywhere."""
-        return super().uniform(maps, height, width) if self.border == "inside" else maps
-
-    def content(
-        self,
-        query: Tensor,
-        key: Tensor,
-        heads: int,
-        key_position: Tensor | None = None,
-        bias: Tensor | None = None,
-    ) -> Tensor:
-        """(B, H, W, G, T) through the `scores` kernel, all terms at once."""
-        add = None if key_position is None else key_position.transpose(1, 2).flatten(0, 1)[None]
-        return kernels.scores(
-            query,
-            key,
-            heads,
-            kernel=self.kernel,
-            dilation=self.dilation,
-            border=self.border,
-            add=add,  # (1, C, offsets)
-            bias=bias,
-        )
-
-    def at_query(self, maps: Tensor) -> Tensor:
-        """A gather only where the neighbourhood moves inside: else tap t has offset t everywhere."""
-        if self.border != "inside":
-            return maps
-        offset = self._offset(maps.shape[1], maps.shape[2], maps.device)  # (H, W, T)
-        return maps.gather(-1, offset[None, :, :, None].expand(*maps.shape[:-1], -1))
-
-    def at_key(self, maps: Tensor) -> Tensor:
-        """The neighbour's map at the offset between the two."""
-        height, width, offsets = maps.shape[1], maps.shape[2], maps.shape[-1]
-        found = self._taps(height, width, maps.device)
-        flat = F.pad(
-            maps.flatten(1, 2).transpose(1, 2), (0, 0, 0, 1)
-        )  # (B, G, L + 1, offsets), last: outside
-        picked = flat.flatten(2)[:, :, (found.neighbor * offsets + found.offset).flatten()]
-        return picked.unflatten(-1, (height, width, self.taps)).permute(0, 2, 3, 1, 4)
-
-    def table(self, table: Tensor, height: int, width: int) -> Tensor:
-        """(1, 1, 1, G, T), or (1, H, W, G, T) where the neighbourhood moves inside."""
-        if self.border != "inside":
-            return table[None, None, None]
-        offset = self._offset(height, width, table.device)
-        return table[:, offset].permute(1, 2, 0, 3)[None]
-
-    def valid(self, shape: torch.Size, device: torch.device) -> Tensor | None:
-        """(H', W', 1, T) under border `mask`; elsewhere every tap counts."""
-        if self.border != "mask":
-            return None
-        _, height, width, _ = shape
-        valid = self._taps(height, width, device).valid
-        return valid.view(strided(height, self.stride), strided(width, self.stride), 1, self.taps)
-
-    def aggregate(
-        self, values: Tensor, filters: Tensor, multiply: Tensor | None, add: Tensor | None, shape: torch.Size
-    ) -> Tensor:
-        """Through the `aggregate` kernel."""
-        return kernels.aggregate(
-            values,
-            filters,
-            **self.neighborhood._asdict(),
-            multiply=None if multiply is None else multiply[None],
-            add=None if add is None else add[None],
-        )
-
-    def attends(self, x: Tensor) -> bool:
-        """Always."""
-        return True
-
-    def attend(
-        self,
-        query: Tensor,
-        key: Tensor,
-        values: Tensor,
-        bias: Tensor,
-        shape: torch.Size,
-        axial: Tensor | None = None,
-    ) -> Tensor:
-        """Through the `attention` kernel, which also takes logits of row and column offsets."""
-        return kernels.attention(
-            query,
-            key,
-            values,
-            bias,
-            axial=axial,
-            kernel=self.kernel,
-            dilation=self.dilation,
-            border=self.border,
-        )
-
-    def _offset(self, height: int, width: int, device: torch.device) -> Tensor:
-        return self._taps(height, width, device).offset.view(height, width, self.taps)
-
-    def _taps(self, height: int, width: int, device: torch.device) -> MapTaps:
-        return map_taps(height, width, self.neighborhood, device)
+    name: str
 
 
 class AllPairsRegion(Region):
@@ -345,7 +152,7 @@ class WindowRegion(AllPairsRegion):
     tile it, the seam of a shift stands at the filled edge. The map is one window where it is no larger.
     """
 
-    def __init__(self, config: axes.Window, slot: axes.Slot, setting: str = "op.region.size") -> None:
+    def __init__(self, config: WindowConfig, slot: Slot, setting: str = "op.region.size") -> None:
         super().__init__(config.size, config.size)
         self.size, self.setting = config.size, setting
         self.target_shift = config.size // 2 if config.shift == "alternate" and slot.index % 2 else 0
@@ -408,14 +215,30 @@ class WindowRegion(AllPairsRegion):
         )
 
 
-def build(config: axes.Region, slot: axes.Slot, stride: int) -> Region:
-    """The region of a checked configuration; a stride other than 1 for neighbourhoods only."""
-    if isinstance(config, axes.Window):
-        return WindowRegion(config, slot)
-    if isinstance(config, axes.Neighborhood):
-        return NeighborhoodRegion(config, stride)
-    assert slot.resolution is not None  # `axes.check` has refused it
-    return GlobalRegion(*slot.resolution)
+def check_values(config: WindowConfig) -> None:
+    """Refuse values that no map could take.
+
+    Raises:
+        UserError: a size below 1, an unknown shift.
+    """
+    positive("op.region.size", config.size)
+    if config.shift not in SHIFTS:
+        raise unknown("op.region.shift", config.shift, SHIFTS)
+
+
+def check_window(config: WindowConfig, resolution: tuple[int, int]) -> None:
+    """Refuse a window that is larger than a map.
+
+    Raises:
+        UserError: names the largest size that fits.
+    """
+    height, width = resolution
+    if config.size > min(resolution):
+        raise UserError(
+            f"op.region.size={config.size}: the window is larger than the map of {height}×{width}",
+            f"use op.region.size={min(resolution)} or less, op/region=global, or fill earlier stages "
+            "(host.stages)",
+        )
 
 
 @constant
@@ -440,11 +263,6 @@ def window_mask(rows: int, columns: int, size: int, shift: tuple[int, int], devi
     region = part(rows, shift[0])[:, None] * 3 + part(columns, shift[1])[None, :]
     region = region.view(rows, size, columns, size).transpose(1, 2).reshape(rows * columns, size * size)
     return (region[:, None, :] == region[:, :, None])[:, None].to(device)
-
-
-def position_products(x: Tensor, positions: Tensor) -> Tensor:
-    """x · r_Δ of a table (G, offsets, C/G) for every offset: (B', H', W', G, offsets)."""
-    return torch.einsum("bhwgd,god->bhwgo", x.unflatten(-1, (positions.shape[0], -1)), positions)
 
 
 def _per_channel(filters: Tensor, channels: int) -> Tensor:

@@ -6,13 +6,105 @@ Each maps groups (B', H', W', C) to logits in its region's layout, one map per h
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ablate.ops import axes
-from ablate.ops.regions import NeighborhoodRegion, Region, position_products
+from ablate.errors import UserError, unknown
+from ablate.ops.axes.regions import (
+    NeighborhoodConfig,
+    NeighborhoodRegion,
+    Region,
+    RegionConfig,
+    position_products,
+)
+from ablate.ops.checks import positive
+from ablate.ops.slot import Slot
+
+TERMS = ("content", "query_position", "key_position", "bias")
+
+
+@dataclass(frozen=True)
+class PairwiseConfig:
+    """A_ij from any subset of q·k, q·r^k, r^q·k and r^b."""
+
+    name: str
+    terms: tuple[str, ...]
+    scale: float | None
+    bias: bool
+
+
+@dataclass(frozen=True)
+class HadamardConfig:
+    """The same terms on u = q⊙k in the place of both query and key (ELSA's equation)."""
+
+    name: str
+    terms: tuple[str, ...]
+    scale: float | None
+    bias: bool
+
+
+@dataclass(frozen=True)
+class HadamardConvConfig:
+    """u = q⊙k through a grouped K×K convolution, GELU and a 1×1 convolution (ELSA's code)."""
+
+    name: str
+    group_width: int
+    scale: float
+    bias: bool
+
+
+@dataclass(frozen=True)
+class BottleneckConfig:
+    """The centre feature through a two-layer bottleneck (involution)."""
+
+    name: str
+    reduction: int
+    reduce_bias: bool
+
+
+@dataclass(frozen=True)
+class LinearConfig:
+    """The centre feature through one linear layer (dynamic filter)."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class PooledConfig:
+    """The pooled feature through a two-layer bottleneck: one filter for all positions (D-DWConv)."""
+
+    name: str
+    reduction: int
+
+
+@dataclass(frozen=True)
+class StaticConfig:
+    """Learned weights that do not depend on the input (convolution)."""
+
+    name: str
+
+
+WeightsConfig = (
+    PairwiseConfig
+    | HadamardConfig
+    | HadamardConvConfig
+    | BottleneckConfig
+    | LinearConfig
+    | PooledConfig
+    | StaticConfig
+)
+LEVELS: dict[str, type] = {
+    "pairwise": PairwiseConfig,
+    "hadamard": HadamardConfig,
+    "hadamard_conv": HadamardConvConfig,
+    "bottleneck": BottleneckConfig,
+    "linear": LinearConfig,
+    "pooled": PooledConfig,
+    "static": StaticConfig,
+}
 
 
 class PositionTerms(nn.Module):
@@ -57,7 +149,7 @@ class PositionTerms(nn.Module):
 class PairwiseWeights(nn.Module):
     """Attention: terms of linear queries and keys; queries are scaled by `scale`, default 1/√(C/heads)."""
 
-    def __init__(self, config: axes.Pairwise, dim: int, heads: int, region: Region) -> None:
+    def __init__(self, config: PairwiseConfig, dim: int, heads: int, region: Region) -> None:
         super().__init__()
         self.query_key = nn.Linear(dim, 2 * dim, bias=config.bias)
         self.scale = config.scale if config.scale is not None else (dim // heads) ** -0.5
@@ -84,7 +176,7 @@ class HadamardWeights(nn.Module):
     u_i·r^k_Δ + r^q_Δ·u_j + r^b_Δ.
     """
 
-    def __init__(self, config: axes.Hadamard, dim: int, heads: int, region: Region) -> None:
+    def __init__(self, config: HadamardConfig, dim: int, heads: int, region: Region) -> None:
         super().__init__()
         self.query_key = nn.Linear(dim, 2 * dim, bias=config.bias)
         self.scale = 1.0 if config.scale is None else config.scale
@@ -106,7 +198,7 @@ class HadamardConvWeights(nn.Module):
     leaves them alone.
     """
 
-    def __init__(self, config: axes.HadamardConv, dim: int, heads: int, region: NeighborhoodRegion) -> None:
+    def __init__(self, config: HadamardConvConfig, dim: int, heads: int, region: NeighborhoodRegion) -> None:
         super().__init__()
         width = config.group_width
         inner = -(-2 * (dim // 3) // width) * width
@@ -138,7 +230,7 @@ class BottleneckWeights(nn.Module):
     2022), initialised as convolutions are in PyTorch.
     """
 
-    def __init__(self, config: axes.Bottleneck, dim: int, heads: int, region: Region) -> None:
+    def __init__(self, config: BottleneckConfig, dim: int, heads: int, region: Region) -> None:
         super().__init__()
         inner = dim // config.reduction
         self.reduce = nn.Linear(dim, inner, bias=config.reduce_bias)
@@ -160,7 +252,7 @@ class BottleneckWeights(nn.Module):
 class LinearWeights(nn.Module):
     """The centre feature through one linear layer: one weight per head and offset."""
 
-    def __init__(self, config: axes.Linear, dim: int, heads: int, region: Region) -> None:
+    def __init__(self, config: LinearConfig, dim: int, heads: int, region: Region) -> None:
         super().__init__()
         self.expand = nn.Linear(dim, heads * region.offsets)
         self.heads = heads
@@ -178,7 +270,7 @@ class PooledWeights(nn.Module):
     the mean is the window's. Initialised as convolutions are in PyTorch, as the authors leave it.
     """
 
-    def __init__(self, config: axes.Pooled, dim: int, heads: int, region: Region) -> None:
+    def __init__(self, config: PooledConfig, dim: int, heads: int, region: Region) -> None:
         super().__init__()
         inner = dim // config.reduction
         self.reduce = nn.Linear(dim, inner, bias=False)
@@ -195,7 +287,7 @@ class PooledWeights(nn.Module):
 class StaticWeights(nn.Module):
     """Learned weights per head and offset, whatever the input: a convolution's kernel."""
 
-    def __init__(self, config: axes.Static, dim: int, heads: int, region: Region) -> None:
+    def __init__(self, config: StaticConfig, dim: int, heads: int, region: Region) -> None:
         super().__init__()
         self.filters = nn.Parameter(torch.empty(heads, region.offsets))
         bound = 1 / math.sqrt(region.taps)  # PyTorch's own for a depthwise convolution
@@ -206,18 +298,58 @@ class StaticWeights(nn.Module):
         return region.table(self.filters, *x.shape[1:3])
 
 
-def build(config: axes.Weights, dim: int, heads: int, region: Region) -> nn.Module:
+def check_values(config: WeightsConfig) -> None:
+    """Refuse values that no slot could take.
+
+    Raises:
+        UserError: unknown, missing or repeated terms; a width or reduction below 1.
+    """
+    if isinstance(config, (PairwiseConfig, HadamardConfig)):
+        for term in config.terms:
+            if term not in TERMS:
+                raise unknown("term of op.weights.terms", term, TERMS)
+        if not config.terms or len(set(config.terms)) != len(config.terms):
+            raise UserError(
+                f"op.weights.terms={list(config.terms)}: give each term once, and at least one",
+                f"terms: {', '.join(TERMS)}",
+            )
+    if isinstance(config, HadamardConvConfig):
+        positive("op.weights.group_width", config.group_width)
+    if isinstance(config, (BottleneckConfig, PooledConfig)):
+        positive("op.weights.reduction", config.reduction)
+
+
+def check(config: WeightsConfig, region: RegionConfig, slot: Slot) -> None:
+    """Refuse weights that cannot exist over a region in a slot.
+
+    Raises:
+        UserError: with the reason.
+    """
+    if isinstance(config, HadamardConvConfig) and not isinstance(region, NeighborhoodConfig):
+        raise UserError(
+            f"op/weights=hadamard_conv with op/region={region.name}: its K×K convolution makes one weight "
+            "for each tap of a sliding neighbourhood; a window's positions have no common taps",
+            "use op/region=neighborhood, or op/weights=hadamard, which works in every region",
+        )
+    if isinstance(config, (BottleneckConfig, PooledConfig)) and slot.dim % config.reduction:
+        raise UserError(
+            f"op.weights.reduction={config.reduction} does not divide the {slot.dim} channels of this slot",
+            "choose a divisor",
+        )
+
+
+def build(config: WeightsConfig, dim: int, heads: int, region: Region) -> nn.Module:
     """The generator of a checked configuration."""
-    if isinstance(config, axes.HadamardConv):
-        assert isinstance(region, NeighborhoodRegion)  # `axes.check` has refused the others
+    if isinstance(config, HadamardConvConfig):
+        assert isinstance(region, NeighborhoodRegion)  # `check` has refused the others
         return HadamardConvWeights(config, dim, heads, region)
     generators = {
-        axes.Pairwise: PairwiseWeights,
-        axes.Hadamard: HadamardWeights,
-        axes.Bottleneck: BottleneckWeights,
-        axes.Linear: LinearWeights,
-        axes.Pooled: PooledWeights,
-        axes.Static: StaticWeights,
+        PairwiseConfig: PairwiseWeights,
+        HadamardConfig: HadamardWeights,
+        BottleneckConfig: BottleneckWeights,
+        LinearConfig: LinearWeights,
+        PooledConfig: PooledWeights,
+        StaticConfig: StaticWeights,
     }
     return generators[type(config)](config, dim, heads, region)
 
