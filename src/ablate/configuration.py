@@ -1,11 +1,20 @@
-"""Where the configuration groups lie; imports nothing heavy, so that every verb can ask."""
+"""The configuration: where its groups are, and groups of settings as typed dataclasses.
+
+Imports nothing heavy, so that every verb can use it.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
 from functools import cache
 from pathlib import Path
+from typing import Any, TypeVar
 
-from ablate.errors import UserError
+from ablate.errors import UserError, unknown
+
+Settings = TypeVar("Settings")
 
 
 @cache
@@ -16,3 +25,63 @@ def conf_dir() -> Path:
         if (candidate / "train.yaml").exists():
             return candidate
     raise UserError(f"no configuration folder beside {package}", "reinstall the package: `pip install .`")
+
+
+def read_settings(kind: type[Settings], path: str, config: Any, beside: tuple[str, ...] = ()) -> Settings:
+    """An instance of the dataclass `kind` from a node of the configuration.
+
+    Args:
+        kind: its fields are the settings; their annotations say what is accepted: `str` (numbers
+            too), `bool`, `int`, `float` (finite), each also with `| None`, `tuple[str, ...]`,
+            `tuple[int, ...]` and `Mapping`. A field with a default may be left out.
+        path: where the node is, for messages, e.g. `op.region`.
+        beside: settings that the caller has read itself, named in messages with the others.
+
+    Raises:
+        UserError: names the setting, what was given and what is possible.
+    """
+    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    optional = {
+        field.name
+        for field in fields(kind)  # type: ignore[arg-type]
+        if (field.default, field.default_factory) != (MISSING, MISSING)
+    }
+    if not isinstance(config, Mapping):
+        raise UserError(f"{path}={config!r} is not a group of settings", f"give {', '.join(names)}")
+    for key in config:
+        if key not in names:
+            raise unknown("setting", f"{path}.{key}", [f"{path}.{name}" for name in (*beside, *names)])
+    for name in names:
+        if name not in config and name not in optional:
+            raise UserError(f"{path}.{name} is missing", f"settings: {', '.join(names)}")
+    annotations = {field.name: str(field.type) for field in fields(kind)}  # type: ignore[arg-type]
+    given = [name for name in names if name in config]
+    return kind(**{name: convert(f"{path}.{name}", config[name], annotations[name]) for name in given})
+
+
+def convert(path: str, value: Any, annotation: str) -> Any:
+    """A value of the type that an annotation names, see `read_settings`.
+
+    Raises:
+        UserError: names the setting at `path`, what was given and what is expected.
+    """
+    base, _, optional = annotation.partition(" | ")
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if value is None and optional:
+        return None
+    if base == "str" and (isinstance(value, str) or number):
+        return str(value)
+    if base == "bool" and isinstance(value, bool):
+        return value
+    if base == "int" and number and isinstance(value, int):
+        return value
+    if base == "float" and number:
+        return float(value)
+    if base.startswith("Mapping") and isinstance(value, Mapping):
+        return value
+    if base.startswith("tuple") and isinstance(value, (list, tuple)):
+        item = base.removeprefix("tuple[").partition(",")[0]
+        return tuple(convert(path, part, item) for part in value)
+    if base.startswith("Mapping"):
+        annotation = "a group of settings, {name: value}" + (", or null" if optional else "")
+    raise UserError(f"{path}={value!r} has the wrong type", f"expected {annotation}")

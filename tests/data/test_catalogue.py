@@ -43,11 +43,11 @@ def test_the_catalogue_and_the_configurations_are_the_same():
     [
         ({"name": "fashion_minni"}, "unknown data set 'fashion_minni'.*\n.*did you mean 'fashion_mini'"),
         ({}, "has no name.*\n.*cifar10"),
-        ({"name": "synthetic", "chanels": 3}, "'chanels'.*\n.*did you mean 'channels'"),
-        ({"name": "cifar10", "size": 64}, "unknown key of data set 'cifar10' 'size'"),
-        ({"name": "image_folder", "folder": "x"}, "missing key of data set 'image_folder': 'num_classes'"),
+        ({"name": "synthetic", "chanels": 3}, "data.chanels.*\n.*did you mean 'data.channels'"),
+        ({"name": "cifar10", "size": 64}, "unknown setting 'data.size'"),
+        ({"name": "image_folder", "folder": "x"}, "data.num_classes is missing"),
         ({"name": "synthetic", "size": 0}, r"data.size is 0"),
-        ({"name": "imagenet", "crop_pct": "all"}, r"data.crop_pct is 'all'"),
+        ({"name": "imagenet", "crop_pct": "all"}, r"data.crop_pct='all' has the wrong type"),
     ],
 )
 def test_a_mistake_is_named_with_the_way_out(config, message):

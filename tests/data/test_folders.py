@@ -135,7 +135,7 @@ def test_an_unreadable_image_is_an_error_and_never_replaced(root, workers):
         ({"config": {"num_classes": 4}}, "has 3 class folders, expected 4"),
         ({"config": {"folder": "fruits"}}, "image folder 'fruits' not found.*\n.*infra.data_root=DIR"),
         ({"config": {"validation_per_class": 7}}, "too few to hold out 7"),
-        ({"augment": {"crop_padding": 2}}, "'crop_padding'"),
+        ({"augment": {"crop_padding": 2}}, "recipe.augment.crop_padding"),
         ({"augment": {"auto_augment": "rnd-m9"}}, "rnd-m9"),
         ({"augment": {"scale": [0.5, 0.1]}}, "scale is"),
         ({"augment": {"interpolation": "bicubik"}}, "did you mean 'bicubic'"),

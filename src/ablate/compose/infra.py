@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ablate import settings
+from ablate.configuration import read_settings
 from ablate.errors import UserError, unknown
 from ablate.execution.tracking import MODES
 
@@ -89,7 +89,7 @@ def read(config: Mapping[str, Any]) -> Infra:
     Raises:
         UserError: an unknown or missing setting, or a value that cannot be.
     """
-    infra = settings.read(Infra, "infra", config)
+    infra = read_settings(Infra, "infra", config)
     launcher = read_launcher(infra.launcher)
     if infra.tracking not in MODES:
         raise unknown("infra.tracking", infra.tracking, MODES)
@@ -131,7 +131,7 @@ def read_launcher(config: Mapping[str, Any]) -> Launcher:
     Raises:
         UserError: an unknown or missing setting, or a value that cannot be.
     """
-    launcher = settings.read(Launcher, "infra.launcher", config)
+    launcher = read_settings(Launcher, "infra.launcher", config)
     for name in ("workers", "time", "nodes", "cpus", "parallelism", "runs_per_job", "side_by_side"):
         _at_least(f"launcher.{name}", getattr(launcher, name), 1)
     for name in ("gpus", "signal_seconds"):

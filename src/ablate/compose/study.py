@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ablate import settings
+from ablate.configuration import read_settings
 from ablate.errors import UserError, unknown
 
 METRICS = ("test_top1", "test_top5", "test_loss", "validation_top1", "validation_loss", "throughput")
@@ -53,7 +53,7 @@ def read(config: Mapping[str, Any]) -> Study:
     Raises:
         UserError: an unknown or missing setting, or a value that cannot be.
     """
-    study = settings.read(Study, "study", config)
+    study = read_settings(Study, "study", config)
     if study.metric not in METRICS:
         raise unknown("study.metric", study.metric, METRICS)
     return study

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablate.configuration import read_settings
 from ablate.data.cifar import CIFAR10, CIFAR100
 from ablate.data.contract import Batching, DataInfo, DataSet, Loader, Splits, Storage, require_a_batch
 from ablate.data.fashion_mini import FashionMini
 from ablate.data.fashion_mnist import FashionMNIST
 from ablate.data.folders import FolderSet, ImageFolder, ImageNet
-from ablate.data.options import parse, require_whole
+from ablate.data.options import require_whole
 from ablate.data.origin import default_data_root
 from ablate.data.shard import WHOLE, Shard
 from ablate.data.synthetic import Synthetic
@@ -149,4 +150,4 @@ def _data_set(config: Mapping[str, Any]) -> DataSet:
         raise UserError("the data configuration has no name", f"known: {', '.join(sorted(DATA_SETS))}")
     if name not in DATA_SETS:
         raise unknown("data set", str(name), DATA_SETS)
-    return parse(DATA_SETS[name], options, what=f"key of data set {name!r}", beside=("name",))
+    return read_settings(DATA_SETS[name], "data", options, beside=("name",))

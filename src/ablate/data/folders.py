@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from ablate.configuration import read_settings
 from ablate.data.contract import Batching, DataInfo, Samples, SampleSplits, Splits, Storage
 from ablate.data.holdout import stratified_holdout
 from ablate.data.listing import class_folders, list_images
-from ablate.data.options import parse, require_between, require_whole
+from ablate.data.options import require_between, require_whole
 from ablate.data.origin import Origin
 from ablate.errors import UserError
 
@@ -88,7 +89,7 @@ class FolderSet(ABC):
         from ablate.data.augmentation import FolderAugmentation
         from ablate.data.policies import training_transform
 
-        augmentation = parse(FolderAugmentation, augment, what="augmentation of a folder of images:")
+        augmentation = read_settings(FolderAugmentation, "recipe.augment", augment)
         training_transform(self.size, augmentation)
         return augmentation
 

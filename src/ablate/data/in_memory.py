@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ablate.configuration import read_settings
 from ablate.data.contract import Batching, DataInfo, Labelled, LabelledSplits, Scale, Splits, Storage
 from ablate.data.holdout import stratified_holdout
-from ablate.data.options import parse
 
 if TYPE_CHECKING:
     from ablate.data.augmentation import TensorAugmentation
@@ -53,4 +53,4 @@ class InMemorySet(ABC):
         """What a recipe's augmentation means for images in memory."""
         from ablate.data.augmentation import TensorAugmentation
 
-        return parse(TensorAugmentation, augment, what="augmentation of images in memory:")
+        return read_settings(TensorAugmentation, "recipe.augment", augment)

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 import torch
 from torch import nn
 
-from ablate import settings as typed
+from ablate.configuration import convert
 from ablate.errors import UserError, require_name, unknown
 from ablate.ops import axes, configs
 from ablate.ops.checks import kernel_fits
@@ -340,7 +340,7 @@ def _typed(path: str, value: Any, hint: Any) -> Any:
         if value not in get_args(hint):
             raise unknown(f"{path}:", str(value), [str(choice) for choice in get_args(hint)])
         return value
-    return typed.convert(path, value, hint.__name__ if isinstance(hint, type) else str(hint))
+    return convert(path, value, hint.__name__ if isinstance(hint, type) else str(hint))
 
 
 def _add(entry: OperatorSpec) -> None:

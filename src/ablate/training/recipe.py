@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ablate import settings
+from ablate.configuration import read_settings
 from ablate.errors import UserError, unknown
 
 PRECISIONS = ("float32", "bfloat16", "float16")
@@ -81,7 +81,7 @@ def read(config: Mapping[str, Any]) -> Recipe:
     Raises:
         UserError: an unknown or missing setting, or a value that cannot be.
     """
-    recipe = settings.read(Recipe, "recipe", config)
+    recipe = read_settings(Recipe, "recipe", config)
     for name in ("epochs", "batch_size", "accumulate"):
         if getattr(recipe, name) < 1:
             raise UserError(f"recipe.{name}={getattr(recipe, name)}", "use 1 or more")

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ablate import settings
+from ablate.configuration import read_settings
 from ablate.errors import UserError, unknown
 from ablate.ops.axes import channel, norms, regions, weights
 from ablate.ops.axes.channel import INITIALIZATIONS, PROJECTIONS, Channel, resolve_heads
@@ -130,4 +130,4 @@ def _level(axis: str, config: Any) -> Any:
     name = str(config["name"])
     if name not in levels:
         raise unknown(f"level of op/{axis}", name, levels)
-    return settings.read(levels[name], f"op.{axis}", config)
+    return read_settings(levels[name], f"op.{axis}", config)

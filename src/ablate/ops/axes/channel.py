@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ablate import settings
+from ablate.configuration import read_settings
 from ablate.errors import UserError, unknown
 from ablate.ops.axes.regions import Region
 
@@ -66,7 +66,7 @@ def read(config: Any) -> Channel:
     """Read the settings of the channel axis; λ is checked first, because the reason explains more."""
     if isinstance(config, Mapping) and "ghost_lambda" in config:
         config = {**config, "ghost_lambda": _whole_lambda(config["ghost_lambda"])}
-    return settings.read(Channel, "op.channel", config)
+    return read_settings(Channel, "op.channel", config)
 
 
 def _whole_lambda(value: Any) -> int:
