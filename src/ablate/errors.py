@@ -1,4 +1,4 @@
-"""The one exception for mistakes that the user can mend."""
+"""The one exception for mistakes that the user can fix."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """What was given and what was expected, and the way out; shown without a traceback."""
+    """An error of the user: what was given, what was expected and the way out; shown without a traceback."""
 
     def __init__(self, problem: str, way_out: str = "") -> None:
         self.problem = problem

@@ -94,7 +94,8 @@ def test_more_images_a_batch_than_there_are_is_refused():
 
 
 def test_an_unknown_augmentation_is_refused_with_the_nearest_known_one():
-    with pytest.raises(UserError, match=r"recipe.augment.horizontal_flips.*\n.*did you mean 'recipe.augment.horizontal_flip'"):
+    asked = r"recipe.augment.horizontal_flips.*\n.*did you mean 'recipe.augment.horizontal_flip'"
+    with pytest.raises(UserError, match=asked):
         create(augment={"horizontal_flips": 0.5})
 
 

@@ -29,7 +29,7 @@ from ablate.training.evaluation import evaluate
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What to evaluate, and how; None is the model's own."""
+    """Settings of an evaluation; None means the model's own."""
 
     model: str
     checkpoint: Path

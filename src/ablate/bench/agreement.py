@@ -1,4 +1,4 @@
-"""Whether two implementations compute the same: no speed is reported where they do not."""
+"""Agreement of two implementations: no speed is reported where they disagree."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def judged(
     exact: Callable[[], Mapping[str, Tensor]],
     tolerance: float,
 ) -> list[str]:
-    """What differs, in words: from the reference, and from float64 by more than the reference does.
+    """Describe what differs from the reference, and from float64 by more than the reference does.
 
     A ReLU that rounding turns changes gradients by more than rounding would.
     """
@@ -40,7 +40,7 @@ def judged(
 def disagreements(
     found: Mapping[str, Tensor], expected: Mapping[str, Tensor], tolerance: float | None = None
 ) -> list[str]:
-    """What differs by more than `tolerance` (default: the precision's) of its largest value, in words.
+    """Describe what differs by more than `tolerance` (default: that of the precision) of its largest value.
 
     The yardstick of a gradient is never less than a thousandth of the largest gradient.
     """

@@ -1,4 +1,4 @@
-"""What the Triton kernels need of a GPU, from compiling them ahead of time where there is none.
+"""Registers and shared memory of the Triton kernels, from compiling them ahead of time without a GPU.
 
 Registers and shared memory bound how many programs a multiprocessor runs at once; a stack or local
 memory means that registers were spilled. All published networks come down to a few dozen compiled
@@ -45,7 +45,7 @@ TYPES = {
 
 @dataclass(frozen=True)
 class Resources:
-    """Of one thread (registers, stack, local: bytes) and one program (shared: bytes; warps)."""
+    """Resources of one thread (registers, stack, local: bytes) and of one program (shared: bytes; warps)."""
 
     registers: int
     stack: int
@@ -55,7 +55,7 @@ class Resources:
 
     @property
     def spills(self) -> bool:
-        """Whether a thread keeps anything outside its registers."""
+        """True if a thread keeps anything outside its registers."""
         return self.stack + self.local > 0
 
 
@@ -85,7 +85,7 @@ def names(
 
 
 def name_of(launch: Any, dtype: torch.dtype, capability: int) -> str:
-    """What distinguishes one compiled kernel from another, in words."""
+    """Name of a compiled kernel: everything that distinguishes it from the others."""
     kernel = launch.kernel.__name__.removesuffix("_kernel")
     constants = " ".join(f"{name.lower()}={value}" for name, value in launch.constants.items())
     can_lack = (*OPTIONAL, "bias") if kernel.startswith("scores") else OPTIONAL
@@ -212,7 +212,7 @@ def _sources() -> dict[str, str]:
 
 
 def _normalised(source: str) -> str:
-    """The same for the same code: without comments, docstrings and layout."""
+    """Return the code without comments, docstrings and layout."""
     tree = ast.parse(textwrap.dedent(source))
     for node in ast.walk(tree):
         if (

@@ -1,4 +1,4 @@
-"""What the device can do at most, measured in the same run as what is compared with it."""
+"""Ceilings of the device, measured in the same run as what is compared with them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is timed and compared: a computation, forward or as a training step, by one implementation."""
+"""Computations that are timed and compared: forward or as a training step, by one implementation."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def draw(
 
 
 def flops(call: Callable[..., Tensor], inputs: Mapping[str, Tensor]) -> dict[str, int]:
-    """Of both passes, as the kernels' own formulas count them; computes nothing."""
+    """Count the FLOPs of both passes by the formulas of the kernels; nothing is computed."""
     shadows = {name: torch.empty_like(x, device="meta").requires_grad_() for name, x in inputs.items()}
     with FlopCounterMode(display=False) as counter:
         y = call(*shadows.values())

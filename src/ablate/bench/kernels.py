@@ -31,7 +31,7 @@ class Line:
     """One kernel at one stage in one pass.
 
     Attributes:
-        nearest: what stands beside it.
+        nearest: what it is compared with.
         differing: reasons why nothing is timed: values that do not agree, kernels that fell back.
         times: by contender; none where there is such a reason.
         flops: of the pass, as the kernels' formulas count.
@@ -73,7 +73,7 @@ class Line:
         }
 
     def cells(self) -> tuple[str, ...]:
-        """As in `COLUMNS`."""
+        """Cells of the columns in `COLUMNS`."""
         head = f"{self.kernel}\nstage {self.stage}, {self.step}"
         if self.differing:
             return head, "; ".join(self.differing)
@@ -148,7 +148,7 @@ def lines(
 
 
 def notes(settings: Settings) -> list[str]:
-    """What the table does not say by itself."""
+    """Notes below the table."""
     return [
         f"K = {KERNEL}, border zero, batch {settings.batch}; median [quartiles]; training is forward and "
         "backward. unfold: as authors write it. nearest in PyTorch: of aggregate, depthwise convolution of "

@@ -1,4 +1,4 @@
-"""What PyTorch itself has that comes nearest: depthwise convolution, and attention in windows.
+"""The nearest that PyTorch itself has: depthwise convolution, and attention in windows.
 
 `heads` comes first everywhere; maps are (B, H, W, C), and windows of K×K tile them.
 """

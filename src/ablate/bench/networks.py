@@ -57,7 +57,7 @@ class Line:
 
     @property
     def ratio(self) -> float:
-        """Of the medians."""
+        """Ratio of the medians."""
         return self.times["step"].median / self.times["baseline"].median
 
     def as_json(self) -> dict[str, Any]:
@@ -75,7 +75,7 @@ class Line:
         }
 
     def cells(self) -> tuple[str, ...]:
-        """As in `COLUMNS`."""
+        """Cells of the columns in `COLUMNS`."""
         if self.differing:
             return self.network, "; ".join(self.differing)
         return (
@@ -120,7 +120,7 @@ def run(names: list[str], settings: Settings) -> report.Report:
 
 
 def notes(settings: Settings) -> list[str]:
-    """What the table does not say by itself."""
+    """Notes below the table."""
     return [
         f"Forward and backward of {settings.batch} images of {PIXELS}×{PIXELS}, without optimiser; median "
         f"[quartiles]. Operators' names stand for {HOST} with that operator in every slot. Each network took "
@@ -128,7 +128,7 @@ def notes(settings: Settings) -> list[str]:
         f"Output and gradients of {min(IMAGES, settings.batch)} images were the same with "
         "infra.kernels=reference, or at most twice as far from float64 (a ReLU that rounding turns changes "
         "single gradients), or the line says what differs.",
-        "Where a target is missed, the operations that take most of a profiled step stand in its place; what "
+        "Where a target is missed, the operations that take most of a profiled step are named; what "
         "their MACs do not explain is traffic: maps that they write and read again.",
     ]
 

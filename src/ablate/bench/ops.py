@@ -50,7 +50,7 @@ class Line:
         }
 
     def cells(self) -> tuple[str, ...]:
-        """As in `COLUMNS`."""
+        """Cells of the columns in `COLUMNS`."""
         head = f"{self.operator}\n{self.step}"
         if self.differing:
             return head, "; ".join(self.differing)
@@ -95,7 +95,7 @@ def run(names: list[str], stage: Stage, settings: Settings) -> report.Report:
 
 
 def notes(stage: Stage, settings: Settings) -> list[str]:
-    """What the table does not say by itself."""
+    """Notes below the table."""
     return [
         f"{settings.batch} maps of {stage.size}×{stage.size}, {stage.channels} channels, {stage.heads} "
         "heads; median [quartiles]; training is forward and backward; images/s of fast. reference: "
@@ -128,5 +128,5 @@ def _contenders(name: str, stage: Stage, settings: Settings) -> dict[str, Comput
 
 
 def parameters(module: nn.Module) -> dict[str, nn.Parameter]:
-    """Those that learn, by name."""
+    """Trainable parameters by name."""
     return {name: value for name, value in module.named_parameters() if value.requires_grad}

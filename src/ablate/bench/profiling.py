@@ -1,4 +1,4 @@
-"""What PyTorch's profiler saw of a call."""
+"""Times and memory of a call, from PyTorch's profiler."""
 
 from __future__ import annotations
 

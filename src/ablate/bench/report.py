@@ -1,4 +1,4 @@
-"""What a benchmark found: a table in the terminal, Markdown or JSON, with hardware and versions."""
+"""Reports of a benchmark: a table in the terminal, Markdown or JSON, with hardware and versions."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Report:
         }
 
     def header(self) -> list[str]:
-        """Where and when it was measured, in a few lines."""
+        """A few lines that say where and when it was measured."""
         where = self.environment
         hardware, commit = where["hardware"], where["commit"] or "unknown"
         cores = f"{hardware['cores']} cores, {hardware['threads']} threads"
@@ -107,12 +107,12 @@ class Report:
         return found
 
     def footer(self) -> list[str]:
-        """What was refused, and what the columns mean."""
+        """Explanation of the columns, and of what was refused."""
         return [*(f"{name}: {reason}" for name, reason in self.refused.items()), *self.notes]
 
 
 def show(report: Report) -> None:
-    """Print the table for people; what did not agree stands below it."""
+    """Print the table for people, and what did not agree below it."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -167,7 +167,7 @@ def dump(report: Report) -> None:
 
 
 def milliseconds(times: Times | None) -> str:
-    """The same in milliseconds, or a dash."""
+    """Format seconds as milliseconds, or as a dash."""
     if times is None:
         return NOTHING
     return seconds(Times(tuple(1e3 * sample for sample in times.samples)))

@@ -61,7 +61,7 @@ def dump(found: dict[str, aot.Resources]) -> None:
 
 
 def summary(found: dict[str, aot.Resources]) -> str:
-    """How many were compiled, and how many of them do not fit into registers."""
+    """Summarise how many kernels were compiled, and how many of them spill."""
     functions = len({name.split()[0] for name in found})
     spills = sum(used.spills for used in found.values())
     return f"{len(found)} compiled kernels of {functions} functions, {spills} of them with spills"

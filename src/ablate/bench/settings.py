@@ -1,4 +1,4 @@
-"""How a benchmark runs: device, threads, shapes, repetitions."""
+"""Settings of a benchmark: device, threads, shapes, repetitions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STAGES = {number: Stage(56 >> number - 1, 96 << number - 1, 3 << number - 1) for
 
 @dataclass(frozen=True)
 class Settings:
-    """What all kinds of benchmarks share."""
+    """Settings that all kinds of benchmarks share."""
 
     device: torch.device
     batch: int
@@ -37,7 +37,7 @@ class Settings:
 
 
 def prepare(device: str, threads: int | None, batch: int, repetitions: int, dtype: str) -> Settings:
-    """Check what was asked for and set the threads of this process.
+    """Check the settings and set the threads of this process.
 
     Raises:
         UserError: a device that is not here.
@@ -67,7 +67,7 @@ def stages(written: str | None) -> dict[int, Stage]:
 
 
 def chosen(what: str, names: list[str], known: list[str]) -> list[str]:
-    """Those named, in the order of `known`; all where none is.
+    """Return the named ones in the order of `known`; all of them if none is named.
 
     Raises:
         UserError: an unknown name; names the nearest one.

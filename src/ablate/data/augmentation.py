@@ -1,4 +1,4 @@
-"""What may be done to training images, and the operations that work on whole batches."""
+"""Augmentation: its settings, and the operations that work on whole batches."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ERASED_ASPECT = 0.3, 1 / 0.3  # height by width
 
 @dataclass(frozen=True)
 class TensorAugmentation:
-    """Augmentation of sets held in memory; everything is off unless asked for."""
+    """Augmentation of sets held in memory; everything is off by default."""
 
     crop_padding: int = 0  # pixels of black on every side before a crop of the original size
     horizontal_flip: float = 0.0  # probability
@@ -36,7 +36,7 @@ class TensorAugmentation:
 
 @dataclass(frozen=True)
 class FolderAugmentation:
-    """Augmentation of folders of images, in timm's terms; everything is off unless asked for."""
+    """Augmentation of folders of images, in timm's terms; everything is off by default."""
 
     scale: tuple[float, float] | None = None  # of a random resized crop, as share of the image's area
     interpolation: str = "bicubic"  # of that crop; evaluation is always bicubic
@@ -99,7 +99,7 @@ def crop_at(images: Tensor, top: Tensor, left: Tensor, flip: Tensor, padding: in
     Args:
         images: (B, C, H, W).
         top: first row of each window in the padded image, (B,) int64 in [0, 2·padding].
-        left: first column, likewise.
+        left: first column of the crop.
         flip: whether to mirror the window left to right, (B,) bool.
         padding: pixels on every side.
     """
@@ -154,7 +154,7 @@ def erase(images: Tensor, probability: float, generator: torch.Generator, shard:
 
 @dataclass(frozen=True)
 class Erasing:
-    """What `erase` draws for a batch: which images, four numbers in [0, 1) for each, and the noise's seed."""
+    """Draws of `erase` for a batch: which images, four numbers in [0, 1) each, and the seed of the noise."""
 
     chosen: Tensor
     rectangle: Tensor  # (4, chosen): area, aspect, top, left

@@ -1,4 +1,4 @@
-"""Which data sets are on this machine, and the ways to get the others."""
+"""Availability of data sets on this machine, and the ways to get the others."""
 
 from __future__ import annotations
 

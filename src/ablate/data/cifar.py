@@ -33,7 +33,7 @@ class CIFAR10(InMemorySet):
     validation_per_class: ClassVar[int] = 500
 
     def read(self, storage: Storage) -> LabelledSplits:
-        """From the data root, else from torchvision's download into it."""
+        """Read from the data root, else from torchvision's download into it."""
         [folder] = self.origin.contents
         if self.origin.find(storage.data_root) is None:
             if not storage.download:

@@ -71,7 +71,7 @@ class DataInfo:
 
 
 class Loader(Protocol):
-    """One split in batches; an epoch can be asked for in any order and any number of times.
+    """One split in batches; epochs can be requested in any order and any number of times.
 
     Of several processes that compute a run together each gets its share, see `Shard`; numbers of images
     and batches are those of the whole.
@@ -85,7 +85,7 @@ class Loader(Protocol):
     def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Images (B, C, H, W) float32, normalised, and labels (B,) int64 of one epoch, from batch `first` on.
 
-        Order and augmentation are a function of the seed and `epoch` alone; an epoch that goes on in the
+        Order and augmentation are a function of the seed and `epoch` alone; an epoch that resumes in the
         middle draws what it would have drawn.
         """
         ...
@@ -108,7 +108,7 @@ class Splits:
 
 @dataclass(frozen=True)
 class Batching:
-    """How splits are cut into batches, and on which device the batches arrive."""
+    """Batching of the splits, and the device on which batches arrive."""
 
     seed: int
     batch_size: int
@@ -153,7 +153,7 @@ def require_a_batch(batch_size: int, images: int) -> None:
 
 @dataclass(frozen=True)
 class Storage:
-    """Where data lie on this machine, and whether they may be fetched. No part of a run's identity."""
+    """Location of the data on this machine, and permission to download; not part of a run's identity."""
 
     data_root: Path
     download: bool = False

@@ -39,7 +39,7 @@ class FashionMNIST(InMemorySet):
     info = DataInfo(num_classes=10, image_shape=(1, 28, 28), train_images=54_000)
 
     def read(self, storage: Storage) -> LabelledSplits:
-        """From Debian's package, else from the data root, else from torchvision's download."""
+        """Read from Debian's package, else from the data root, else from torchvision's download."""
         folder = ORIGIN.find(storage.data_root)
         if folder is None and storage.download:
             _download(storage.data_root)

@@ -47,7 +47,7 @@ class FolderSet(ABC):
     @property
     @abstractmethod
     def origin(self) -> Origin:
-        """Where the folder is looked for."""
+        """Places where the folder is looked for."""
 
     def read(self, storage: Storage) -> SampleSplits:
         """The image files of the three splits, without opening them.
@@ -132,7 +132,7 @@ class ImageFolder(FolderSet):
 
     @property
     def info(self) -> DataInfo:
-        """As configured; `read` compares it with the folder."""
+        """Classes and image shape as configured; `read` compares them with the folder."""
         return DataInfo(self.num_classes, (3, self.size, self.size))
 
     @property

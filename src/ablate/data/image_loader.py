@@ -100,7 +100,7 @@ def leave_signals_to_the_main_process(worker: int) -> None:
 
 
 class EpochSampler(Sampler[list[SeededPosition]]):
-    """The batches of the epoch that `generator` stands for; in order where there is none."""
+    """The batches of the epoch that `generator` belongs to; in order if there is none."""
 
     def __init__(self, images: int, batch_size: int, batches: int, shard: Shard) -> None:
         self._images = images
@@ -108,7 +108,7 @@ class EpochSampler(Sampler[list[SeededPosition]]):
         self._batches = batches
         self._shard = shard
         self.generator: torch.Generator | None = None
-        self.first = 0  # batch that an epoch begins with, where it goes on in the middle
+        self.first = 0  # batch that an epoch begins with, if it resumes in the middle
 
     def __len__(self) -> int:
         return self._batches

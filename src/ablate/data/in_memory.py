@@ -50,7 +50,7 @@ class InMemorySet(ABC):
         return tensor_splits(self.info, self.read(storage), scale, augmentation, batching)
 
     def augmentation(self, augment: Mapping[str, Any]) -> TensorAugmentation:
-        """What a recipe's augmentation means for images in memory."""
+        """Read a recipe's augmentation of images in memory."""
         from ablate.data.augmentation import TensorAugmentation
 
         return read_settings(TensorAugmentation, "recipe.augment", augment)

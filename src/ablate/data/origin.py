@@ -1,4 +1,4 @@
-"""Where a data set lies on disk, how it gets there, and the errors when it does not."""
+"""Origin of a data set: its places on disk, the ways to get it, and the errors when it is missing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def default_data_root() -> Path:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where to look for a data set, and the ways to get it."""
+    """Places of a data set, and the ways to get it."""
 
     title: str
     contents: tuple[str, ...]  # files or folders that a place must hold

@@ -40,7 +40,7 @@ class Synthetic(InMemorySet):
 
     @property
     def info(self) -> DataInfo:
-        """As configured."""
+        """Classes and image shape as configured."""
         return DataInfo(self.num_classes, (self.channels, self.size, self.size), self.train)
 
     def read(self, storage: Storage) -> LabelledSplits:

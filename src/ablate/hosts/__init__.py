@@ -67,7 +67,7 @@ def create(
         strided: `fill` slots that halve the map too, or `keep` timm's layer in them. Only ResNets
             have such slots.
         timm_kwargs: to timm's class: num_classes, in_chans, img_size, drop_path_rate, …; ResNets
-            have `last_stride` besides (2, or 1 to keep the resolution in the last stage).
+            also have `last_stride` (2, or 1 to keep the resolution in the last stage).
 
     Raises:
         UserError: unknown names, stages or sizes; a combination that cannot exist, with the reason.

@@ -1,4 +1,4 @@
-"""What every host has in common: named slots, a checked plan, a counted filling."""
+"""The common part of all hosts: named slots, a checked plan, a counted filling."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class HostSpec:
 
 
 class ChannelsFirst(nn.Module):
-    """An operator in the place of a convolution: (B, C, H, W) → (B, C, H', W')."""
+    """An operator instead of a convolution: (B, C, H, W) → (B, C, H', W')."""
 
     def __init__(self, operator: nn.Module) -> None:
         super().__init__()

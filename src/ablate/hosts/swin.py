@@ -15,7 +15,7 @@ from ablate.ops.registry import OperatorSpec
 
 
 class OperatorBlock(nn.Module):
-    """A Swin block with an operator in the place of shifted-window attention.
+    """A Swin block with an operator instead of shifted-window attention.
 
     timm's block partitions and shifts in its own method around `attn`; here the operator sees the
     whole map. Everything else is the given block's own modules under their own names.

@@ -1,4 +1,4 @@
-"""Which implementation computes: the fast one of a tensor's device, or the reference, and why."""
+"""Kernel dispatch: choose the Numba, Triton or reference implementation, and report the reason."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _without_card() -> str | None:
 
 
 def fast(x: torch.Tensor) -> bool:
-    """Whether a fast implementation computes with this tensor; also asked while a graph is compiled."""
+    """Return True if a compiled kernel handles `x`. Safe to call under torch.compile."""
     return _chosen == "auto" and x.dtype != torch.float64 and hindrance(x.device.type) is None
 
 

@@ -1,4 +1,4 @@
-"""Which positions a sliding neighbourhood reaches, under the three border rules."""
+"""Geometry of a sliding neighborhood: the positions that it reaches under each border rule."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Build = TypeVar("Build", bound=Callable[..., object])
 
 
 def constant(build: Build) -> Build:
-    """Cache index tensors by geometry and device, as tensors that training may use whoever asked first.
+    """Cache index tensors by geometry and device, as tensors that training may use even if inference computed them.
 
     A graph that is being compiled gets the computation instead: its constants are the compiler's.
     """
@@ -148,7 +148,7 @@ def map_taps(height: int, width: int, neighborhood: Neighborhood, device: torch.
 def pair_index(
     height: int, width: int, neighborhood: Neighborhood, device: torch.device
 ) -> tuple[Tensor, Tensor | None]:
-    """(Q·T,): where each tap's pair stands in a flat (Q, L) matrix; which are real, None if all are."""
+    """(Q·T,): index of each tap's pair in a flat (Q, L) matrix; which are real, None if all are."""
     found = map_taps(height, width, neighborhood, device)
     length = height * width
     query = torch.arange(found.neighbor.shape[0], device=device)[:, None]
@@ -158,7 +158,7 @@ def pair_index(
 
 @constant
 def matrix_index(height: int, width: int, neighborhood: Neighborhood, device: torch.device) -> Tensor:
-    """(Q·L,): which of the flat (Q, T) taps stands at each entry of the matrix; Q·T where none does."""
+    """(Q·L,): index of the flat (Q, T) tap at each entry of the matrix; Q·T if there is none."""
     neighbor = map_taps(height, width, neighborhood, device).neighbor
     taps, length = neighbor.numel(), height * width
     matrix = torch.full((neighbor.shape[0], length + 1), taps, device=device)

@@ -15,7 +15,7 @@ from ablate.models.swin import FEATURES, like
 
 ABOUT = (
     "{title} (Han et al., 2022): every block of Swin-{variant} has {operator} between 1×1 convolutions "
-    "with batch norm in the place of window attention, and batch norm before its MLP."
+    "with batch norm instead of window attention, and batch norm before its MLP."
 )
 FAMILIES = {
     "dwnet": ("dwconv", "DWNet", "a 7×7 depthwise convolution"),

@@ -1,4 +1,4 @@
-"""Swin Transformers with another operator in the place of window attention."""
+"""Swin Transformers with another operator instead of window attention."""
 
 from __future__ import annotations
 

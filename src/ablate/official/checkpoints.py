@@ -64,7 +64,7 @@ def weights(contents: Mapping[str, Any], *, ema: bool = False) -> dict[str, Tens
     """The state dict in a checkpoint, without the `module.` of parallel training.
 
     Raises:
-        UserError: there is none, or no averaged one where that is asked for.
+        UserError: there is none, or no averaged one where that is requested.
     """
     keys = AVERAGED if ema else PLAIN
     found = next((contents[key] for key in keys if isinstance(contents.get(key), Mapping)), None)

@@ -1,4 +1,4 @@
-"""Where the tensors of convolutions and of DDF go."""
+"""Places of the authors' tensors in our convolutions and in DDF."""
 
 from __future__ import annotations
 

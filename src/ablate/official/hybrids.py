@@ -1,4 +1,4 @@
-"""Tensors of what stands around operators: DWNet's block operator, ELSA-Swin's window attention."""
+"""Tensors of the parts around operators: DWNet's block operator, ELSA-Swin's window attention."""
 
 from __future__ import annotations
 

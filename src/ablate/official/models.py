@@ -1,4 +1,4 @@
-"""What surrounds operators in a whole network: the authors' names to timm's present ones."""
+"""Names outside of the operators of a network: from the authors' to timm's present ones."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def rename(
 ) -> str | None:
     """An authors' name as timm's class has it today; None for a buffer that is computed.
 
-    Names of operators keep what stands behind the operator's own place. `own` are the shapes of the
+    Names of operators keep what follows the operator's own path. `own` are the shapes of the
     module's tensors.
     """
     from timm.models.resnet import ResNet

@@ -1,4 +1,4 @@
-"""Where each tensor of an operator's authors goes in ours.
+"""Places of the authors' tensors in our operators.
 
 A *place* function takes our operator, an authors' name and its tensor, and returns our names and
 tensors: none for buffers that we compute, None for a name it does not know.
@@ -29,7 +29,7 @@ FAMILIES = ("attention", "dynamic_filters", "hybrids", "lesa")
 
 
 def place_of(module: nn.Module) -> Place | None:
-    """What places the tensors of this module; None if it is no operator with published weights."""
+    """Return what places the tensors of this module; None if it has no published weights."""
     if isinstance(module, LocalOperator):
         return LOCAL.get(type(module.weights))
     return _own().get(type(module))

@@ -120,7 +120,7 @@ class BinaryTerm(nn.Module):
         nn.init.normal_(self.query_key_value.weight, std=math.sqrt(1 / dim))
 
     def forward(self, groups: Tensor, valid: Tensor | None) -> Tensor:
-        """(N, H, W, C) → (N, H, W, C); `valid` (N, 1, L, L) tells which pairs meet, None: all."""
+        """(N, H, W, C) → (N, H, W, C); `valid` (N, 1, L, L) is True for pairs that meet, None: all."""
         count, height, width, channels = groups.shape
         projected = self.norm(self.query_key_value(groups).flatten(0, 2))
         shape = count, height * width, self.heads, 2 * channels // self.heads
@@ -134,7 +134,7 @@ class BinaryTerm(nn.Module):
         return y.transpose(1, 2).unflatten(1, (height, width))
 
     def _outputs(self, query: Tensor, key: Tensor, value: Tensor, valid: Tensor | None) -> list[Tensor]:
-        """What attention gathers of values, and of r^v: (N, G, d, L) each."""
+        """Sums of the values, and of r^v, with the attention weights: (N, G, d, L) each."""
         norm, pairs = self.similarity_norm, query.shape[0] * query.shape[-1] ** 2
         if fast(query) and type(norm) is nn.BatchNorm2d and pairs > 1:
             at_query, at_key, at_value = self.position.tables()

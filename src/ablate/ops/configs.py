@@ -1,4 +1,4 @@
-"""Presets and axis levels as they stand in `conf/op/`: the one place of an operator's defaults."""
+"""Presets and axis levels, read from `conf/op/`: the one place of an operator's defaults."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def override(settings: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str
 
 
 def comments(name: str) -> dict[str, str]:
-    """What the comments behind the settings of an operator's files say: `op.region.kernel` → `odd`."""
+    """Comments behind the settings in an operator's files: `op.region.kernel` → `odd`."""
     found: dict[str, str] = {}
     for axis, choice in _chosen(name).items():  # a level leaves unsaid what others of its axis say
         for each in [*levels(axis), choice]:

@@ -1,4 +1,4 @@
-"""What an operator looks at: the filters it applies to given features, its gate, its receptive field."""
+"""Inspection of an operator: the filters it applies to given features, its gate, its receptive field."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def gate(operator: nn.Module, x: Tensor) -> Tensor | None:
 
 
 def receptive_field(operator: nn.Module, x: Tensor, position: Position) -> Tensor:
-    """How strongly the output at a position depends on the input at every position (Luo et al., 2016).
+    """Receptive field: the gradient of the output at a position by the input (Luo et al., 2016).
 
     The norm over all channels of the derivative of the output's channels by the input's, whatever
     path it takes: through values, weights, norms and pooled features.

@@ -23,7 +23,7 @@ class LocalOperator(nn.Module):
     The unified form of ELSA (Zhou et al., 2021) for convolution, dynamic filters, local
     self-attention and Hadamard attention. Channels belong to heads in contiguous blocks.
 
-    With a stride, a sliding neighbourhood whose weights come of the centre makes filters for every
+    With a stride, a sliding neighbourhood whose weights result from the centre makes filters for every
     `stride`-th position only, from the mean over its block (involution, ELSA); what pairs positions
     (attention, windows) works on the whole map and is averaged over the blocks (SASA, LESA).
 
@@ -66,7 +66,6 @@ class LocalOperator(nn.Module):
         return average_pool(self.region.restore(self.output(y), x.shape), self.pooling)
 
     def extra_repr(self) -> str:
-        """What no submodule shows."""
         return f"heads={self.heads}, region={type(self.region).__name__}, norm={self.norm.__name__}"
 
 
@@ -77,7 +76,7 @@ def _strides_itself(config: OperatorConfig) -> bool:
 
 
 def _attends(config: OperatorConfig) -> bool:
-    """Whether the operator is plain softmax attention, which one kernel can compute."""
+    """Return True if the operator is plain softmax attention, which one kernel can compute."""
     channel, kind = config.channel, config.weights
     plain = isinstance(kind, PairwiseConfig) and {"content"} <= set(kind.terms) <= {"content", "bias"}
     ghost = channel.ghost_lambda or channel.ghost_gamma
@@ -85,7 +84,7 @@ def _attends(config: OperatorConfig) -> bool:
 
 
 def _without_idle_mask(config: OperatorConfig) -> RegionConfig:
-    """Without a norm a tap outside the map is lost under `mask` as under `zero`: its value is 0 either way.
+    """Replace `mask` by `zero` where there is no norm: a tap outside of the map has value 0 under both.
 
     Under `zero`, static filters stay the same at every position, and are a convolution.
     """

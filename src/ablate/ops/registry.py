@@ -116,7 +116,7 @@ def register(
     constructor takes `dim` and those of heads, resolution, stride and index that it needs, all
     given by the host; its other arguments become the operator's settings in Python (`create`) and
     in Hydra (`op=<name> op.<setting>=…`), checked against their annotations (`Literal` too).
-    Defaults stand in `conf/op/<name>.yaml` or else in the signature. A file with `heads` makes
+    Defaults are in `conf/op/<name>.yaml` or else in the signature. A file with `heads` makes
     `heads` a setting (`1x`, `C`, an integer) that is resolved for each slot.
 
     Raises:

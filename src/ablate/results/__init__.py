@@ -1,4 +1,4 @@
-"""From run folders, or a committed record, to tables, statistics, figures and a page.
+"""Results: from run folders, or a committed record, to tables, statistics, figures and a report page.
 
 Reads what lies on disk and imports neither torch nor timm; only the command line and the verbs under
 `ablate.studies` import it. Start reading in `report`, which goes through the rooms in order: `collect`

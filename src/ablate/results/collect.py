@@ -1,4 +1,4 @@
-"""Run folders into tidy frames: a row a run, and a row an epoch."""
+"""Run folders as tidy frames: one row per run, and one row per epoch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a study found: every condition by itself, and paired with the baseline by seed."""
+"""Findings of a study: every condition by itself, and compared with the baseline in pairs by seed."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Comparison:
 
     @property
     def seeds_needed(self) -> int | None:
-        """How many seeds would show a true difference of this effect size with 80 % power, at 5 %."""
+        """Seeds needed to show a true difference of this effect size with 80 % power, at 5 %."""
         return statistics.seeds_needed(self.effect_size, paired=self.paired)
 
 
@@ -96,7 +96,7 @@ class Findings:
 
     @property
     def paired(self) -> bool:
-        """Whether comparisons are within seeds."""
+        """True if comparisons are within seeds."""
         return all(comparison.paired for comparison in self.comparisons)
 
     def unfinished(self) -> pd.DataFrame:
@@ -140,7 +140,7 @@ def by_condition(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def usable(runs: pd.DataFrame, metric: str) -> pd.Series[bool]:
-    """Which runs are finished and have a finite figure."""
+    """Return the runs that are finished and have a finite figure."""
     figures = runs[metric].to_numpy(dtype=float, na_value=math.nan)
     return pd.Series((runs["state"].to_numpy(dtype=object) == FINISHED) & np.isfinite(figures), runs.index)
 

@@ -1,4 +1,4 @@
-"""What accuracy costs: the Pareto front, and comparisons at the same budget."""
+"""Cost of accuracy: the Pareto front, and comparisons at the same budget."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def pareto(summaries: Sequence[Summary], cost: str = "macs", higher: bool = True
 def matched(findings: Findings, tolerance: float = MATCHED) -> list[Comparison] | None:
     """All pairs of conditions with the same MACs within `tolerance`, paired by seed.
 
-    Pairs with the baseline are left out: they stand among the study's own comparisons. p-values are
+    Pairs with the baseline are left out: they are among the study's own comparisons. p-values are
     Holm-corrected over the pairs listed here. None where there are more than MANY_PAIRS.
     """
     pairs = same_budget(findings, tolerance)

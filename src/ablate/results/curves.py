@@ -27,7 +27,7 @@ class Reached:
     n: int  # finished runs
     reached: int  # of them
     epochs: float  # median over the runs that reach it, between epochs by a straight line
-    seconds: float  # likewise, of training
+    seconds: float  # of training
 
 
 def band(metrics: pd.DataFrame, condition: str) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """A study in Weights & Biases: what its pages say of it, and a workspace over them.
 
 W&B groups and averages, but pairs nothing: the paired difference of a run is computed here, by the same code
-as the report's, and stands in the summary of its page.
+as the report's, and is in the summary of its W&B run.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ DIFFERENCE = "paired_difference"  # of a run and the baseline's with the same se
 
 @dataclass(frozen=True)
 class Shown:
-    """What a run's page says of its study."""
+    """Fields that a W&B run shows about its study."""
 
     config: dict[str, Any]
     summary: dict[str, float]
 
 
 def shown(findings: Findings) -> dict[str, Shown]:
-    """By signature: condition and levels for the configuration, the paired difference for the summary."""
+    """Return by signature: condition and levels for the config, the paired difference for the summary."""
     differences = {
         (comparison.condition, seed): difference
         for comparison in findings.comparisons

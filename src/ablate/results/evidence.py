@@ -23,7 +23,7 @@ class Evidence:
     """The collected runs of a study and every analysis that its design allows."""
 
     findings: Findings
-    metrics: pd.DataFrame  # a row an epoch
+    metrics: pd.DataFrame  # one row per epoch
     factorial: Factorial | None
     paths: list[Path]
     matched: list[Comparison] | None  # None: too many to say anything
@@ -32,7 +32,7 @@ class Evidence:
 
     @property
     def manifest(self) -> Manifest:
-        """What the study is."""
+        """The manifest of the study."""
         return self.findings.manifest
 
     @cached_property
@@ -53,7 +53,7 @@ class Evidence:
         return [table for table in found if table.rows]
 
     def drawings(self) -> dict[str, Callable[[], Figure]]:
-        """What draws its figures, by the name of their files."""
+        """Functions that draw the figures, by the name of their files."""
         found = self.findings
         drawn: dict[str, Callable[[], Figure]] = {}
         if self.paths:
@@ -82,11 +82,11 @@ def examine(
 
     Args:
         manifest: its question, baseline, factors and walks.
-        runs: a row a run, as `collect` gives them.
-        metrics: a row an epoch, as `collect_metrics` gives them.
+        runs: one row per run, as `collect` returns them.
+        metrics: one row per epoch, as `collect_metrics` returns them.
         paired: whether runs are paired by seed; else comparisons with the baseline are unpaired,
             and marked so. Factors and walks are paired by seed always, and left out if not.
-        target: validation accuracy in percent, the time to which is asked for; None: what the
+        target: validation accuracy in percent, whose time is reported; None: what the
             baseline's median run ends with.
 
     Raises:

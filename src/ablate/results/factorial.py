@@ -45,7 +45,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Interaction:
-    """By how much the effect of one factor's level changes with another factor's level."""
+    """Change of the effect of one factor's level with another factor's level."""
 
     factors: tuple[str, str]
     levels: tuple[str, str]  # against the two references
@@ -117,7 +117,7 @@ def analyse(manifest: Manifest, runs: pd.DataFrame) -> Factorial | None:
 
 
 def _table(runs: pd.DataFrame, factors: Sequence[str], metric: str) -> pd.DataFrame:
-    """A row a cell, in the order of the study, a column a seed; NaN where there is no figure."""
+    """One row per cell, in the order of the study, and one column per seed; NaN where there is no figure."""
     figures = runs[metric].to_numpy(dtype=float, na_value=math.nan)
     usable = (runs["state"] == FINISHED) & np.isfinite(figures)
     frame = runs[[*factors, "seed"]].assign(figure=np.where(usable, figures, math.nan))
@@ -161,7 +161,7 @@ class _Design:
         )
 
     def estimable(self) -> bool:
-        """Whether the cells tell all levels apart."""
+        """Return True if the cells tell all levels apart."""
         return bool(len(self.cells)) and np.linalg.matrix_rank(self.rows) == self.rows.shape[1]
 
     def marginal(self, factor: str, level: str, figures: Array) -> Array:

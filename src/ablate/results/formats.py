@@ -28,7 +28,7 @@ def difference_name(metric: str) -> str:
 
 
 def is_accuracy(metric: str) -> bool:
-    """Whether a figure is in percent, so that its differences are percentage points."""
+    """Return True if a metric is in percent, so that its differences are percentage points."""
     return metric.endswith(("top1", "top5"))
 
 
@@ -58,7 +58,7 @@ def share(value: float) -> str:
 
 
 def decimals(intervals: Iterable[Interval]) -> int:
-    """How many decimals intervals of such a width deserve: two digits of their half-width.
+    """Number of decimals for intervals of this width: two digits of their half-width.
 
     One number for a whole column, from the median interval, so that the column can be read down.
     """

@@ -12,7 +12,7 @@ from ablate.results.comparisons import Comparison, Findings, compare
 
 @dataclass(frozen=True)
 class Step:
-    """From one condition of a path to the next, paired by seed; the first has no predecessor."""
+    """A step from one condition of a path to the next, paired by seed; the first has no predecessor."""
 
     condition: str
     mean: float  # over the condition's own finished seeds

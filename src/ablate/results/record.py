@@ -1,8 +1,8 @@
 """Committed records: experiments/<name>/results.csv and what is regenerated from it.
 
-A record needs no run folders: results.csv has a row a run, curves.csv (if it is there) a row an
+A record needs no run folders: results.csv has one row per run, curves.csv (if present) one row per
 epoch, and `conf/study/` what the study asks. One folder may hold several studies that belong
-together, told apart by the column `study`.
+together, distinguished by the column `study`.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def report(
     """Write the report of a study, finished or not, and return the paths of its files.
 
     They are index.html (figures inside, no request to anywhere), the figures as SVG and PNG, every
-    table as Markdown, LaTeX and CSV, results.csv (a row a run) and curves.csv (a row an epoch), in
+    table as Markdown, LaTeX and CSV, results.csv (one row per run) and curves.csv (one row per epoch), in
     `output` or else in studies/<study>/report under `runs_dir`.
 
     Args:
@@ -132,7 +132,7 @@ def inline_svg(svg: str, name: str) -> Markup:
 
 
 def _fixed(runs: pd.DataFrame) -> dict[str, str]:
-    """What the study holds fixed, by name; where it does not hold, all the names."""
+    """Settings that are the same in all runs, by name; if they differ, all the values."""
     levels = {column: runs[column].dropna().astype(str).unique() for column in FIXED}
     return {column: ", ".join(names) for column, names in levels.items() if len(names)}
 
@@ -174,7 +174,7 @@ def _described(environment: dict[str, Any]) -> dict[str, str]:
 
 
 def _configuration(findings: Findings, runs_dir: Path) -> str:
-    """The frozen configuration of the baseline's first run that has one, as it stands in its file."""
+    """The frozen configuration of the baseline's first run that has one, as it is in its file."""
     baseline = findings.runs[findings.runs["condition"] == findings.baseline]
     paths = (RunFolder(runs_dir / signature).config_path for signature in baseline["signature"])
     return next((path.read_text(encoding="utf-8", errors="replace") for path in paths if path.exists()), "")

@@ -1,11 +1,11 @@
 """Statistics of paired differences, on plain arrays.
 
-Pairs are runs with the same seed; `welch_interval` and `permutation_p` stand in where a study has
+Pairs are runs with the same seed; `welch_interval` and `permutation_p` are for studies that have
 none and says so.
 
 Figures and tables show Student's t interval. With a handful of seeds a bootstrap has too few
 values to draw from, and its interval is too narrow: for three normal differences the nominal
-95 % BCa interval covers the truth some 72 times in a hundred, for five 84 and for twenty 93,
+95 % BCa interval covers the true value some 72 times in a hundred, for five 84 and for twenty 93,
 the t interval 95 times (tests/results/test_statistics.py simulates both). The bootstrap stands
 beside it as a check for many pairs whose differences are far from normal.
 
@@ -191,10 +191,10 @@ def holm(p_values: Sequence[float]) -> NDArray[np.float64]:
 
 
 def _flips(pairs: int) -> int:
-    """How many random assignments of signs are drawn for so many pairs."""
+    """Number of random assignments of signs that are drawn for this many pairs."""
     return min(FLIPS, max(4 * MANY_NUMBERS // pairs, 999))
 
 
 def _varies(values: NDArray[np.float64]) -> bool:
-    """Whether there are two values that differ by more than rounding."""
+    """Return True if two values differ by more than rounding."""
     return values.size > 1 and bool(np.ptp(values) > 1e-9 * np.abs(values).max())

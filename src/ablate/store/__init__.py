@@ -1,4 +1,4 @@
-"""What lies on disk: whole files, a run's folder, a study's manifest.
+"""Storage on disk: files written atomically, a run's folder, a study's manifest.
 
 `files` writes files whole or not at all, `folder` names and reads a run's files, `manifest` lists
 the runs of a study. Imports no torch: training writes through it, runs and results read through

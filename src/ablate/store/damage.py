@@ -36,7 +36,7 @@ def find(folder: RunFiles) -> list[Damage]:
 
 
 def find_changed(folder: RunFiles) -> list[Damage]:
-    """Likewise, with every byte of a finished run's files compared with its digest."""
+    """Return the damaged files, with every byte of a finished run's files compared with its digest."""
     found = {damage.path.name: damage for damage in find(folder)}
     if folder.state() == FINISHED:
         for name, reason in digests.changed(folder.path, digests.read(folder.path)[0] or {}).items():
@@ -45,7 +45,7 @@ def find_changed(folder: RunFiles) -> list[Damage]:
 
 
 def _config(folder: RunFiles, status: Status) -> str | None:
-    """Nothing is wrong with a missing one here: it was not frozen, or the digests have it."""
+    """Check the configuration; a missing one is not damage: it was not frozen, or the digests have it."""
     return folder.read_config()[1]
 
 
@@ -78,13 +78,13 @@ def _environment(folder: RunFiles, status: Status) -> str | None:
 
 
 def _checkpoint(folder: RunFiles, status: Status) -> str | None:
-    """By the end of the archive, which half a file does not have."""
+    """Check the end of the archive, which a truncated file does not have."""
     path = folder.checkpoint_path
     return "it is not a checkpoint" if path.exists() and not zipfile.is_zipfile(path) else None
 
 
 def _json_file(path: Path, wrong: Callable[[Any], str | None]) -> str | None:
-    """What is wrong with a JSON file; nothing with one that is missing."""
+    """Return what is wrong with a JSON file; None if it is missing."""
     if not path.exists():
         return None
     record = read_json(path)

@@ -57,7 +57,7 @@ def read(folder: Path) -> tuple[Digests | None, str | None]:
 
 
 def sizes(folder: Path, recorded: Digests) -> dict[str, str]:
-    """What is wrong with files by their size alone, by name; no file is read."""
+    """Return by name the files whose size is wrong; no file is read."""
     wrong: dict[str, str] = {}
     for name, entry in recorded.items():
         try:
@@ -72,7 +72,7 @@ def sizes(folder: Path, recorded: Digests) -> dict[str, str]:
 
 
 def changed(folder: Path, recorded: Digests) -> dict[str, str]:
-    """What is wrong with files, by name; every file is read whole."""
+    """Return by name the files whose content is wrong; every file is read whole."""
     wrong = sizes(folder, recorded)
     for name, entry in recorded.items():
         if name not in wrong and (folder / name).exists() and _digest(folder / name) != entry["sha256"]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ablate.errors import UserError
 
-OUTSIDE_IDENTITY = ("infra", "study")  # where and how a run is executed, and which study asked for it
+OUTSIDE_IDENTITY = ("infra", "study")  # where and how a run is executed, and which study it belongs to
 
 
 def signature(config: Mapping[str, Any]) -> str:

@@ -1,6 +1,6 @@
-"""What was submitted to a cluster: which runs, packed how, as which jobs.
+"""Records of jobs that were submitted to a cluster: the runs, their packing, the job numbers.
 
-<runs_dir>/studies/<study>/jobs/<id>.json   the record, written before the jobs are handed in
+<runs_dir>/studies/<study>/jobs/<id>.json   the record, written before the jobs are submitted
                                 <id>/        what the jobs print, and their script to look at
 """
 
@@ -52,7 +52,7 @@ class Jobs:
         return path
 
     def name(self, array: Array) -> str:
-        """What an array is called on the cluster: it is found by this if its number was not written down."""
+        """Name of an array on the cluster; it is found by this name if its number was not recorded."""
         return f"ablate-{self.id}.{array.first}"
 
     def job_of(self, pack: int) -> str | None:
@@ -64,7 +64,7 @@ class Jobs:
 
 
 def folder(runs_dir: Path, study: str) -> Path:
-    """Where the records of a study's jobs are."""
+    """Folder of the records of a study's jobs."""
     return study_dir(runs_dir, study) / "jobs"
 
 

@@ -1,4 +1,4 @@
-"""File locks with a limit: no process waits for ever for one that stands still."""
+"""File locks with a limit: no process waits for ever for one that is stopped."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class LockedError(UserError):
 
 @contextmanager
 def locked(path: Path, seconds: float = SECONDS) -> Iterator[None]:
-    """Hold the lock of a file until the block ends; where a file system has no locks, go on without.
+    """Hold the lock of a file until the block ends; where a file system has no locks, continue without.
 
     The lock belongs to the process: it goes when the process ends, however it ends. The file holds the name
     of the last process that had it.

@@ -18,7 +18,7 @@ LOCK = ".manifest.lock"  # held while runs are added or removed
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run of a study: its identity and where it stands in the design."""
+    """One run of a study: its identity and its place in the design."""
 
     signature: str
     pair_key: str
@@ -29,7 +29,7 @@ class PlannedRun:
 
 @dataclass
 class Manifest:
-    """What a study is, written beside its runs as studies/<name>/manifest.json."""
+    """A study's manifest, written beside its runs as studies/<name>/manifest.json."""
 
     name: str
     question: str = ""

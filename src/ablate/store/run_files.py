@@ -2,8 +2,8 @@
 
 <runs_dir>/<signature>/config.yaml       frozen at submission
                        status.json       state, times, host, process, attempt
-                       metrics.jsonl     a line an epoch, flushed: the truth about training
-                       speed.jsonl       likewise, the seconds of an epoch: no two attempts agree on them
+                       metrics.jsonl     one line per epoch, flushed: the authoritative record
+                       speed.jsonl       one line per epoch, its seconds: they differ between attempts
                        result.json       final figures; its presence with state `finished` ends a run
                        error.txt         traceback of the last failure
                        environment.json  commit and diff, versions, hardware
@@ -116,7 +116,7 @@ class RunFiles:
 
     @property
     def checkpoint_path(self) -> Path:
-        """What resuming needs."""
+        """Everything that is needed to resume the run."""
         return self.path / "checkpoint.pt"
 
     @property
@@ -126,7 +126,7 @@ class RunFiles:
 
     @property
     def claim_path(self) -> Path:
-        """Which process is at work."""
+        """The claim: which process computes the run."""
         return self.path / CLAIM
 
     def config(self, shared: bool = False) -> dict[str, Any]:
@@ -160,7 +160,7 @@ class RunFiles:
         return read_json_lines(self.metrics_path, shapes.metrics_line)[0]
 
     def speed(self) -> list[dict[str, Any]]:
-        """Likewise of speed.jsonl; an epoch that was trained again has several."""
+        """The records of speed.jsonl; an epoch that was trained again has several."""
         return read_json_lines(self.speed_path, shapes.line)[0]
 
     def environment(self) -> dict[str, Any] | None:
@@ -213,7 +213,7 @@ def dump(config: dict[str, Any]) -> str:
 
 
 def load(text: str) -> Any:
-    """What `dump` wrote, by the safe loader.
+    """Load what `dump` wrote, by the safe loader.
 
     A group of settings is parsed once for all the runs that share it, word for word: its lines are the key
     of a cache. What is returned is shared, and to be read only.

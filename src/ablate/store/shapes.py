@@ -1,4 +1,4 @@
-"""What the files of a run must contain to be believed: valid JSON of another shape is damage too.
+"""Expected shapes of the files of a run: valid JSON of another shape is damage too.
 
 Each function returns what is wrong with a value, or None.
 """

@@ -49,7 +49,7 @@ def _measured(toy: bool) -> list[tuple[str, str]]:
 
 @contextmanager
 def _fused_attention() -> Iterator[None]:
-    """Without deterministic algorithms: with them `lsa` computes attention from its parts.
+    """Switch deterministic algorithms off: with them `lsa` computes attention from its parts.
 
     The difference is their price.
     """

@@ -44,7 +44,7 @@ def end_with(parent: int) -> None:
 
 
 def set_up(device: torch.device, as_trained: bool) -> None:
-    """Exact float32 products; in steps that stand for training, its deterministic algorithms too."""
+    """Exact float32 products; in steps that represent training, its deterministic algorithms too."""
     from ablate.training.device import deterministic_algorithms, float32_precision
 
     float32_precision(tf32=False)

@@ -1,6 +1,6 @@
 """`fashion_mini`: 14,000 images of Fashion-MNIST, shipped with the package so that a study runs at once.
 
-`ORIGIN.md` tells where the images come from, `LICENSE` under which terms, `make.py` how they were chosen.
+`ORIGIN.md` says where the images come from, `LICENSE` under which terms, `make.py` how they were chosen.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class FashionMini(FashionMNIST):
     origin: ClassVar[Origin] = ORIGIN
 
     def read(self, storage: Storage) -> LabelledSplits:
-        """From the archive inside the package."""
+        """Read from the archive inside the package."""
         return read_archive(ARCHIVE)
 
 

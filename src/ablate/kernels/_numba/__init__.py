@@ -1,4 +1,4 @@
-"""What the loops that Numba compiles for the CPU share.
+"""Shared parts of the loops that Numba compiles for the CPU.
 
 `walks` says which positions meet along an axis, `simd` gives loops a vector type that stays in
 registers, `run` compiles a loop and calls it on as many threads as PyTorch uses. The loops are in

@@ -21,7 +21,7 @@ _lock = threading.Lock()  # Numba's thread pool serves one caller at a time
 
 
 def flat(x: Tensor) -> np.ndarray:
-    """As one array of float32, without a copy where it is one already."""
+    """Return a flat array of float32, without a copy if the tensor is one already."""
     return x.detach().to(torch.float32).contiguous().view(-1).numpy()
 
 

@@ -244,7 +244,7 @@ def totals(typing: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
             parts, width = [_widened(builder, part, width) for part in parts], 4
         while width > 16:
             parts, width = [_folded(builder, part, 1) for part in parts], width // 2
-        while len(parts) > 1:  # two vectors become one, the first in its lower half, until four stand in one
+        while len(parts) > 1:  # two vectors become one, the first in its lower half, until four are in one
             parts = [_folded(builder, x, len(parts), y) for x, y in zip(parts[::2], parts[1::2], strict=True)]
         return _within_groups(builder, parts[0])
 
@@ -319,7 +319,7 @@ def _folded(builder: Any, x: Any, vectors: int, y: Any = None) -> Any:
     """Each group of lanes halved by adding its upper half to its lower one.
 
     One vector alone becomes half as wide. Of two, the groups of the second follow those of the first;
-    `vectors` tells how many there were, and with that how many groups each of the two holds.
+    `vectors` is how many there were, and with that how many groups each of the two holds.
     """
     width = x.type.count
     groups = 1 if y is None else 4 // vectors

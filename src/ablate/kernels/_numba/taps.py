@@ -1,4 +1,4 @@
-"""How a loop walks from positions to those they meet, along one axis: for kernels that are loops.
+"""Tables of taps along one axis, for loops: which positions each position reads, and by which tap.
 
 A sum that gathers needs, for every position that it writes, the positions that it reads and the taps
 that belong to them. `aggregate` and `scores` write at the centre of a neighborhood; `aggregate_transpose`
@@ -72,7 +72,7 @@ def walk(length: int, neighborhood: Neighborhood, transposed: bool) -> Walk:
 
 @lru_cache(maxsize=256)
 def blocks(length: int, neighborhood: Neighborhood, transposed: bool) -> Blocks:
-    """The same walks, of four positions at a time; the last block may have fewer."""
+    """Return the taps of four positions at a time; the last block may have fewer."""
     first, other, tap, offset = walk(length, neighborhood, transposed)
     firsts, others, taps, offsets, regular = [0], [], [], [], []
     for start in range(0, len(first) - 1, BLOCK):

@@ -1,4 +1,4 @@
-"""What the Triton kernels share: how maps are cut into tiles, and what a launch is.
+"""Shared parts of the Triton kernels: tiles of maps, and launches.
 
 Import only when a CUDA tensor has arrived, or its like is compiled: macOS has no Triton. Each kernel is
 one module in `sums.cuda`, `attention.cuda` or `mixed.cuda`, with a `launch_…` function that says what

@@ -149,7 +149,7 @@ def adjusted(launch: Limited, capability: int) -> tuple[int, int | None]:
 
 
 def ruled(launch: Limited, capability: int) -> tuple[int, int | None]:
-    """The same with a Triton that needs the rules."""
+    """Warps and register limit with a Triton that needs the rules."""
     for rule in RULES:
         if rule.kernel == launch.kernel.__name__ and rule.applies(launch, capability):
             return rule.warps or launch.warps, rule.registers or launch.registers

@@ -1,4 +1,4 @@
-"""What a kernel is called with: computed first, then run, or compiled where there is no GPU."""
+"""Launches: the arguments of a kernel, computed first, then run, or compiled where there is no GPU."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def capability_of(device: torch.device) -> int:
 
 
 def border_rule(height: int, width: int, neighborhood: Neighborhood) -> str:
-    """The rule that decides a sum: `mask` differs from `zero` only in what a norm makes of it.
+    """The rule that decides a sum: `mask` differs from `zero` only in what a norm computes from it.
 
     Raises:
         ValueError: The map is too small for the border.

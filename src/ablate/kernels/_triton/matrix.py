@@ -53,7 +53,7 @@ class MatrixTile:
 
 
 def pays(maps: Tensor, head_width: int, neighborhood: Neighborhood) -> bool:
-    """Whether the matrix form takes fewer instructions, counted in the machine code of both.
+    """Return True if the matrix form takes fewer instructions, counted in the machine code of both.
 
     At K = 3 nine of 160 entries of the matrices are taps: only wide heads are worth them.
 
@@ -69,7 +69,7 @@ def pays(maps: Tensor, head_width: int, neighborhood: Neighborhood) -> bool:
 
 
 def precision(dtype: torch.dtype) -> str:
-    """How tensor cores multiply: float32 as three products of its parts, 16-bit operands as they are."""
+    """Precision of tensor cores: float32 as three products of its parts, 16-bit operands directly."""
     return "tf32x3" if dtype == torch.float32 else "ieee"
 
 

@@ -66,7 +66,7 @@ def first_neighbor(
 
 @triton.jit
 def mirrored(neighbor: tl.tensor, length: tl.tensor, BORDER: tl.constexpr) -> tl.tensor:
-    """Under `reflect` what lies outside, mirrored at the outermost position."""
+    """Mirror positions outside of the map at the outermost position, under the border `reflect`."""
     if BORDER == "reflect":
         return length - 1 - tl.abs(length - 1 - tl.abs(neighbor))
     else:

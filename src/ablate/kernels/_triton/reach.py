@@ -1,4 +1,4 @@
-"""Which taps of which outputs read a position: `axis_taps` turned round, for the sum that gathers them."""
+"""The transpose of `axis_taps`: for each position, the outputs that read it and their taps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much of a sum one Triton program computes."""
+"""Tiles: the part of a sum that one Triton program computes."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 A fast implementation keeps only the logarithm of each row's sum, never the K² weights; the backward
 pass computes them again, and a second derivative is refused. Where there is none, for this device,
 precision or width of a head, `attention` below composes scores, softmax and sum, which differentiate
-any number of times. `reference` is the truth that both are compared with.
+any number of times. Both are compared with `reference`.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def attention(
 
 
 def fused(query: Tensor, heads: int, kernel: int, border: str) -> bool:
-    """Whether one pass computes attention with these queries."""
+    """Return True if one fused kernel computes attention with these queries."""
     if not fast(query) or border == "reflect":
         return False
     width = query.shape[-1] // heads

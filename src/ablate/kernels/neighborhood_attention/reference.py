@@ -1,4 +1,4 @@
-"""Neighbourhood attention composed of the three sums: the truth for every fast path."""
+"""Neighbourhood attention composed of the three sums: the reference for every fast path."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ablate.kernels.neighborhood_sums import reference as sums
 
 
 def row_type(dtype: torch.dtype) -> torch.dtype:
-    """Of the rows' logarithms: never less than float32."""
+    """Dtype of the logarithms of the row sums: float32 or wider."""
     return torch.promote_types(dtype, torch.float32)
 
 

@@ -13,7 +13,7 @@ static factors m and a being left out (1 and 0) or the same at every position of
 The bias b may be left out too. Each is a derivative of another, so that the four are closed under
 differentiation, of any order. They are registered with fake implementations and FLOP formulas:
 tracing, the meta device and `torch.utils.flop_counter` see one operator whatever computes it.
-`reference` is the truth, `cpu` the loops for Numba, `cuda` the Triton kernels.
+`reference` computes them in plain PyTorch, `numba` on the CPU, `triton` on CUDA.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def _aggregate_transpose_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None
 def _static_gradients(
     ctx: Any, outputs: Tensor, values: Tensor, filters: Tensor, multiply: Tensor | None, add: Tensor | None
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Of inputs 2 and 3, where they are there and need one."""
+    """Gradients of inputs 2 and 3, the static factors, where they exist and need one."""
     if not any(ctx.needs_input_grad[2:4]):
         return None, None
     shared = all(static.shape[0] == 1 for static in (multiply, add) if static is not None)

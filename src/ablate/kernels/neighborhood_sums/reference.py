@@ -1,4 +1,4 @@
-"""The sums over a sliding neighbourhood in plain PyTorch: the truth for every fast path.
+"""The sums over a sliding neighbourhood in plain PyTorch: the reference for every fast path.
 
 Positions i are every `stride`-th of the map per axis. Neighbours outside the map have value 0 under
 the borders `zero` and `mask`; `inside` and `reflect` have none.
@@ -36,13 +36,13 @@ MATRIX_CHUNK = 2**20  # entries of the matrices held at a time
 
 
 def small_map(height: int, width: int, neighborhood: Neighborhood) -> bool:
-    """Whether the matrix form is used; reflected taps may meet in one entry of a matrix."""
+    """Return True if the matrix form is used; never for `reflect`, whose taps may share an entry."""
     fits = height * width <= max(MATRIX_LIMIT * neighborhood.taps, 64)
     return fits and neighborhood.border != "reflect"
 
 
 def _as_declared(compute: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Without autocast, which would give a matrix product another dtype than the operator declares."""
+    """Run without autocast, which would give matrix products another dtype than the operator declares."""
 
     @wraps(compute)
     def run(x: Tensor, *others: Any) -> Tensor:
@@ -197,7 +197,7 @@ def _at_taps(
     width: int,
     neighborhood: Neighborhood,
 ) -> Callable[[int], tuple[Tensor | None, Tensor | None]]:
-    """What gives both static factors at a tap, (B or 1, H' or 1, W' or 1, C)."""
+    """Return a function from a tap to both static factors there, (B or 1, H' or 1, W' or 1, C)."""
 
     _, _, border, stride = neighborhood
 

@@ -1,4 +1,4 @@
-"""What is made of pairs between batch norms, with none of the pairs kept: PyTorch, in parts.
+"""Features of pairs of positions between batch norms, computed in parts so that no pairs are stored.
 
 Of small networks on a neighbourhood's pairs (SAN):
 

@@ -1,6 +1,6 @@
 """A neighbourhood's pairs some rows or images at a time: what the passes over them share, on every device.
 
-A part stands channels first, (b, C, K, K, rows, W) for some rows of b images: matrix products then have
+The layout of a part is channels first, (b, C, K, K, rows, W) for some rows of b images: matrix products then have
 their long side last, and all that is read and written runs along rows of the map. Maps of neighbours are
 padded, (B, C, H + K − 1, W + K − 1). No pass keeps a part: backward passes make it again. Sums over parts
 are taken in the order of the parts, without atomics: the same input gives the same bits.
@@ -50,7 +50,7 @@ def gather(of_taps: Tensor, part: Part, of_neighbor: Tensor, sign: int) -> None:
 
 
 def times(matrix: Tensor, columns: Tensor) -> Tensor:
-    """(M, N) by (b, N, L): the product as it stands, where `matmul` may transpose it and copy the result."""
+    """(M, N) by (b, N, L): the product without a copy, where `matmul` may transpose it and copy the result."""
     return torch.bmm(matrix.expand(columns.shape[0], -1, -1), columns)
 
 
@@ -60,7 +60,7 @@ def relu_backward(grad: Tensor, activated: Tensor) -> Tensor:
 
 
 def exact(x: Tensor) -> Tensor:
-    """In float32; float64 as it is."""
+    """Convert to float32; float64 stays."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 

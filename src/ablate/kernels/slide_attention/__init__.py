@@ -1,7 +1,7 @@
 """Softmax attention over neighbours that static filters mix: `ablate::slide_attention` in PyTorch.
 
     y_i = Σ_t softmax_t( q_i·(k_{i,t} + b_t) ) v_{i,t}
-    k_{i,t} = Σ_s w_{t,s} ⊙ k_{n(i,s)} + u_t,   v_{i,t} likewise
+    k_{i,t} = Σ_s w_{t,s} ⊙ k_{n(i,s)} + u_t,   v_{i,t} in the same way
 
 (Slide-Transformer, Pan et al., 2023.) Neither the loops of `cpu` nor the kernels of `cuda` keep any of the
 K² maps of keys and values, forward or backward. On CUDA `parts` gathers those of a few images at a time
@@ -26,7 +26,7 @@ __all__ = ["attention"]
 
 WIDTH = 8  # the loops of the CPU take heads of a multiple of this many channels
 WIDEST = {torch.float32: 32, torch.bfloat16: 64, torch.float16: 64}  # channels of a head: a GPU's registers
-LARGEST = 5  # K: likewise
+LARGEST = 5  # K: a GPU's registers
 
 
 def attention(
@@ -53,7 +53,7 @@ def attention(
 
 
 def fused(query: Tensor, heads: int) -> bool:
-    """Whether attention with these queries is one operator, which keeps nothing but its operands."""
+    """Return True if one operator, which saves only its operands, computes attention with these queries."""
     return fast(query) and (query.device.type == "cuda" or query.shape[-1] // heads % WIDTH == 0)
 
 
@@ -124,7 +124,7 @@ _backward.register_autograd(_no_second_derivative)
 
 @register_flop_formula(torch.ops.ablate.slide_attention)
 def _flops(query: tuple[int, ...], *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
-    """Of keys and values, K² convolutions of K² taps each, and one product with each of the K²."""
+    """Count K² convolutions of K² taps for keys and values each, and one product with each of the K²."""
     taps = args[-1] ** 2
     return 4 * math.prod(query) * (taps * taps + taps)
 

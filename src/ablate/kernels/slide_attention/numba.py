@@ -228,7 +228,7 @@ def _mixture(
 
 @njit(fastmath=FAST)
 def _softmax(logits: Any, at: Any, taps: Any, four: Any) -> None:
-    """In place; what fills up the taps becomes 0."""
+    """Take the softmax in place; the entries that fill up the taps become 0."""
     filled, highest, total = -(-taps // 4) * 4, logits[at], np.float32(0)
     for t in range(taps):
         highest = max(highest, logits[at + t])
@@ -251,7 +251,7 @@ class Maps(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """Of the mixture, flat arrays of float32; see `_weights`."""
+    """Weights of the mixture, flat arrays of float32; see `_weights`."""
 
     mix: Any  # (taps, K², d)
     of_logits: Any  # (heads, taps, d)

@@ -1,4 +1,4 @@
-"""Attention over mixed neighbours in plain PyTorch, a few images at a time, in the place of `cuda`.
+"""Attention over mixed neighbours in plain PyTorch, a few images at a time, instead of `triton`.
 
 What the K² maps of keys and values take is bounded by a constant, whatever K and the batch are; the
 backward pass gathers them again. Images are differentiated one part after another, in the same order
@@ -50,7 +50,7 @@ def backward(
 
 
 def images_of(maps: Tensor, most: int, entries: int) -> Iterator[slice]:
-    """Images that are taken together: at most `most` entries, so many of a position; one image at least."""
+    """Images that are combined: at most `most` entries, so many of a position; one image at least."""
     _, height, width, _ = maps.shape
     images = max(1, most // max(1, height * width * entries))
     for first in range(0, maps.shape[0], images):

@@ -58,7 +58,6 @@ class GhostHead(nn.Module):
         return multiply, add
 
     def extra_repr(self) -> str:
-        """λ and γ."""
         return f"lambda={self.ghost_lambda}, gamma={self.ghost_gamma}"
 
 

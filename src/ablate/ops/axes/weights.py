@@ -1,4 +1,4 @@
-"""What generates the weights A_ij before they are normalised: one module per level of the axis.
+"""The weights axis: generators of the weights A_ij before they are normalised, one class per level.
 
 Each maps groups (B', H', W', C) to logits in its region's layout, one map per head.
 """
@@ -38,7 +38,7 @@ class PairwiseConfig:
 
 @dataclass(frozen=True)
 class HadamardConfig:
-    """The same terms on u = q⊙k in the place of both query and key (ELSA's equation)."""
+    """The terms of `pairwise` with u = q⊙k instead of both query and key (ELSA's equation)."""
 
     name: str
     terms: tuple[str, ...]
@@ -170,7 +170,7 @@ class PairwiseWeights(nn.Module):
 
 
 class HadamardWeights(nn.Module):
-    """The same terms with u = scale · q⊙k as both query and key (ELSA, equation form).
+    """Hadamard attention: the pairwise terms with u = scale · q⊙k as query and key (ELSA, equation form).
 
     With the terms query_position, key_position and bias this is the paper's
     u_i·r^k_Δ + r^q_Δ·u_j + r^b_Δ.

@@ -77,5 +77,4 @@ class CARAFE(nn.Module):
         return softmax(logits.unflatten(-1, (self.heads, self.kernel**2)), None)
 
     def extra_repr(self) -> str:
-        """What no submodule shows."""
         return f"heads={self.heads}, kernel={self.kernel}, stride={self.stride}"

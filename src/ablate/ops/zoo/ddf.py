@@ -109,10 +109,9 @@ class DDF(nn.Module):
         """(B, H, W, C) → (B, C, K²)."""
         logits = self.expand(self.reduce(x.mean((1, 2))).relu())
         filters = filter_norm(logits.unflatten(-1, (-1, self.taps)), None)
-        return filters * (self.scale / self.gain)  # the learned scale in the place of the norm's own
+        return filters * (self.scale / self.gain)  # the learned scale instead of the norm's own
 
     def extra_repr(self) -> str:
-        """What no submodule shows."""
         return (
             f"heads={self.heads}, kernel={self.kernel}, stride={self.stride}, combination={self.combination}"
         )

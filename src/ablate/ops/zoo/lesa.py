@@ -130,7 +130,7 @@ class SumFusion(nn.Module):
     ends_in_norm=True,
 )
 class LESA(nn.Module):
-    """Locally enhanced self-attention in the place of a 3×3 convolution and its batch norm.
+    """Locally enhanced self-attention instead of a 3×3 convolution and its batch norm.
 
     Args:
         dim: channels C.

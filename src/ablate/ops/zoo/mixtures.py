@@ -54,7 +54,6 @@ class KernelMixture(nn.Module):
         return y.permute(0, 2, 3, 1)
 
     def extra_repr(self) -> str:
-        """The convolution's form."""
         experts, dim, _, kernel, _ = self.weight.shape
         return f"{dim}, experts={experts}, kernel={kernel}, stride={self.stride}, groups={self.groups}"
 
@@ -186,5 +185,4 @@ class DynamicConv(nn.Module):
         return self.mixture(x, (logits / self.temperature).softmax(-1))
 
     def extra_repr(self) -> str:
-        """What no submodule shows."""
         return f"temperature={self.temperature:g}"

@@ -18,7 +18,7 @@ SUMMED = "windows overlap: their outputs are summed, not averaged, so that posit
 
 
 class OutlookWeights(nn.Module):
-    """From the mean feature of each stride² block the K² × K² attention matrix of the window around it."""
+    """Generate the K² × K² attention matrix of each window from the mean feature of its stride² block."""
 
     def __init__(self, dim: int, heads: int, kernel: int, stride: int) -> None:
         super().__init__()

@@ -27,7 +27,7 @@ QUIRKS = (
 
 
 class SharedAggregation(nn.Module, ABC):
-    """What both forms have in common: three projections, reflection, and interleaved filters.
+    """The common part of both forms: three projections, reflection, and interleaved filters.
 
     Each makes its filters in two ways. The plain one holds what the network reads for every pair of a
     neighbourhood. The other one (`kernels.relations`) holds none of it, in training neither: batch norms
@@ -87,12 +87,12 @@ class SharedAggregation(nn.Module, ABC):
             )
 
     def in_parts(self, x: Tensor) -> bool:
-        """Whether filters are made without keeping what they are made of; another norm is left to itself."""
+        """Return True if filters are computed in parts; only known norms can be."""
         usual = all(type(norm) is nn.BatchNorm1d for norm in self.layers()[::2])
         return usual and fast(x) and x[..., 0].numel() > 1
 
     def layers(self) -> tuple[nn.BatchNorm1d, nn.Linear, nn.BatchNorm1d, nn.Linear]:
-        """Those of the network that learn."""
+        """Trainable layers of the network."""
         first, _, reduce, second, _, expand = self.weights
         return cast(Any, (first, reduce, second, expand))
 
@@ -166,7 +166,7 @@ class PairwiseSelfAttention(SharedAggregation):
         return weights.transpose(-1, -2).softmax(-1)
 
     def _filters_in_parts(self, own: Tensor, neighbor: Tensor) -> Tensor:
-        """The same from (B, R + 2, H, W) and its padded neighbours."""
+        """Compute the filters in parts from (B, R + 2, H, W) and its padded neighbors."""
         first, reduce, second, expand = self.layers()
         dtype, count = own.dtype, own[:, 0].numel() * self.kernel**2
         moments = pairwise_features.of_differences(own, neighbor, self.kernel) if first.training else None
@@ -240,7 +240,7 @@ class PatchwiseSelfAttention(SharedAggregation):
         return self.weights(patch.flatten(0, 2)).unflatten(0, x.shape[:3]).unflatten(-1, (self.filters, -1))
 
     def _filters_in_parts(self, x: Tensor) -> Tensor:
-        """The same; the centre is a patch of one tap."""
+        """Compute the filters in parts; the centre is a patch of one tap."""
         first, reduce, second, expand = self.layers()
         own = channels_first(self.centre(x))
         neighbor = channels_first(reflect(self.neighbor(x), self.kernel // 2))

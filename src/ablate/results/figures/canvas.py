@@ -1,4 +1,4 @@
-"""What all figures share: size, margins, and how they are saved."""
+"""Shared parts of all figures: size, margins, and saving."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from ablate.results.figures.style import FAINT, INK, RC
 
 MANY_ROWS = 60  # of one figure
 MANY_SEEDS = 60  # beyond, their dots would be a smear
-LONG_LINE = 42  # characters of a condition's name, beyond which its levels stand in several lines
+LONG_LINE = 42  # characters of a condition's name, beyond which its levels are written in several lines
 
 
 def most_different(comparisons: Sequence[Comparison]) -> list[Comparison]:

@@ -1,4 +1,4 @@
-"""How conditions are told apart in a figure: each by a look of its own, or by the levels of its factors."""
+"""Encoding of conditions in a figure: each by its own look, or by the levels of its factors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ablate.results import conditions
 from ablate.results.comparisons import Findings
 from ablate.results.figures.style import COLORS, INK, LINES, MARKERS, PAPER, Look, looks
 
-LONG_NAME, MANY_NAMES = 24, 8  # beyond either, names stand in a legend and not at their marks
+LONG_NAME, MANY_NAMES = 24, 8  # beyond either, names are in a legend and not at their marks
 BASELINE: dict[str, Any] = {"marker": "o", "markersize": 15, "markerfacecolor": "none", "color": INK}
 BASELINE_WIDTH = 3.2  # of its line, where it has no colour of its own
 LINE, BELOW = 0.19, 0.5  # inches: of a legend, and from the axes to it
@@ -38,12 +38,12 @@ class Encoding:
 
     @property
     def direct(self) -> bool:
-        """Whether names are few and short enough to stand beside what they name."""
+        """Return True if names are few and short enough to be written beside the marks."""
         few = len(self.looks) <= MANY_NAMES and max(map(len, self.looks)) <= LONG_NAME
         return few and not self.levels
 
     def only(self, shown: Iterable[str]) -> Encoding:
-        """The same looks, of these conditions."""
+        """Return the encoding restricted to these conditions."""
         return replace(self, looks={name: self.looks[name] for name in shown})
 
     def legend_unless_direct(self, figure: Figure, axes: Axes, lines: bool) -> None:
@@ -85,7 +85,7 @@ class Encoding:
 
 
 def encode(findings: Findings) -> Encoding:
-    """How a study's conditions are told apart."""
+    """Choose the encoding of a study's conditions."""
     names = [summary.condition for summary in findings.summaries]
     own = Encoding(findings.baseline, looks(names, findings.baseline))
     if own.direct:
@@ -94,7 +94,7 @@ def encode(findings: Findings) -> Encoding:
     if not 2 <= len(levels) <= 3 or set(cells) != set(names):
         return own
     halved = [factor for factor in levels if len(levels[factor]) == 2]
-    if len(levels) == 3 and halved:  # the one that is told by full and hollow marks comes last
+    if len(levels) == 3 and halved:  # the one that is shown by full and hollow marks comes last
         levels[halved[-1]] = levels.pop(halved[-1])
     room = (len(COLORS), min(len(MARKERS), len(LINES)), 2)
     if any(len(found) > most for found, most in zip(levels.values(), room, strict=False)):

@@ -21,13 +21,13 @@ from ablate.results.figures.style import FAINT, INK, PAPER, RC, factor_color
 
 EVEN = "cividis"  # perceptually even, and the same to the colour-blind
 ON_DARK, ON_LIGHT = "#ffffff", "#0b0b0d"  # neither paper nor ink, which a dark page replaces
-LONG_LEVEL = 16  # characters, beyond which the items of a list stand below each other
+LONG_LEVEL = 16  # characters, beyond which the items of a list are below each other
 NAME, NAME_WIDTH = 8, 0.068  # a level's name: its size in points, a character's share of it in inches
 
 
 @rc_context(RC)
 def main_effects(findings: Findings, factorial: Factorial) -> Figure:
-    """What each level changes, averaged over all others: mean and 95 % interval, paired by seed."""
+    """Main effect of each level, averaged over all others: mean and 95 % interval, paired by seed."""
     counts = [len(levels) for levels in factorial.levels.values()]
     figure = Drawing(figsize=(WIDTH, 3.1))
     grid = figure.subplots(1, len(counts), sharey=True, squeeze=False, width_ratios=[n + 0.5 for n in counts])

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ablate.results.figures.canvas import WIDTH, Drawing
 from ablate.results.figures.style import COLORS, RC
 
-SIGNED, UNSIGNED = "RdBu_r", "cividis"  # both can be told apart by the colour-blind
+SIGNED, UNSIGNED = "RdBu_r", "cividis"  # the colour-blind can distinguish the colours of both
 Maps = NDArray[np.float32]
 
 

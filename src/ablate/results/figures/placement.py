@@ -78,7 +78,7 @@ def _box(anchor: np.ndarray, distance: float, angle: float, width: float, height
 
 
 def _cost(box: Bbox, taken: Sequence[Bbox], frame: Bbox) -> float:
-    """How much of a box lies on others or outside the frame."""
+    """Area of a box that overlaps others or is outside of the frame."""
     outside = box.width * box.height - _shared(box, frame)
     return sum(_shared(box, other) for other in taken) + 2 * outside
 

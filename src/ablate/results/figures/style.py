@@ -1,4 +1,4 @@
-"""How figures look: legible in print, to the colour-blind, and the same in every figure of a study."""
+"""Style of figures: legible in print and to the colour-blind, and the same in all figures of a study."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def looks(conditions: Iterable[str], baseline: str) -> dict[str, Look]:
 
 
 def factor_color(factor: str) -> str:
-    """The colour of a factor, whatever study it stands in; by its short name or its dotted one."""
+    """The colour of a factor, the same in every study; by its short name or its dotted one."""
     name = re.split(r"[./]", factor)[-1]
     return COLORS[FACTORS.get(name, sum(map(ord, name))) % len(COLORS)]
 

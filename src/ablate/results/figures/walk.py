@@ -21,7 +21,7 @@ def roadmap(findings: Findings, paths: Sequence[Path]) -> Figure:
     """Every step of every walk as a bar from the mean before to the mean after.
 
     The line at a bar's end is the step's own 95 % interval, paired by seed; pale bars are steps
-    whose interval holds zero or does not exist. Walks stand below each other on one scale.
+    whose interval holds zero or does not exist. Paths are below each other on one scale.
     """
     rows = [len(path.steps) for path in paths]
     figure = Drawing(figsize=(WIDTH, 0.75 + 0.55 * len(paths) + 0.3 * sum(rows)))

@@ -13,7 +13,7 @@ FEW_PAIRS = 5
 
 
 def study_table(findings: Findings, not_converged: int = 0) -> Table:
-    """Cost, accuracy and difference from the baseline, a row a condition.
+    """Cost, accuracy and difference from the baseline, one row per condition.
 
     Decimals follow the width of the intervals, which are 95 % Student's t (Welch's if unpaired).
 
@@ -75,7 +75,7 @@ def details(findings: Findings) -> Table:
 
 
 def footnote(findings: Findings, not_converged: int = 0) -> str:
-    """What the table can support: n, the smallest p it can reach, and what is missing."""
+    """Footnote of the table: n, the smallest p that it can reach, and what is missing."""
     compared = findings.comparisons
     pairs = [comparison.n for comparison in compared]
     paired = findings.paired

@@ -33,7 +33,7 @@ def effects(findings: Findings, factorial: Factorial, not_converged: int = 0) ->
 
 
 def interactions(findings: Findings, factorial: Factorial) -> Table:
-    """By how much the effect of one level changes with another factor's level."""
+    """Table of interactions: the change of one level's effect with another factor's level."""
     digits = formats.decimals(each.interval for each in factorial.interactions)
     rows = [
         {

@@ -46,7 +46,7 @@ _LATEX = str.maketrans(
 
 @dataclass(frozen=True)
 class Cell:
-    """What a reader sees, and what a column is sorted by (None sorts last)."""
+    """One cell: the text that a reader sees, and the value that its column is sorted by (None sorts last)."""
 
     text: str
     value: float | str | None
@@ -54,7 +54,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells by column title; `name` is that of its files, `note` stands under it."""
+    """Rows of cells by column title; `name` is that of its files, `note` is below it."""
 
     name: str
     title: str
@@ -75,11 +75,11 @@ class Table:
         return pd.DataFrame(self._lines(), columns=self.columns)
 
     def _repr_markdown_(self) -> str:
-        """What a notebook shows: pandas would cut off long names, and knows no note."""
+        """Markdown for notebooks; pandas would cut off long names and has no note."""
         return self.markdown()
 
     def text_columns(self) -> list[bool]:
-        """Which columns hold text, and stand to the left."""
+        """Names of the columns that hold text, which are aligned to the left."""
         return [all(isinstance(row[title].value, str) for row in self.rows) for title in self.columns]
 
     def markdown(self) -> str:

@@ -138,7 +138,7 @@ def _vectors(width: int) -> Vectors:
 
 
 def _terms(inputs: Inputs, neighborhood: Neighborhood, across: Blocks) -> Terms:
-    """What is added to the products of queries and keys."""
+    """Build the tables that are added to the products of queries and keys."""
     kernel, _, border, _ = neighborhood
     return Terms(
         _bias_of_pairs(inputs.bias, kernel, border, across),

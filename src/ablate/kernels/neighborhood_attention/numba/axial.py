@@ -1,4 +1,4 @@
-"""What queries add to their logits for row and column offsets, and its gradient."""
+"""Axial terms: what queries add to their logits for row and column offsets, and its gradient."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def of_queries(
     out: Any,
     four: Any,
 ) -> None:
-    """What the four queries of a block add to their products: biases and axial terms, to `out`.
+    """Write to `out` what the four queries of a block add to their products: biases and axial terms.
 
     `own` is the place of the first query's terms, `far` has how far those of the others are from it;
     the biases of the head begin at `table`, a row offset's take `of_row`.
@@ -67,7 +67,7 @@ def of_readers(
     number: Any,
     four: Any,
 ) -> None:
-    """The same for a block of keys: the terms of the queries in a row that read them, one `row` offset."""
+    """Do the same for a block of keys: terms of the queries in one row, at offset `row`, that read them."""
     scratch = np.empty(4, np.float32)
     for entry in range(begin, end):
         own = line + other[entry] * apart

@@ -116,7 +116,7 @@ def weighted(
 
 @njit(fastmath=FAST)
 def apart_of(left: Any, step: Any) -> Any:
-    """From the first position of a block to the others; those beyond the line are computed as the first."""
+    """Distances from the first position of a block to the others; 0 for those beyond the line."""
     return (
         step if left > 1 else 0,
         2 * step if left > 2 else 0,

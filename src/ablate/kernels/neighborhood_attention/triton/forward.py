@@ -191,7 +191,7 @@ def axial_of(
 def axial_entry(
     of_query: tl.tensor, step: tl.tensor, AXIS: tl.constexpr, K: tl.constexpr, BORDER: tl.constexpr
 ) -> tl.tensor:
-    """Where a query, `of_query` its place times the heads, has its entry for an offset in steps.
+    """Index of a query's entry for an offset in steps; `of_query` is its position times the heads.
 
     `AXIS` is 0 for the offset in rows and 1 for that in columns.
     """
@@ -210,6 +210,6 @@ def load_axial(
     K: tl.constexpr,
     BORDER: tl.constexpr,
 ) -> tl.tensor:
-    """What queries add to the logits of keys at offsets along one axis, in float32."""
+    """Load what queries add to the logits of keys at offsets along one axis, in float32."""
     at = axial_entry(of_query, step, AXIS, K, BORDER)
     return tl.load(axial + at, mask=real, other=0.0).to(tl.float32)

@@ -12,7 +12,7 @@ multiply-accumulates for each sum and as many more for static factors, three ope
 with those of 16 `aggregate` without static factors by traffic. Its inner loop is 16 multiply-additions in
 31 instructions. In turns with a matrix product of 1024 on two AVX-512 cores it takes 2.3 times what its
 operations would at that rate, 1.2 times what a copy of its bytes does (3.0 and 1.7 before rows shared
-values and filters were asked for ahead), with static factors 2.2 (2.9); where contenders leave nothing in
+values and filters were prefetched), with static factors 2.2 (2.9); where contenders leave nothing in
 the caches 2.7 and 2.6 (`ablate bench kernels`), without static factors 1.4 times what traffic alone takes.
 On two AVX2 cores, before either: 60 of 164 GFLOP/s; 8 lanes 36, 32 lanes (which spill) 51, the row unrolled
 whole (LLVM reorders it and spills) 52, heads before blocks of columns 40. Tap by tap instead of value by

@@ -91,7 +91,7 @@ def scores_taps_kernel(
     products per thread, 72 of them to add up across 8 threads: expect 32 % and 22 % of the ceiling. With
     a static factor (ELSA's gradient) it takes 289, 383 and 125 µs: 21 % and 16 %.
     """
-    # one program sums over all channels of its heads: CHANNELS stands for the head's width here
+    # one program sums over all channels of its heads: CHANNELS is the head's width here
     image, row, column, head, channel = locate(rows, columns, heads, CHANNELS, ROWS, COLUMNS, HEADS, CHANNELS)
     within = (row < rows) & (column < columns)  # (P,)
     line = heads * HEAD_WIDTH

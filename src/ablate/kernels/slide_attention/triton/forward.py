@@ -64,7 +64,7 @@ def slide_forward_kernel(
     PRECISION: tl.constexpr,
     TOGETHER: tl.constexpr,
 ) -> None:
-    """Some positions of one head: the logits of all taps, one neighbour at a time, and the sum likewise.
+    """Some positions of one head: the logits of all taps, one neighbor at a time, and then the sum.
 
     With w_n (taps, channels) of neighbour n: logits = Σ_n (q ⊙ k_n) w_nᵀ + q (u + b)ᵀ and, with their
     softmax p, y = Σ_n (p w_n) ⊙ v_n + p u.

@@ -34,7 +34,7 @@ class Mixture:
 
     @classmethod
     def of(cls, mix: Tensor, own: Tensor, table: Tensor, kernel: int, dtype: torch.dtype) -> Mixture:
-        """From w (d, K², K²), u (d, K²) and b (heads, K²)."""
+        """Build the mixture from w (d, K², K²), u (d, K²) and b (heads, K²)."""
         width, taps = own.shape
         more_taps, more_channels = (max(power_of_two(n), SMALLEST) - n for n in (taps, width))
         filters = torch.cat([mix.permute(2, 1, 0), own.T[None]]).to(dtype)
@@ -46,14 +46,14 @@ class Mixture:
         )
 
     def unfilled(self, of_filters: Tensor) -> tuple[Tensor, Tensor]:
-        """What is shaped as the filters as w and u were: (d, K², K²) and (d, K²)."""
+        """Split an array shaped as the filters into the shapes of w (d, K², K²) and u (d, K²)."""
         taps = self.kernel**2
         found = of_filters[:, :taps, : self.head_width].permute(2, 1, 0)
         return found[..., :taps].contiguous(), found[..., taps].contiguous()
 
     @property
     def split(self) -> bool:
-        """Whether tensor cores multiply operands in parts, which takes more registers."""
+        """True if tensor cores multiply operands in parts, which takes more registers."""
         return self.filters.dtype == torch.float32
 
     @property
@@ -63,7 +63,7 @@ class Mixture:
 
     @property
     def warps(self) -> int:
-        """Of a program: twice as many for many taps of wide operands, so that there are no spills."""
+        """Warps of a program: twice as many for many taps of wide operands, so that nothing spills."""
         _, taps, channels = self.filters.shape
         return 2 * WARPS if taps > SMALLEST and channels * self.filters.itemsize > 64 else WARPS
 
@@ -107,7 +107,7 @@ def step_to(
     width: tl.tensor,
     K: tl.constexpr,
 ) -> tuple[tl.tensor, tl.tensor]:
-    """How many positions ahead a neighbour lies, and for which positions (P,) it lies in the map."""
+    """Distance to a neighbor in positions, and the positions (P,) for which it is in the map."""
     down, across = neighbor // K - K // 2, neighbor % K - K // 2
     there_row, there_column = row + down, column + across
     in_row = (there_row >= 0) & (there_row < height)

@@ -56,7 +56,7 @@ class Region(ABC):
 
     @abstractmethod
     def valid(self, shape: torch.Size, device: torch.device) -> Tensor | None:
-        """Which taps of a map of `shape` count in the norm, broadcastable to logits; None if all do."""
+        """Mask of the taps that count in the norm, broadcastable to logits; None if all do."""
 
     @abstractmethod
     def aggregate(
@@ -70,7 +70,7 @@ class Region(ABC):
 
     @abstractmethod
     def attends(self, x: Tensor) -> bool:
-        """Whether `attend` is the faster way to plain softmax attention for groups such as these."""
+        """Return True if `attend` is the faster way to plain softmax attention for groups such as these."""
 
     @abstractmethod
     def attend(self, query: Tensor, key: Tensor, values: Tensor, bias: Tensor, shape: torch.Size) -> Tensor:

@@ -55,15 +55,15 @@ class NeighborhoodRegion(Region):
         return F.pad(x, (0, 0, 0, missing[1], 0, missing[0])) if any(missing) else x
 
     def restore(self, y: Tensor, shape: torch.Size) -> Tensor:
-        """Without the filling."""
+        """Cut the filling off."""
         return y[:, : shape[1], : shape[2]] if self.border == "inside" else y
 
     def centres(self, x: Tensor) -> Tensor:
-        """The mean over the stride² positions that each output position stands for."""
+        """The mean over the stride² positions that each output position represents."""
         return average_pool(x, self.stride)
 
     def uniform(self, maps: Tensor, height: int, width: int) -> Tensor:
-        """As they are, where tap t has offset t everywhere."""
+        """Return the maps unchanged where tap t has offset t everywhere."""
         return super().uniform(maps, height, width) if self.border == "inside" else maps
 
     def content(
@@ -132,7 +132,7 @@ class NeighborhoodRegion(Region):
         )
 
     def attends(self, x: Tensor) -> bool:
-        """Always."""
+        """Return True: the `attention` kernel is always the faster way."""
         return True
 
     def attend(

@@ -149,7 +149,7 @@ class WindowRegion(AllPairsRegion):
 
     A map that windows do not tile is filled up with zeros at its right and bottom, and the filling
     takes part in the norm. As in timm, the map is rolled before it is filled up: where windows do not
-    tile it, the seam of a shift stands at the filled edge. The map is one window where it is no larger.
+    tile it, the seam of a shift is at the filled edge. The map is one window where it is no larger.
     """
 
     def __init__(self, config: WindowConfig, slot: Slot, setting: str = "op.region.size") -> None:
@@ -192,7 +192,7 @@ class WindowRegion(AllPairsRegion):
         return None if mask is None else mask.repeat(shape[0], 1, 1, 1)
 
     def _static(self, add: Tensor, values: Tensor, shape: torch.Size) -> Tensor:
-        """In shifted blocks the filter of a window ends at the seam, which no two kinds of window share."""
+        """Add static filters; in shifted blocks a filter ends at the seam, which differs between windows."""
         mask = self._seam(shape, values.device)
         if mask is None:
             return super()._static(add, values, shape)
