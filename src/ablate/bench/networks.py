@@ -123,7 +123,7 @@ def notes(settings: Settings) -> list[str]:
     """Notes below the table."""
     return [
         f"Forward and backward of {settings.batch} images of {PIXELS}×{PIXELS}, without optimiser; median "
-        f"[quartiles]. Operators' names stand for {HOST} with that operator in every slot. Each network took "
+        f"[quartiles]. Operators' names mean {HOST} with that operator in every slot. Each network took "
         "turns with the baseline, timm's swin_tiny_patch4_window7_224.",
         f"Output and gradients of {min(IMAGES, settings.batch)} images were the same with "
         "infra.kernels=reference, or at most twice as far from float64 (a ReLU that rounding turns changes "

@@ -13,7 +13,7 @@ Build = TypeVar("Build", bound=Callable[..., object])
 
 
 def constant(build: Build) -> Build:
-    """Cache index tensors by geometry and device, as tensors that training may use even if inference computed them.
+    """Cache index tensors by geometry and device; training may use those that inference computed.
 
     A graph that is being compiled gets the computation instead: its constants are the compiler's.
     """

@@ -1,9 +1,9 @@
-"""A neighbourhood's pairs some rows or images at a time: what the passes over them share, on every device.
+"""Parts of a neighborhood's pairs, some rows or images at a time: shared by the passes over them.
 
-The layout of a part is channels first, (b, C, K, K, rows, W) for some rows of b images: matrix products then have
-their long side last, and all that is read and written runs along rows of the map. Maps of neighbours are
-padded, (B, C, H + K − 1, W + K − 1). No pass keeps a part: backward passes make it again. Sums over parts
-are taken in the order of the parts, without atomics: the same input gives the same bits.
+A part has channels first, (b, C, K, K, rows, W) for some rows of b images: the long side of matrix products is
+then last, and memory is read and written along rows of the map. Maps of neighbors are padded,
+(B, C, H + K − 1, W + K − 1). No pass stores a part: backward passes compute it again. Sums over parts are
+taken in the order of the parts, without atomics: the same input gives the same bits.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def gather(of_taps: Tensor, part: Part, of_neighbor: Tensor, sign: int) -> None:
 
 
 def times(matrix: Tensor, columns: Tensor) -> Tensor:
-    """(M, N) by (b, N, L): the product without a copy, where `matmul` may transpose it and copy the result."""
+    """Multiply (M, N) by (b, N, L) without a copy; `matmul` may transpose and copy the result."""
     return torch.bmm(matrix.expand(columns.shape[0], -1, -1), columns)
 
 

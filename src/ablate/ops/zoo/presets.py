@@ -84,7 +84,7 @@ register_preset(
     "F[i] = W₂ relu(BN(W₁ x_i)) + b₂   (one per 16 channels and position)",
     quirks=(
         "16 channels a filter at every width, as in the code; op.channel.heads=C/n for others",
-        "with a stride, filters come of the mean over stride² positions, the sum stands at the first of them",
+        "with a stride, filters result from the mean over stride² positions, the sum is at the first of them",
     ),
 )
 register_preset(
@@ -115,5 +115,5 @@ register_preset(
     equation="y_i[c] = Σ_j ( (o_Δ[c])^λ · softmax_j(A_ij[g]) + γ · s_Δ[c] ) v_j[c]\n"
     ""
     "A_ij = u_i·r^k_Δ + r^q_Δ·u_j + r^b_Δ,  u = q⊙k   (ghost head λ=0, γ=1)",
-    quirks=("the paper's form; its published weights and figures come of the other one, op=elsa", LOST),
+    quirks=("the paper's form; its published weights and figures result from the other one, op=elsa", LOST),
 )

@@ -85,7 +85,7 @@ def footnote(findings: Findings, not_converged: int = 0) -> str:
         sentences = [f"Differences from {findings.baseline}, paired by seed; 95 % Student's t intervals."]
     else:
         sentences = [
-            f"Differences from {findings.baseline}, UNPAIRED as asked for; 95 % Welch intervals, "
+            f"Differences from {findings.baseline}, UNPAIRED as requested; 95 % Welch intervals, "
             "permutation tests."
         ]
     kind = "pair" if paired else "run"
