@@ -34,6 +34,7 @@ def read_settings(kind: type[Settings], path: str, config: Any, beside: tuple[st
         kind: its fields are the settings; their annotations say what is accepted: `str` (numbers
             too), `bool`, `int`, `float` (finite), each also with `| None`, `tuple[str, ...]`,
             `tuple[int, ...]` and `Mapping`. A field with a default may be left out.
+        config: the node, a mapping from setting to value.
         path: where the node is, for messages, e.g. `op.region`.
         beside: settings that the caller has read itself, named in messages with the others.
 

@@ -47,8 +47,10 @@ def aggregate(
     Args:
         values: (B, H, W, C).
         filters: (B or 1, H' or 1, W' or 1, G, K²), G dividing C.
-        kernel: K, odd; `dilation`: distance of two taps; `border`: zero, mask, inside
-            or reflect.
+        kernel: K, odd.
+        dilation: distance between two taps, in positions.
+        border: zero, mask, inside or reflect.
+        stride: distance between the positions that have an output.
         multiply: (B or 1, C, offsets), such as the ghost head's o^λ.
         add: the same, such as the ghost head's γ·s.
 
@@ -91,9 +93,13 @@ def scores(
     The sum runs over the channels of head g. Outside the map keys are 0 and the bias is left.
 
     Args:
-        query: (B, H', W', C), `heads` dividing C.
+        query: (B, H', W', C).
         key: (B, H, W, C).
-        kernel: K, odd; `dilation`, `border` and `stride` as of `aggregate`.
+        heads: number of heads, dividing C.
+        kernel: K, odd.
+        dilation: distance between two taps, in positions.
+        border: zero, mask, inside or reflect.
+        stride: distance between the positions that have a query.
         multiply: (B or 1, C, offsets).
         add: the same, such as the relative position r^q that meets keys.
         bias: (heads, offsets).

@@ -22,6 +22,10 @@ def convolve_each(
         images: (B, C, H, W).
         weight: (B, C', C/groups, K, K).
         bias: (B, C').
+        stride: of the kernels.
+        padding: zeros around the images.
+        dilation: distance between two taps.
+        groups: of the convolution of one image.
 
     Returns:
         (B, C', H', W').

@@ -120,7 +120,7 @@ class MapTaps(NamedTuple):
 
 
 def strided(length: int, stride: int) -> int:
-    """Positions that are left of `length` at a stride: 0, stride, 2·stride, …"""
+    """Positions that are left of `length` at a stride: 0, stride, 2·stride, … below it."""
     return -(-length // stride)
 
 

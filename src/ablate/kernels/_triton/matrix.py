@@ -59,6 +59,8 @@ def pays(maps: Tensor, head_width: int, neighborhood: Neighborhood) -> bool:
 
     Args:
         maps: (B, H, W, C), one of the operands.
+        head_width: channels of a head.
+        neighborhood: of the sum.
     """
     kernel, dilation, border, stride = neighborhood
     if maps.dtype not in (torch.bfloat16, torch.float16) or stride > 1 or border == "reflect":

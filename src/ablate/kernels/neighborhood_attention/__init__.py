@@ -54,7 +54,9 @@ def attention(
         value: (B, H, W, C).
         bias: (heads, offsets), heads dividing C.
         axial: (B, H, W, heads, 2 · offsets per axis), rows first.
-        kernel: K, odd; `dilation`: distance of two taps; `border`: zero, mask or inside.
+        kernel: K, odd.
+        dilation: distance between two taps, in positions.
+        border: zero, mask or inside.
 
     Returns:
         (B, H, W, C) in the dtype of `value`, or of autocast.

@@ -198,7 +198,6 @@ def _at_taps(
     neighborhood: Neighborhood,
 ) -> Callable[[int], tuple[Tensor | None, Tensor | None]]:
     """Return a function from a tap to both static factors there, (B or 1, H' or 1, W' or 1, C)."""
-
     _, _, border, stride = neighborhood
 
     def at(table: Tensor | None, tap: int) -> Tensor | None:

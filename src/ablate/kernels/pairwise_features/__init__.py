@@ -75,8 +75,10 @@ def pair_filters(
     Args:
         own: a, (B, C, H, W).
         neighbor: b, padded, (B, C, H + K − 1, W + K − 1).
-        reduce: W₁, (R, C); `shift`: c₁, (R,).
-        expand: W₂, (G, R); `bias`: c₂, (G,).
+        reduce: W₁, (R, C).
+        shift: c₁, (R,).
+        expand: W₂, (G, R).
+        bias: c₂, (G,).
         kernel: K, odd.
     """
     with as_declared(own):
@@ -105,7 +107,8 @@ def patch_features(neighbor: Tensor, scale: Tensor, shift: Tensor, weight: Tenso
 
     Args:
         neighbor: b, padded, (B, C, H + K − 1, W + K − 1).
-        scale: s, (C, K, K); `shift`: u alike.
+        scale: s, (C, K, K).
+        shift: u, (C, K, K).
         weight: W, (G, C, K, K).
         kernel: K, odd.
     """

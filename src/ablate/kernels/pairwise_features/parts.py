@@ -1,7 +1,7 @@
 """Parts of a neighborhood's pairs, some rows or images at a time: shared by the passes over them.
 
-A part has channels first, (b, C, K, K, rows, W) for some rows of b images: the long side of matrix products is
-then last, and memory is read and written along rows of the map. Maps of neighbors are padded,
+A part has channels first, (b, C, K, K, rows, W) for some rows of b images: the long side of matrix products
+is then last, and memory is read and written along rows of the map. Maps of neighbors are padded,
 (B, C, H + K − 1, W + K − 1). No pass stores a part: backward passes compute it again. Sums over parts are
 taken in the order of the parts, without atomics: the same input gives the same bits.
 """

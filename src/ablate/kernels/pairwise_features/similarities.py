@@ -6,8 +6,8 @@ A batch norm of each similarity is a factor of its queries or keys: its shift is
 softmax does not see. So no map (L, L) of a similarity is kept, only that of the attention; and so many groups
 are taken at a time that their maps stay in a core's cache, but weigh no less than the tables of positions. A
 compiled or exported graph takes all groups at once, so that it serves any batch.
-Maps are (L, groups · heads, L), position i first: every product with a table is then a matrix product for each
-position, without a copy. It is plain PyTorch: gradients of any order and compilation work.
+Maps are (L, groups · heads, L), position i first: every product with a table is then a matrix product for
+each position, without a copy. It is plain PyTorch: gradients of any order and compilation work.
 """
 
 from __future__ import annotations

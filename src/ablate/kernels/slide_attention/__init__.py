@@ -35,7 +35,9 @@ def attention(
     """The equation above; neighbours outside the map are 0 and are mixed as such.
 
     Args:
-        query: (B, H, W, C), scaled as its logits are to be; `key` and `value` alike.
+        query: (B, H, W, C), scaled as its logits are to be.
+        key: (B, H, W, C).
+        value: (B, H, W, C).
         mix: w, (C/heads, K², K²): channel of a head, tap, neighbour; shared by heads, keys and values.
         own: u, (C/heads, K²).
         table: b, (heads, K²): one number for all channels of a head.

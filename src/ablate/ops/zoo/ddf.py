@@ -32,7 +32,7 @@ from ablate.ops.registry import RESNET, register
     quirks=(
         "the scale s is learned and starts as normal(0, σ = √2/K), sign included: half of the channel "
         "filters' taps start turned over; it is not weight-decayed, being a vector in the authors' code",
-        "with a stride, spatial filters result from every stride-th position and not of the mean over its block; "
+        "with a stride, spatial filters result from every stride-th position, not from its block's mean; "
         "the authors' code takes maps that the stride divides, here others give ⌈H/stride⌉ rows",
         "alone, it keeps PyTorch's initialisation; in DDF-ResNet the network's own loop follows and makes "
         "the weights of both branches kaiming-normal (fan-out)",

@@ -53,7 +53,7 @@ def blank(height: float) -> tuple[Figure, Axes]:
 
 
 def fit(figure: Figure, *axes: Axes, pad: float = 6.0) -> None:
-    """Set the margins to what lies outside the axes. (The layout engines take several drawings.)"""
+    """Set the margins to what is outside of the axes; layout engines would need several drawings."""
     inner = Bbox.union([each.get_window_extent() for each in axes])
     outer = Bbox.union([box for each in axes if (box := each.get_tightbbox()) is not None])
     width, height = figure.bbox.width, figure.bbox.height
