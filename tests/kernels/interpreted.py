@@ -40,6 +40,7 @@ from ablate.kernels.neighborhood_sums.triton import (
 from ablate.kernels.selfcheck import Checked, cases, verdicts
 from ablate.kernels.slide_attention import reference as slide_reference
 from ablate.kernels.slide_attention import triton as slide
+from ablate.kernels.slide_attention.inputs import Inputs as SlideInputs
 from ablate.kernels.slide_attention.triton import filters as slide_filters
 
 
@@ -258,9 +259,11 @@ def slide_attention_errors() -> Iterator[tuple[str, str, Case, float]]:
         static = (torch.randn(shape) / case.kernel for shape in shapes)
         given = [query, key, value, *(guarded(x, torch.float32 if precise else dtype) for x in static)]
         exact = [x.double() for x in given]
-        found = slide.attention.kernel(*given, case.kernel), *slide.backward.kernel(grad, *given, case.kernel)
-        truth = slide_reference.attention(*exact, case.kernel)
-        truths = truth, *slide_reference.backward(grad.double(), *exact, case.kernel)
+        inputs, kernel = SlideInputs(*given), case.kernel
+        found = slide.attention.kernel(inputs, kernel), *slide.backward.kernel(grad, inputs, kernel)
+        inputs = SlideInputs(*exact)
+        truth = slide_reference.attention(inputs, kernel)
+        truths = truth, *slide_reference.backward(grad.double(), inputs, kernel)
         names = "out", *(f"gradient of {name}" for name in ("query", "key", "value", "mix", "own", "table"))
         for what, got, true in zip(names, found, truths, strict=True):
             vanishes = case.kernel == 1 and what in (

@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ablate import kernels
 from ablate.kernels import dispatch, slide_attention
 from ablate.kernels.slide_attention import numba, parts, reference
+from ablate.kernels.slide_attention.inputs import Inputs
 
 
 @pytest.fixture(autouse=True)
@@ -43,9 +44,9 @@ def test_the_loops(height: int, width: int, heads: int, head_width: int, kernel:
     """Maps of one and of several strips, kernels larger than they are."""
     operands = operands_of(height, width, heads, head_width, kernel)
     grad, exact = torch.randn_like(operands[0]), [x.double() for x in operands]
-    found = (numba.attention(*operands, kernel), *numba.backward(grad, *operands, kernel))
-    truth = reference.attention(*exact, kernel)
-    gradients = reference.backward(grad.double(), *exact, kernel)
+    found = (numba.attention(Inputs(*operands), kernel), *numba.backward(grad, Inputs(*operands), kernel))
+    truth = reference.attention(Inputs(*exact), kernel)
+    gradients = reference.backward(grad.double(), Inputs(*exact), kernel)
     for got, expected in zip(found, (truth, *gradients), strict=True):
         scale = max(expected.abs().max().item(), (2 * height * width) ** 0.5 / 4)
         torch.testing.assert_close(got.double(), expected, rtol=0, atol=3e-6 * scale)
@@ -59,7 +60,7 @@ def test_whoever_computes_differentiates_within_the_operator(
     operands = operands_of(5, 4, 2, 8, 3)
     exact = [x.double().requires_grad_() for x in operands]
     grad = torch.randn_like(operands[0])
-    truths = torch.autograd.grad(reference.attention(*exact, 3), exact, grad.double())
+    truths = torch.autograd.grad(reference.attention(Inputs(*exact), 3), exact, grad.double())
     monkeypatch.setattr(slide_attention, "computing", lambda *_: who)
     given = [x.requires_grad_() for x in operands]
     found = torch.autograd.grad(kernels.slide_attention.attention(*given, kernel=3), given, grad)
@@ -124,8 +125,9 @@ def test_parts_of_a_batch(images: int, monkeypatch: pytest.MonkeyPatch) -> None:
     maps = [torch.cat([x, x.roll(1, 1), x[:1]]) for x in (query, key, value)]  # five images
     grad = torch.randn_like(maps[0])
     monkeypatch.setattr(parts, "MOST", images * 2 * 9 * maps[0][:1].numel())
-    found = (parts.attention(*maps, *tables, 3), *parts.backward(grad, *maps, *tables, 3))
-    expected = (reference.attention(*maps, *tables, 3), *reference.backward(grad, *maps, *tables, 3))
+    inputs = Inputs(*maps, *tables)
+    found = (parts.attention(inputs, 3), *parts.backward(grad, inputs, 3))
+    expected = (reference.attention(inputs, 3), *reference.backward(grad, inputs, 3))
     for got, truth in zip(found, expected, strict=True):
         torch.testing.assert_close(got, truth)
 

@@ -21,6 +21,7 @@ from torch.utils.flop_counter import register_flop_formula
 from ablate.kernels.dispatch import fast, implementation
 from ablate.kernels.precision import as_declared, in_autocast
 from ablate.kernels.slide_attention import parts, reference
+from ablate.kernels.slide_attention.inputs import Inputs
 
 __all__ = ["attention"]
 
@@ -48,10 +49,10 @@ def attention(
     """
     value = in_autocast(value)
     query, key, value = (x.to(value.dtype).contiguous() for x in (query, key, value))
-    operands = (query, key, value, mix.contiguous(), own.contiguous(), table.contiguous())
+    inputs = Inputs(query, key, value, mix.contiguous(), own.contiguous(), table.contiguous())
     if fused(query, table.shape[0]):
-        return _attention(*operands, kernel)
-    return reference.attention(*operands, kernel)
+        return _attention(*inputs, kernel)
+    return reference.attention(inputs, kernel)
 
 
 def fused(query: Tensor, heads: int) -> bool:
@@ -67,30 +68,32 @@ def computing(query: Tensor, heads: int, kernel: int) -> Any:
     return implementation(query, "slide_attention")
 
 
-@torch.library.custom_op("ablate::slide_attention", mutates_args=())
-def _attention(
-    query: Tensor, key: Tensor, value: Tensor, mix: Tensor, own: Tensor, table: Tensor, kernel: int
-) -> Tensor:
-    module = computing(query, table.shape[0], kernel)
+_INPUTS = "Tensor query, Tensor key, Tensor value, Tensor mix, Tensor own, Tensor table"
+
+
+@torch.library.custom_op(
+    "ablate::slide_attention", mutates_args=(), schema=f"({_INPUTS}, SymInt kernel) -> Tensor"
+)
+def _attention(query: Tensor, *others: Any) -> Tensor:
+    *operands, kernel = others
+    inputs = Inputs(query, *operands)
+    module = computing(query, inputs.table.shape[0], kernel)
     with as_declared(query):
-        return module.attention(query, key, value, mix, own, table, kernel)
+        return module.attention(inputs, kernel)
 
 
-@torch.library.custom_op("ablate::slide_attention_backward", mutates_args=())
-def _backward(
-    grad: Tensor,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mix: Tensor,
-    own: Tensor,
-    table: Tensor,
-    kernel: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+@torch.library.custom_op(
+    "ablate::slide_attention_backward",
+    mutates_args=(),
+    schema=f"(Tensor grad, {_INPUTS}, SymInt kernel) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+)
+def _backward(grad: Tensor, *others: Any) -> tuple[Tensor, ...]:
     """Gradients of the six operands."""
-    module = computing(query, table.shape[0], kernel)
-    with as_declared(query):
-        return module.backward(grad, query, key, value, mix, own, table, kernel)
+    *operands, kernel = others
+    inputs = Inputs(*operands)
+    module = computing(inputs.query, inputs.table.shape[0], kernel)
+    with as_declared(inputs.query):
+        return module.backward(grad, inputs, kernel)
 
 
 @_attention.register_fake

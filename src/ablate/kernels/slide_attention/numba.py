@@ -35,15 +35,15 @@ from ablate.kernels._numba.simd import (
     totals,
     zeros,
 )
+from ablate.kernels.slide_attention.inputs import Inputs
 
 NEVER = np.float32(-1e30)  # the logit of what fills up the taps to a multiple of four
 STRIP = 8  # lines of a map that are differentiated together
 
 
-def attention(
-    query: Tensor, key: Tensor, value: Tensor, mix: Tensor, own: Tensor, table: Tensor, kernel: int
-) -> Tensor:
+def attention(inputs: Inputs, kernel: int) -> Tensor:
     """Output (B, H, W, C); see `reference`."""
+    query, key, value, mix, own, table = inputs
     out = torch.empty(query.shape)
     run(
         _forward,
@@ -56,17 +56,9 @@ def attention(
     return out.to(query.dtype)
 
 
-def backward(
-    grad: Tensor,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mix: Tensor,
-    own: Tensor,
-    table: Tensor,
-    kernel: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+def backward(grad: Tensor, inputs: Inputs, kernel: int) -> tuple[Tensor, ...]:
     """Gradients of the six operands; see `reference`."""
+    query, key, value, mix, own, table = inputs
     (batch, height), heads = query.shape[:2], table.shape[0]
     taps, width = kernel**2, mix.shape[0]
     strips = batch * -(-height // STRIP)

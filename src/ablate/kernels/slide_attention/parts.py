@@ -13,35 +13,26 @@ import torch
 from torch import Tensor
 
 from ablate.kernels.slide_attention import reference
+from ablate.kernels.slide_attention.inputs import Inputs
 
 MOST = 2**26  # entries of the K² maps of keys and values that exist at a time; one image at least
 
 
-def attention(
-    query: Tensor, key: Tensor, value: Tensor, mix: Tensor, own: Tensor, table: Tensor, kernel: int
-) -> Tensor:
+def attention(inputs: Inputs, kernel: int) -> Tensor:
     """Output (B, H, W, C); see `reference`."""
-    out = torch.empty_like(query)
-    for part in _parts(query, kernel):
-        out[part] = reference.attention(query[part], key[part], value[part], mix, own, table, kernel)
+    out = torch.empty_like(inputs.query)
+    for part in _parts(inputs.query, kernel):
+        out[part] = reference.attention(inputs.images(part), kernel)
     return out
 
 
-def backward(
-    grad: Tensor,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mix: Tensor,
-    own: Tensor,
-    table: Tensor,
-    kernel: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+def backward(grad: Tensor, inputs: Inputs, kernel: int) -> tuple[Tensor, ...]:
     """Gradients of the six operands; see `reference`."""
+    query, key, value, mix, own, table = inputs
     of_query, of_key, of_value = (torch.empty_like(x) for x in (query, key, value))
     of_mix, of_own, of_table = (torch.zeros_like(x) for x in (mix, own, table))
     for part in _parts(query, kernel):
-        found = reference.backward(grad[part], query[part], key[part], value[part], mix, own, table, kernel)
+        found = reference.backward(grad[part], inputs.images(part), kernel)
         for whole, one in zip((of_query, of_key, of_value), found, strict=False):
             whole[part] = one
         for whole, one in zip((of_mix, of_own, of_table), found[3:], strict=True):

@@ -6,11 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ablate.kernels.slide_attention.inputs import Inputs
 
-def attention(
-    query: Tensor, key: Tensor, value: Tensor, mix: Tensor, own: Tensor, table: Tensor, kernel: int
-) -> Tensor:
+
+def attention(inputs: Inputs, kernel: int) -> Tensor:
     """(B, H, W, C) queries, keys and values → (B, H, W, C); see `slide_attention`."""
+    query, key, value, mix, own, table = inputs
     heads = table.shape[0]
     query, key, value = (_by_head(x, heads) for x in (query, key, value))  # (B · heads, d, H, W)
     keys, values = _mixed(torch.cat([key, value]), mix, own, kernel)
@@ -18,17 +19,9 @@ def attention(
     return _on_map(torch.einsum("nthw,ndthw->ndhw", weights, values), heads)
 
 
-def backward(
-    grad: Tensor,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mix: Tensor,
-    own: Tensor,
-    table: Tensor,
-    kernel: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+def backward(grad: Tensor, inputs: Inputs, kernel: int) -> tuple[Tensor, ...]:
     """Gradients of the six operands, written out: there is no autograd inside of an operator."""
+    query, key, value, mix, own, table = inputs
     heads, taps = table.shape[0], kernel * kernel
     grad, query, key, value = (_by_head(x, heads) for x in (grad, query, key, value))
     both = torch.cat([key, value])

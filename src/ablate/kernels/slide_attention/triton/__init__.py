@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ablate.kernels.selfcheck import Operands, checked
 from ablate.kernels.slide_attention import LARGEST, WIDEST, parts
+from ablate.kernels.slide_attention.inputs import Inputs
 from ablate.kernels.slide_attention.triton.filters import launch_filter_gradient
 from ablate.kernels.slide_attention.triton.forward import launch_attention
 from ablate.kernels.slide_attention.triton.keys import launch_key_gradients
@@ -32,7 +33,7 @@ def _arguments(found: Operands) -> tuple[Any, ...] | None:
     if rest != [1, "zero", 1] or too_large:
         return None
     maps = found.outputs / 4, found.values, found.values.flip(1)
-    return *maps, found.mix, found.mix[..., 0].contiguous(), found.bias, kernel
+    return Inputs(*maps, found.mix, found.mix[..., 0].contiguous(), found.bias), kernel
 
 
 def _backward_arguments(found: Operands) -> tuple[Any, ...] | None:
@@ -40,27 +41,18 @@ def _backward_arguments(found: Operands) -> tuple[Any, ...] | None:
 
 
 @checked(parts.attention, _arguments)
-def attention(
-    query: Tensor, key: Tensor, value: Tensor, mix: Tensor, own: Tensor, table: Tensor, kernel: int
-) -> Tensor:
+def attention(inputs: Inputs, kernel: int) -> Tensor:
     """Output (B, H, W, C)."""
+    query, key, value, mix, own, table = inputs
     launch, out = launch_attention(query, key, value, Mixture.of(mix, own, table, kernel, query.dtype))
     launch.run()
     return out
 
 
 @checked(parts.backward, _backward_arguments)
-def backward(
-    grad: Tensor,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mix: Tensor,
-    own: Tensor,
-    table: Tensor,
-    kernel: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+def backward(grad: Tensor, inputs: Inputs, kernel: int) -> tuple[Tensor, ...]:
     """Gradients of the six operands, some images after the others."""
+    query, key, value, mix, own, table = inputs
     mixture = Mixture.of(mix, own, table, kernel, query.dtype)
     of_maps = [torch.empty_like(x) for x in (query, key, value)]
     of_filters = torch.zeros_like(mixture.filters, dtype=torch.float32)
