@@ -162,7 +162,7 @@ def test_who_computes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("transposed", [False, True])
 def test_interior_positions_are_computed_in_regular_blocks(transposed: bool) -> None:
-    found = taps.blocks(56, Neighborhood(7), transposed)
+    found = taps.tap_blocks(56, Neighborhood(7), transposed)
     assert found.regular.tolist() == [False, *[True] * 12, False]
     tap = found.tap.reshape(-1, taps.BLOCK)[found.first[1] : found.first[2]]
     met = [tap[place : place + 7, place].tolist() for place in range(taps.BLOCK)]
@@ -183,8 +183,8 @@ def test_blocks_and_runs_are_the_same_walks(
     neighborhood = Neighborhood(kernel, dilation, border, stride)
     for transposed in (False, True):
         plain, found = (
-            taps.walk(length, neighborhood, transposed),
-            taps.blocks(length, neighborhood, transposed),
+            taps.tap_list(length, neighborhood, transposed),
+            taps.tap_blocks(length, neighborhood, transposed),
         )
         one_by_one = [
             (i, *entry)
@@ -207,7 +207,7 @@ def test_blocks_and_runs_are_the_same_walks(
         ]
         assert sorted(one_by_one) == sorted(in_blocks)
         if not transposed:
-            in_one_go = taps.runs(length, neighborhood)
+            in_one_go = taps.tap_runs(length, neighborhood)
             in_runs = [
                 (begin + i, other + i * step, tap, offset)
                 for tap, offset, begin, count, other, step in zip(*in_one_go, strict=True)

@@ -2,11 +2,11 @@
 
 A sum that gathers needs, for every position that it writes, the positions that it reads and the taps
 that belong to them. `aggregate` and `scores` write at the centre of a neighborhood; `aggregate_transpose`
-writes at a neighbor and reads the centres that reach it. Border rules, dilation and
-stride are all in these tables, and nowhere in the loops.
+writes at a neighbor and reads the centres that reach it. Border rules, dilation and stride are all in these
+tables, and nowhere in the loops.
 
-Rows are walked one by one (`walk`). Columns are written four at a time (`blocks`), so that a value is
-loaded once for all of the four that meet it. What sums over positions instead goes along `runs`.
+Rows are visited one by one (`tap_list`). Columns are written four at a time (`tap_blocks`), so that a value is
+loaded once for all of the four that meet it. Sums over positions use `tap_runs`.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ BLOCK = 4  # positions that a loop computes together
 NONE = -1  # the tap of a position that does not meet another
 
 
-class Walk(NamedTuple):
-    """The walks of all positions of an axis; those of position i are entries first[i] to first[i + 1]."""
+class TapList(NamedTuple):
+    """The taps of all positions of an axis; those of position i are entries first[i] to first[i + 1]."""
 
     first: np.ndarray  # (positions + 1,)
     other: np.ndarray  # (entries,) the position that is read
@@ -31,11 +31,11 @@ class Walk(NamedTuple):
     offset: np.ndarray  # (entries,) its row of the relative-position table
 
 
-class Blocks(NamedTuple):
-    """The walks of four positions at a time; those of block b are entries first[b] to first[b + 1].
+class TapBlocks(NamedTuple):
+    """The taps of four positions at a time; those of block b are entries first[b] to first[b + 1].
 
-    In a regular block the four positions walk over K + 3 evenly spaced ones, which position p meets
-    from entry p on, by taps that rise, or in a transposed walk fall, by one.
+    In a regular block the four positions meet K + 3 evenly spaced ones, position p from entry p on, by taps
+    that rise by one, or fall by one if transposed.
     """
 
     first: np.ndarray  # (blocks + 1,)
@@ -45,7 +45,7 @@ class Blocks(NamedTuple):
     regular: np.ndarray  # (blocks,)
 
 
-class Runs(NamedTuple):
+class TapRuns(NamedTuple):
     """Runs of positions whose neighbours at one tap are evenly spaced and have one offset."""
 
     tap: np.ndarray  # (runs,)
@@ -57,8 +57,8 @@ class Runs(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def walk(length: int, neighborhood: Neighborhood, transposed: bool) -> Walk:
-    """The walks along an axis of `length` positions; `transposed` for those of `aggregate_transpose`."""
+def tap_list(length: int, neighborhood: Neighborhood, transposed: bool) -> TapList:
+    """Return the taps along an axis of `length` positions; `transposed` for those of `aggregate_transpose`."""
     taps = axis_taps(length, neighborhood)
     centre, tap = np.nonzero(taps.valid.numpy())
     neighbor, offset = taps.position.numpy()[centre, tap], taps.offset.numpy()[centre, tap]
@@ -67,13 +67,13 @@ def walk(length: int, neighborhood: Neighborhood, transposed: bool) -> Walk:
     written, read, tap, offset = (x[order].astype(np.int64) for x in (written, read, tap, offset))
     positions = length if transposed else len(taps.position)
     first = np.searchsorted(written, np.arange(positions + 1)).astype(np.int64)
-    return Walk(first, read, tap, offset)
+    return TapList(first, read, tap, offset)
 
 
 @lru_cache(maxsize=256)
-def blocks(length: int, neighborhood: Neighborhood, transposed: bool) -> Blocks:
+def tap_blocks(length: int, neighborhood: Neighborhood, transposed: bool) -> TapBlocks:
     """Return the taps of four positions at a time; the last block may have fewer."""
-    first, other, tap, offset = walk(length, neighborhood, transposed)
+    first, other, tap, offset = tap_list(length, neighborhood, transposed)
     firsts, others, taps, offsets, regular = [0], [], [], [], []
     for start in range(0, len(first) - 1, BLOCK):
         entries: dict[
@@ -94,7 +94,7 @@ def blocks(length: int, neighborhood: Neighborhood, transposed: bool) -> Blocks:
         regular.append(_regular(others[begin:], taps[begin:], offsets[begin:], neighborhood.kernel))
         firsts.append(len(others))
     tables = [np.array(x, dtype=np.int64).reshape(-1) for x in (firsts, others, taps, offsets)]
-    return Blocks(tables[0], tables[1], tables[2], tables[3], np.array(regular, dtype=np.bool_))
+    return TapBlocks(tables[0], tables[1], tables[2], tables[3], np.array(regular, dtype=np.bool_))
 
 
 def _regular(others: list[int], taps: list[list[int]], offsets: list[list[int]], kernel: int) -> bool:
@@ -110,7 +110,7 @@ def _regular(others: list[int], taps: list[list[int]], offsets: list[list[int]],
 
 
 @lru_cache(maxsize=256)
-def runs(length: int, neighborhood: Neighborhood) -> Runs:
+def tap_runs(length: int, neighborhood: Neighborhood) -> TapRuns:
     """The runs along an axis of `length` positions, tap by tap."""
     taps = axis_taps(length, neighborhood)
     position, valid, offset = (x.numpy() for x in taps)
@@ -127,4 +127,4 @@ def runs(length: int, neighborhood: Neighborhood) -> Runs:
                     continue
             found.append([tap, int(offset[i, tap]), int(i), 1, here, 0])
             going = True
-    return Runs(*np.array(found, dtype=np.int64).reshape(-1, 6).T.copy())
+    return TapRuns(*np.array(found, dtype=np.int64).reshape(-1, 6).T.copy())

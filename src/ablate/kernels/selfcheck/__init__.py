@@ -5,7 +5,7 @@ forms, on the card that is to use it (`checked.py`, at the neighbourhoods of `ca
 reference computes instead, with a warning. The check runs in processes of its own (`child.py`), because an
 illegal access would break the context of the process that meets it, and its verdicts are kept on disk for
 each card, set of versions and state of the code (`verdicts.py`). Start reading in `checked.py`. Used by the
-`cuda` modules of the kernels, by `ablate doctor`, `ablate bench` and the set-up of a run.
+`triton` modules of the operations, by `ablate doctor`, `ablate bench` and the set-up of a run.
 """
 
 from ablate.kernels.selfcheck.cases import Operands

@@ -24,7 +24,7 @@ class Checked:
     """A kernel with its reference and the verdict of their comparison.
 
     Args:
-        kernel: Function of a `cuda` module; its first argument is a tensor on the device.
+        kernel: Function of a `triton` module; its first argument is a tensor on the device.
         reference: Function of the same arguments in plain PyTorch.
         arguments: Arguments of both from operands; None where the kernel does not take such operands.
     """

@@ -75,7 +75,7 @@ class CannotCheckError(RuntimeError):
 
 
 def of(module: str, device: torch.device, dtype: torch.dtype) -> dict[str, str | None]:
-    """Return what is wrong with each kernel of a `cuda` module; check them if nothing is on disk."""
+    """Return what is wrong with each kernel of a `triton` module; check them if nothing is on disk."""
     device = _indexed(device)
     if (module, device, dtype) not in _known:
         prepare(device, (dtype,), (module,))
@@ -116,7 +116,7 @@ def prepare(
     Args:
         device: a card.
         dtypes: precisions.
-        modules: `cuda` modules, each with its `KERNELS`.
+        modules: `triton` modules, each with its `KERNELS`.
         on_verdict: receives kernel, precision and what is wrong (None: nothing), one kernel after the other.
         again: True: check once more what failed before.
     """

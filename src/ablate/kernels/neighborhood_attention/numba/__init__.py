@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ablate.kernels._numba.run import flat, run
 from ablate.kernels._numba.simd import lanes_for
-from ablate.kernels._numba.taps import BLOCK, NONE, Blocks, Walk, blocks, walk
+from ablate.kernels._numba.taps import BLOCK, NONE, TapBlocks, TapList, tap_blocks, tap_list
 from ablate.kernels.geometry import Neighborhood, offsets_per_axis
 from ablate.kernels.neighborhood_attention.inputs import Inputs
 from ablate.kernels.neighborhood_attention.numba.forward import Form, Maps, forward
@@ -98,18 +98,20 @@ def backward(
     return of_query, of_key, of_value, of_bias, of_axial
 
 
-def _tables(height: int, width: int, neighborhood: Neighborhood, *, transposed: bool) -> tuple[Walk, Blocks]:
-    return walk(height, neighborhood, transposed), blocks(width, neighborhood, transposed)
+def _tables(
+    height: int, width: int, neighborhood: Neighborhood, *, transposed: bool
+) -> tuple[TapList, TapBlocks]:
+    return tap_list(height, neighborhood, transposed), tap_blocks(width, neighborhood, transposed)
 
 
-def _bias_of_pairs(bias: Tensor, kernel: int, border: str, across: Blocks) -> np.ndarray:
+def _bias_of_pairs(bias: Tensor, kernel: int, border: str, across: TapBlocks) -> np.ndarray:
     """(heads, row offsets, entries of the columns' blocks, 4), flat; NEVER where two do not meet."""
     axis = offsets_per_axis(kernel, border)
     table = bias.detach().float().numpy().reshape(bias.shape[0], axis, axis)
     return np.where(across.tap == NONE, NEVER, table[:, :, across.offset]).astype(np.float32).reshape(-1)
 
 
-def _absent(across: Blocks, kernel: int, border: str) -> np.ndarray:
+def _absent(across: TapBlocks, kernel: int, border: str) -> np.ndarray:
     """(blocks, K, 4), flat: 0 for a tap beyond the map's side that counts, with key 0; else NEVER."""
     found = np.full((len(across.regular), kernel, BLOCK), 0 if border == "zero" else NEVER, np.float32)
     for block in range(len(found)):
@@ -119,13 +121,13 @@ def _absent(across: Blocks, kernel: int, border: str) -> np.ndarray:
     return found.reshape(-1)
 
 
-def _whole(across: Blocks, kernel: int, border: str) -> np.ndarray:
+def _whole(across: TapBlocks, kernel: int, border: str) -> np.ndarray:
     """(blocks,): whether no position of a block has a tap beyond the map's side that counts."""
     present = _absent(across, kernel, border).reshape(len(across.regular), -1) < 0
     return np.asarray(present.all(axis=1))
 
 
-def _room(vertical: Walk, horizontal: Blocks, kernel: int) -> int:
+def _room(vertical: TapList, horizontal: TapBlocks, kernel: int) -> int:
     """Pairs of one position of a block, at most, absent ones included, in whole vectors of four."""
     pairs = int(np.diff(vertical.first).max() * np.diff(horizontal.first).max())
     return -(-(pairs + kernel * kernel) // BLOCK) * BLOCK
@@ -137,7 +139,7 @@ def _vectors(width: int) -> Vectors:
     return Vectors((0,) * (width // len(lanes)), lanes, (0,) * 4, (0,) * 16)
 
 
-def _terms(inputs: Inputs, neighborhood: Neighborhood, across: Blocks) -> Terms:
+def _terms(inputs: Inputs, neighborhood: Neighborhood, across: TapBlocks) -> Terms:
     """Build the tables that are added to the products of queries and keys."""
     kernel, _, border, _ = neighborhood
     return Terms(
@@ -149,7 +151,11 @@ def _terms(inputs: Inputs, neighborhood: Neighborhood, across: Blocks) -> Terms:
 
 
 def _form(
-    inputs: Inputs, neighborhood: Neighborhood, vertical: Walk, horizontal: Blocks, needs_bias: bool = False
+    inputs: Inputs,
+    neighborhood: Neighborhood,
+    vertical: TapList,
+    horizontal: TapBlocks,
+    needs_bias: bool = False,
 ) -> Form:
     kernel, _, border, _ = neighborhood
     return Form(

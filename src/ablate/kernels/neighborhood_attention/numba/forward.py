@@ -22,7 +22,7 @@ from ablate.kernels._numba.simd import (
     times,
     zeros,
 )
-from ablate.kernels._numba.taps import Blocks, Walk
+from ablate.kernels._numba.taps import TapBlocks, TapList
 from ablate.kernels.neighborhood_attention.numba.axial import of_queries
 from ablate.kernels.neighborhood_attention.numba.pairs import (
     NEVER,
@@ -62,8 +62,8 @@ def forward(
     maps: Maps,
     terms: Terms,
     axial: Any,
-    vertical: Walk,
-    horizontal: Blocks,
+    vertical: TapList,
+    horizontal: TapBlocks,
     form: Form,
     vectors: Vectors,
 ) -> None:

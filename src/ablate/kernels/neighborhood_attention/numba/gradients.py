@@ -9,7 +9,7 @@ from numba import njit, prange
 
 from ablate.kernels._numba.run import FAST, compiled
 from ablate.kernels._numba.simd import exponential, four_times, load, minus, plus, splat, store, times
-from ablate.kernels._numba.taps import Blocks, Walk
+from ablate.kernels._numba.taps import TapBlocks, TapList
 from ablate.kernels.neighborhood_attention.numba.axial import of_queries, of_readers, pull_axial
 from ablate.kernels.neighborhood_attention.numba.forward import Form
 from ablate.kernels.neighborhood_attention.numba.pairs import (
@@ -55,8 +55,8 @@ def from_queries(
     maps: QueryMaps,
     terms: Terms,
     axial: Any,
-    vertical: Walk,
-    horizontal: Blocks,
+    vertical: TapList,
+    horizontal: TapBlocks,
     form: Form,
     vectors: Vectors,
 ) -> None:
@@ -192,8 +192,8 @@ def from_keys(
     maps: KeyMaps,
     terms: Terms,
     axial: Any,
-    vertical: Walk,
-    horizontal: Blocks,
+    vertical: TapList,
+    horizontal: TapBlocks,
     form: Form,
     vectors: Vectors,
 ) -> None:

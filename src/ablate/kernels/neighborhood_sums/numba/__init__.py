@@ -27,7 +27,7 @@ from torch import Tensor
 
 from ablate.kernels._numba.run import flat, run
 from ablate.kernels._numba.simd import lanes_for
-from ablate.kernels._numba.taps import blocks, runs, walk
+from ablate.kernels._numba.taps import tap_blocks, tap_list, tap_runs
 from ablate.kernels.geometry import Neighborhood, offsets_per_axis, strided
 from ablate.kernels.neighborhood_sums.numba import gather, products, static_grad_loop
 
@@ -89,8 +89,8 @@ def scores(
             _by_offset(add),
         ),
         None if bias is None else flat(bias),
-        walk(height, neighborhood, False),
-        blocks(width, neighborhood, False),
+        tap_list(height, neighborhood, False),
+        tap_blocks(width, neighborhood, False),
         products.Form(
             columns=out.shape[2],
             size=(height, width),
@@ -123,8 +123,8 @@ def static_grad(
     run(
         static_grad_loop.static_grad_loop,
         static_grad_loop.Maps(*map(flat, (outputs, values, filters, *found))),
-        walk(height, neighborhood, False),
-        runs(width, neighborhood),
+        tap_list(height, neighborhood, False),
+        tap_runs(width, neighborhood),
         static_grad_loop.Form(
             written=tuple(outputs.shape[1:3]),
             size=(height, width),
@@ -158,8 +158,8 @@ def _gather(
     run(
         gather.gather,
         gather.Maps(flat(read), flat(filters), _by_offset(multiply), _by_offset(add), flat(out)),
-        walk(height, neighborhood, transposed),
-        blocks(columns, neighborhood, transposed),
+        tap_list(height, neighborhood, transposed),
+        tap_blocks(columns, neighborhood, transposed),
         gather.Form(
             columns=out.shape[2],
             size=tuple(read.shape[1:3]),

@@ -8,7 +8,7 @@ from numba import prange
 
 from ablate.kernels._numba.run import compiled
 from ablate.kernels._numba.simd import filter_at, fma, load, number, prefetch, store, zeros
-from ablate.kernels._numba.taps import Blocks, Walk
+from ablate.kernels._numba.taps import TapBlocks, TapList
 
 LINE = 16  # float32 in a line of cache
 
@@ -37,7 +37,7 @@ class Form(NamedTuple):
 
 
 @compiled
-def gather(maps: Maps, vertical: Walk, horizontal: Blocks, form: Form, lanes: Any) -> None:
+def gather(maps: Maps, vertical: TapList, horizontal: TapBlocks, form: Form, lanes: Any) -> None:
     """out[i, c] = Σ F' · read[other, c] over the taps of i; F is at i, or transposed at the other position.
 
     There are heads · chunks · lanes channels. Each row of a tile prefetches the filters of its next block.

@@ -8,7 +8,7 @@ from numba import prange
 
 from ablate.kernels._numba.run import compiled
 from ablate.kernels._numba.simd import fma, lane, load, load_filtered, totals, value_at, zeros
-from ablate.kernels._numba.taps import Blocks, Walk
+from ablate.kernels._numba.taps import TapBlocks, TapList
 
 LANE_1, LANE_2, LANE_3 = (0,), (0,) * 2, (0,) * 3
 
@@ -35,7 +35,7 @@ class Form(NamedTuple):
 
 
 @compiled
-def products(maps: Maps, bias: Any, vertical: Walk, horizontal: Blocks, form: Form, lanes: Any) -> None:
+def products(maps: Maps, bias: Any, vertical: TapList, horizontal: TapBlocks, form: Form, lanes: Any) -> None:
     """out[i, g, t] = Σ_c (m · query[i, c] + a) · key[n(i, t), c] + b; b for taps outside of the map."""
     query, key, out, multiply, add = maps
     row_first, row_other, row_tap, row_offset = vertical

@@ -9,7 +9,7 @@ from numba import prange
 
 from ablate.kernels._numba.run import compiled
 from ablate.kernels._numba.simd import fma, load, plus, splat, store, times, zeros
-from ablate.kernels._numba.taps import Runs, Walk
+from ablate.kernels._numba.taps import TapRuns, TapList
 
 
 class Maps(NamedTuple):
@@ -34,7 +34,7 @@ class Form(NamedTuple):
 
 
 @compiled
-def static_grad_loop(maps: Maps, vertical: Walk, horizontal: Runs, form: Form, lanes: Any) -> None:
+def static_grad_loop(maps: Maps, vertical: TapList, horizontal: TapRuns, form: Form, lanes: Any) -> None:
     """One vector of channels of a group of images at a time; its two tables stay in the nearest cache."""
     outputs, values, filters, of_multiply, of_add = maps
     row_first, row_other, row_tap, row_offset = vertical
