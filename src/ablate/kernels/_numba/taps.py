@@ -5,8 +5,8 @@ that belong to them. `aggregate` and `scores` write at the centre of a neighborh
 writes at a neighbor and reads the centres that reach it. Border rules, dilation and stride are all in these
 tables, and nowhere in the loops.
 
-Rows are visited one by one (`tap_list`). Columns are written four at a time (`tap_blocks`), so that a value is
-loaded once for all of the four that meet it. Sums over positions use `tap_runs`.
+Rows are visited one by one (`tap_list`). Columns are written four at a time (`tap_blocks`), so that a value
+is loaded once for all of the four that meet it. Sums over positions use `tap_runs`.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class TapRuns(NamedTuple):
 
 @lru_cache(maxsize=256)
 def tap_list(length: int, neighborhood: Neighborhood, transposed: bool) -> TapList:
-    """Return the taps along an axis of `length` positions; `transposed` for those of `aggregate_transpose`."""
+    """Return the taps along an axis of `length` positions, or those of `aggregate_transpose`."""
     taps = axis_taps(length, neighborhood)
     centre, tap = np.nonzero(taps.valid.numpy())
     neighbor, offset = taps.position.numpy()[centre, tap], taps.offset.numpy()[centre, tap]

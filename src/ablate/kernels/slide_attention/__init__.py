@@ -3,8 +3,8 @@
     y_i = Σ_t softmax_t( q_i·(k_{i,t} + b_t) ) v_{i,t}
     k_{i,t} = Σ_s w_{t,s} ⊙ k_{n(i,s)} + u_t,   v_{i,t} in the same way
 
-(Slide-Transformer, Pan et al., 2023.) Neither the loops of `numba` nor the kernels of `triton` keep any of the
-K² maps of keys and values, forward or backward. On CUDA `parts` gathers those of a few images at a time
+(Slide-Transformer, Pan et al., 2023.) Neither the loops of `numba` nor the kernels of `triton` store any of
+the K² maps of keys and values, forward or backward. On CUDA `parts` gathers those of a few images at a time
 where K or the heads are too large for the kernels. All refuse a second derivative. For another device,
 precision or width of a head `reference` computes, and differentiates any number of times.
 """

@@ -9,7 +9,7 @@ from numba import prange
 
 from ablate.kernels._numba.run import compiled
 from ablate.kernels._numba.simd import fma, load, plus, splat, store, times, zeros
-from ablate.kernels._numba.taps import TapRuns, TapList
+from ablate.kernels._numba.taps import TapList, TapRuns
 
 
 class Maps(NamedTuple):
