@@ -32,6 +32,7 @@ PUBLIC = (  # what notebooks, the README and plug-ins import
     "ablate.official",
     "ablate.ops",
     "ablate.ops.inspection",
+    "ablate.ops.kernels",
     "ablate.kernels",
     "ablate.results.collect",
     "ablate.results.comparisons",

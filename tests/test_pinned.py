@@ -31,3 +31,14 @@ def test_the_runs_of_a_record_are_those_of_its_study(record: Path) -> None:
 @pytest.mark.parametrize("kind", ["public", "verbs", "networks", "choices"])
 def test_names_that_people_use_are_what_they_were(kind: str) -> None:
     assert getattr(pinned, kind)() == GOLDEN[kind]
+
+
+def test_the_old_name_of_the_kernels_works_and_says_so() -> None:
+    """`ablate.ops.kernels` is kept for one version."""
+    from ablate import kernels
+    from ablate.ops import kernels as old
+
+    with pytest.warns(DeprecationWarning, match="is now ablate.kernels.slide_attention.attention"):
+        assert old.mixed_attention is kernels.slide_attention.attention
+    with pytest.raises(AttributeError):
+        old.nothing  # noqa: B018
