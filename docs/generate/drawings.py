@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from html import escape
 
-ROW, BOX, TOP = 44, 150, 16
+ROW, BOX, TOP = 40, 130, 16
+WIDTH = 760
 
 
 def rooms(names: Sequence[str], imports: Counter[tuple[str, str]], title: Callable[[str], str]) -> str:
@@ -18,21 +19,20 @@ def rooms(names: Sequence[str], imports: Counter[tuple[str, str]], title: Callab
     height = TOP + ROW * (len(shown) + 1) + 10
     center = {name: TOP + ROW * row + 15 for row, name in enumerate(shown)}
     parts = [
-        f'<svg class="drawing rooms" viewBox="0 0 820 {height}" role="img" '
+        f'<svg class="drawing rooms" viewBox="0 0 {WIDTH} {height}" role="img" '
         'aria-label="The packages of ablate and their imports">'
     ]
     for name in shown:
         y = center[name]
         arcs = "".join(
-            _arc(y, center[other], count)
+            _arc(y, center[other], count, ROW * len(shown))
             for (importer, other), count in sorted(imports.items())
             if importer == name and other in center
         )
         parts.append(
-            f'<a href="#room-{name}"><g class="room">{arcs}<rect x="1" y="{y - 15}" width="{BOX}" height="30" rx="5"/>'
-            f'<text class="name" x="{BOX / 2 + 1}" y="{y + 5}">{name}</text></g></a>'
+            f'<a href="generated/architecture/tour.html#room-{name}"><g class="room">{arcs}<rect x="1" y="{y - 15}" width="{BOX}" height="30" rx="5"/>'
+            f'<text class="name" x="{BOX / 2 + 1}" y="{y + 5}">{name}</text><title>{escape(title(name))}</title></g></a>'
         )
-        parts.append(f"<title>{escape(title(name))}</title>")
     y = TOP + ROW * len(shown) + 15
     parts.append(
         f'<g class="ground"><rect x="1" y="{y - 15}" width="{BOX}" height="30" rx="5"/>'
@@ -42,9 +42,9 @@ def rooms(names: Sequence[str], imports: Counter[tuple[str, str]], title: Callab
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def _arc(start: float, end: float, count: int) -> str:
+def _arc(start: float, end: float, count: int, longest: float) -> str:
     """An arc from an importing package down to the imported one, with its arrow there."""
-    reach = 24 + abs(end - start) * 0.62
+    reach = 24 + abs(end - start) / longest * 1.3 * (WIDTH - BOX - 30)  # a curve comes to 3/4 of its controls
     left = BOX + 3
     width = min(1 + count / 5, 5)
     path = f"M{left} {start} C{left + reach:.0f} {start}, {left + reach:.0f} {end}, {left + 8} {end}"
@@ -77,16 +77,17 @@ def axes() -> str:
     parts.append(f'<text class="on" x="{left + 6.5 * cell}" y="{top + 2.5 * cell + 5}">j</text>')
     x, y = left + 4.8 * cell, top + 4.2 * cell
     parts.append(f'<path class="offset" d="M{x} {y} L{left + 6.2 * cell} {top + 2.9 * cell}"/>')
-    parts.append(f'<text class="note" x="{left + 81}" y="290">Δ = j − i</text>')
-    parts.append(f'<text class="note" x="{left + 81}" y="312">window, neighborhood, global</text>')
+    parts.append(f'<text class="note" x="{left + 81}" y="292">Δ = j − i</text>')
+    parts.append(f'<text class="note" x="{left + 81}" y="310">window, neighborhood,</text>')
+    parts.append(f'<text class="note" x="{left + 81}" y="328">global</text>')
     strengths = [[_weight(row, column) for column in range(5)] for row in range(5)]
-    parts += _grid(238, 136, cell, strengths, "weights A", "what generates them:", "pairwise, linear, static, …")
+    parts += _grid(232, 136, cell, strengths, "weights A", "pairwise, hadamard,", "linear, static, …")
     total = sum(map(sum, strengths))
     normed = [[2.6 * value**1.6 / total * 6 for value in row] for row in strengths]
-    parts += _grid(424, 136, cell, normed, "Norm(A)", "softmax, filter-norm,", "identity")
-    parts += ['<path class="flow" d="M202 181 h24 m-6 -5 l6 5 l-6 5"/>']
-    parts += ['<path class="flow" d="M340 181 h70 m-6 -5 l6 5 l-6 5"/>']
-    parts += ['<path class="flow" d="M524 181 h68 m-6 -5 l6 5 l-6 5"/>']
+    parts += _grid(418, 136, cell, normed, "Norm(A)", "softmax, filter-norm,", "identity")
+    parts += ['<path class="flow" d="M200 181 h24 m-6 -5 l6 5 l-6 5"/>']
+    parts += ['<path class="flow" d="M332 181 h76 m-6 -5 l6 5 l-6 5"/>']
+    parts += ['<path class="flow" d="M518 181 h78 m-6 -5 l6 5 l-6 5"/>']
     heads = ((0, "one filter per head"), (1, "ghost head: + γ·s per channel"), (2, "one filter per channel (C)"))
     for row, label in heads:
         y = 92 + 80 * row
@@ -95,7 +96,7 @@ def axes() -> str:
             ghost = 1 if row == 1 and channel % 3 else 0
             for a in range(3):
                 for b in range(3):
-                    value = abs(((a + 1) * (b + 2) * (shift + 2)) % 7) / 7
+                    value = abs(((a + 1) * (b + 2) * (2 * shift + 3)) % 11) / 11
                     value = min(1, abs(value + (0.35 if (a + b + channel) % 2 else -0.25) * ghost))
                     parts.append(_square(606 + 38 * channel + 10 * b, y + 10 * a, 10, "weight", value))
         parts.append(f'<text class="note" x="715" y="{y + 48}">{label}</text>')
@@ -119,8 +120,8 @@ def _grid(
     return [
         f'<text class="head" x="{middle}" y="82">{head}</text>',
         *squares,
-        f'<text class="note" x="{middle}" y="290">{first}</text>',
-        f'<text class="note" x="{middle}" y="312">{second}</text>',
+        f'<text class="note" x="{middle}" y="292">{first}</text>',
+        f'<text class="note" x="{middle}" y="310">{second}</text>',
     ]
 
 

@@ -24,8 +24,8 @@ def caption(name: str) -> str:
     if _is_point(name):
         return (
             "The filters *F* that position + applies, on three test images: head 1 at two positions and at the border, "
-            "and head 2. The operator is untrained, and its small initial weights are enlarged; what can be seen "
-            "is the form of the operator and not what training would make of it."
+            "and head 2. The operator is untrained, and its initial weights are enlarged until a filter shows its form; what training "
+            "would make of it is another matter."
         )
     return (
         "The receptive field of the output at position +, at two positions and at the border: the norm of the "
@@ -107,9 +107,7 @@ def _operator(name: str) -> Any:
 def _filters(name: str, features: Any) -> list[Any]:
     from ablate.ops.inspection import filters
 
-    operator = _operator(name)
-    for parameter in operator.weights.parameters():
-        parameter.data.mul_(12)
+    operator = _enlarged(_operator(name), features)
 
     def column(title: str, position: tuple[int, int], head: int) -> Any:
         maps = filters(operator, features, position).unflatten(1, (operator.heads, -1))
@@ -121,6 +119,20 @@ def _filters(name: str, features: Any) -> list[Any]:
         column("head 1\nat the border", CORNER, 0),
     ]
     return [*columns, column("head 2", CENTRE, 1)] if operator.heads > 1 else columns
+
+
+def _enlarged(operator: Any, features: Any) -> Any:
+    """Enlarge the weights that generate A until a filter's largest entry is four times the mean of its taps."""
+    from ablate.ops.inspection import filters
+
+    for _ in range(30):
+        found = filters(operator, features, CENTRE).abs()[:, 0].flatten(1)
+        peak = found.amax(1) * (found > 0).sum(1) / found.sum(1)
+        if peak.mean() > 4:
+            break
+        for parameter in operator.weights.parameters():
+            parameter.data.mul_(1.25)
+    return operator
 
 
 def _fields(name: str, features: Any) -> list[Any]:

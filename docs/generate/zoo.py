@@ -82,7 +82,7 @@ def page(name: str) -> str:
         parts += ["## Equation", fence(entry.equation)]
     parts += [
         "## Facts",
-        table(["", ""], facts),
+        table(["property", "value"], facts),
         f"Costs are those at {REFERENCE_SHAPE}.",
         "## What it looks at",
         f"```{{image}} {name}.svg\n:alt: {pictures.caption(name)}\n:class: picture\n```",
