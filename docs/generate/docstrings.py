@@ -7,6 +7,7 @@ import re
 from functools import cache
 from typing import Any
 
+from generate import ROOT
 from generate.api import public
 
 SECTIONS = re.compile(r"(Args|Attributes|Returns|Raises|Yields|Example|Examples|Note):$")
@@ -52,9 +53,22 @@ def _canonical() -> dict[str, str]:
 
 
 def resolve(app: Any, env: Any, node: Any, contnode: Any) -> Any:
-    """Resolve a reference to an object by the public name under which it is documented."""
-    target = _canonical().get(node.get("reftarget", ""))
-    if node.get("refdomain") != "py" or target is None:
+    """Resolve a reference to an object of ablate that is not documented by the name it has in its annotation.
+
+    A public object is found by its public name; for any other the link leads to the file that defines it.
+    """
+    from docutils.nodes import reference
+
+    target = node.get("reftarget", "")
+    if node.get("refdomain") != "py" or not target.startswith("ablate."):
         return None
-    domain = env.get_domain("py")
-    return domain.resolve_xref(env, node.get("refdoc"), app.builder, "obj", target, node, contnode)
+    if target in _canonical():
+        domain = env.get_domain("py")
+        return domain.resolve_xref(
+            env, node.get("refdoc"), app.builder, "obj", _canonical()[target], node, contnode
+        )
+    path = f"src/{target.rpartition('.')[0].replace('.', '/')}.py"
+    if not (ROOT / path).is_file():
+        return None
+    uri = app.builder.get_relative_uri(node.get("refdoc"), f"files/{path}")
+    return reference("", "", contnode, internal=True, refuri=uri)

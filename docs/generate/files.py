@@ -43,7 +43,7 @@ def pages(app: Any) -> Iterator[tuple[str, dict[str, Any], str]]:
     from pygments.formatters import HtmlFormatter
     from pygments.lexers import get_lexer_by_name
 
-    formatter = HtmlFormatter(linenos="inline", lineanchors="L", anchorlinenos=True, wrapcode=True)
+    formatter = HtmlFormatter(linenos="inline", wrapcode=True)
     for path in sorted({*_all(), *_linked}):
         source = (ROOT / path).read_text(encoding="utf-8")
         lexer = get_lexer_by_name(SHOWN.get(Path(path).suffix, "text"))
