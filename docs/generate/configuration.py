@@ -161,5 +161,7 @@ def _split(rest: str) -> tuple[str, str]:
 def _prose(text: str) -> str:
     """Return a comment as Markdown: nothing in it is markup but `code`."""
     parts = re.split(r"(`[^`]*`)", text)
-    escaped = [re.sub(r"([*_<\[\]])", r"\\\1", part) if index % 2 == 0 else part for index, part in enumerate(parts)]
+    escaped = [
+        re.sub(r"([*_<\[\]])", r"\\\1", part) if index % 2 == 0 else part for index, part in enumerate(parts)
+    ]
     return "".join(escaped)

@@ -50,9 +50,7 @@ def _arc(start: float, end: float, count: int, longest: float) -> str:
     path = f"M{left} {start} C{left + reach:.0f} {start}, {left + reach:.0f} {end}, {left + 8} {end}"
     arrow = f"M{left + 8} {end - 4} L{left} {end} L{left + 8} {end + 4}"
     upwards = " upwards" if end < start else ""
-    return (
-        f'<path class="arc{upwards}" d="{path}" stroke-width="{width:.1f}"/><path class="arrow{upwards}" d="{arrow}"/>'
-    )
+    return f'<path class="arc{upwards}" d="{path}" stroke-width="{width:.1f}"/><path class="arrow{upwards}" d="{arrow}"/>'
 
 
 def axes() -> str:
@@ -88,7 +86,11 @@ def axes() -> str:
     parts += ['<path class="flow" d="M200 181 h24 m-6 -5 l6 5 l-6 5"/>']
     parts += ['<path class="flow" d="M332 181 h76 m-6 -5 l6 5 l-6 5"/>']
     parts += ['<path class="flow" d="M518 181 h78 m-6 -5 l6 5 l-6 5"/>']
-    heads = ((0, "one filter per head"), (1, "ghost head: + γ·s per channel"), (2, "one filter per channel (C)"))
+    heads = (
+        (0, "one filter per head"),
+        (1, "ghost head: + γ·s per channel"),
+        (2, "one filter per channel (C)"),
+    )
     for row, label in heads:
         y = 92 + 80 * row
         for channel in range(6):

@@ -57,7 +57,12 @@ def picture(name: str) -> bytes:
 def _state() -> str:
     """Return a digest of the code that the pictures depend on."""
     digest = hashlib.sha256()
-    files = [path for folder in DEPENDS_ON for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".yaml")]
+    files = [
+        path
+        for folder in DEPENDS_ON
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in (".py", ".yaml")
+    ]
     for path in sorted([*files, ROOT / "docs/generate/pictures.py"]):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

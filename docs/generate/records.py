@@ -42,7 +42,9 @@ def rewrite(pages: Pages, text: str, folder: Path, name: str) -> str:
             return found[0]
         path = (folder / target.partition("#")[0]).resolve()
         if picture:
-            figure = path.relative_to(EXPERIMENTS).as_posix() if path.is_relative_to(EXPERIMENTS) else path.name
+            figure = (
+                path.relative_to(EXPERIMENTS).as_posix() if path.is_relative_to(EXPERIMENTS) else path.name
+            )
             pages.write(f"records/{figure}", path.read_bytes())
             return f"![{label}]({figure})"
         if path.name == "README.md" and path.parent.parent == EXPERIMENTS:

@@ -22,8 +22,10 @@ INTRODUCTION = f"""# The zoo
 costs; `ablate ops NAME` prints the same facts in a terminal. Parameters and multiply-accumulates (MACs) are those at
 {REFERENCE_SHAPE}. `ablate ops --markdown` prints this table.
 """
-POINTS = "\n## Points of the one equation\n\nThese operators differ in the settings of one class, so that a study can walk \
+POINTS = (
+    "\n## Points of the one equation\n\nThese operators differ in the settings of one class, so that a study can walk \
 from one to another a factor at a time. [](../../concepts/equation.md) explains the axes.\n"
+)
 OTHERS = "\n## Operators of their own\n\nThese are not one sum over a region. Each says where it is on the two axes.\n"
 
 
@@ -73,7 +75,10 @@ def page(name: str) -> str:
         ("strides", ", ".join(map(str, entry.strides))),
         ("moves with its input", equivariance),
         ("parameters", f"{costs.parameters(module):,}"),
-        ("multiply-accumulates", f"{macs / 1e6:,.1f} M per image; {macs / (HEIGHT * WIDTH):,.0f} per position"),
+        (
+            "multiply-accumulates",
+            f"{macs / 1e6:,.1f} M per image; {macs / (HEIGHT * WIDTH):,.0f} per position",
+        ),
         ("kernels", _kernels(name)),
         ("source", _source(name)),
     ]
@@ -90,7 +95,9 @@ def page(name: str) -> str:
         "## Settings",
     ]
     meanings = configs.comments(name)
-    rows = [(f"`{path}`", f"`{value}`", _text(meanings.get(path, ""))) for path, value in _flat(entry.defaults)]
+    rows = [
+        (f"`{path}`", f"`{value}`", _text(meanings.get(path, ""))) for path, value in _flat(entry.defaults)
+    ]
     if rows:
         parts += [
             "In Hydra as below; in Python the same names are arguments of `ablate.ops.create`.",
