@@ -1,4 +1,4 @@
-"""Configuration of the site. `make docs` builds it; `docs/generate` writes the pages that come from the code."""
+"""Configuration of the site. `make docs` builds it; `docs/generate` writes the generated pages."""
 
 from __future__ import annotations
 

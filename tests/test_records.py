@@ -13,9 +13,9 @@ from pathlib import Path
 import jupytext
 import matplotlib
 import pytest
-from generate import markdown, zoo
 
 from ablate.ops import table
+from generate import markdown, zoo
 
 ROOT = Path(__file__).parent.parent
 EXPERIMENTS = ROOT / "experiments"

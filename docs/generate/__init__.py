@@ -3,8 +3,8 @@
 Each module has a function `write(pages)`: `zoo` (a page per operator, with pictures from `pictures`),
 `configuration` (from the comments in conf), `cli` (from the parser), `api` (public packages), `rooms`
 (imports between packages, and the tour of the files), `tutorials` (notebooks), `records` and `benchmarks`.
-`files` shows source files as pages of the site, `docstrings` makes docstrings reStructuredText. This package is
-a Sphinx extension; start reading in `setup`.
+`files` shows source files as pages of the site, `docstrings` makes docstrings reStructuredText. This package
+is a Sphinx extension; start reading in `setup`.
 """
 
 from __future__ import annotations

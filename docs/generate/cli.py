@@ -7,14 +7,15 @@ import os
 from collections.abc import Iterator
 
 import yaml
+
 from generate import ROOT, Pages
 from generate.markdown import fence, table
 
 INTRODUCTION = """# Command line
 
 This page is generated from the parser, so that it lists every verb and every option.
-`ablate VERB --help` prints the same text in a terminal. All verbs end with exit code 0 if they did what they were
-asked, 2 for a mistake that the user can fix (the message names it), 130 after Ctrl-C, and 1 for everything else.
+`ablate VERB --help` prints the same text in a terminal. The exit code is 0 if a verb did what it was asked to, 2
+for a mistake that the user can fix (the message names it), 130 after Ctrl-C, and 1 for everything else.
 """
 
 
@@ -47,8 +48,8 @@ def _train() -> str:
     body = "\n\n".join([fence(text["header"].rstrip()), fence(text["footer"].rstrip())])
     return (
         "(cli-ablate-train)=\n## `ablate train`\n\n"
-        "Hydra reads the arguments of this verb. [](configuration/index.md) lists all groups and settings.\n\n"
-        + body
+        "Hydra reads the arguments of this verb. "
+        "[](configuration/index.md) lists all groups and settings.\n\n" + body
     )
 
 

@@ -51,8 +51,8 @@ def write(pages: Pages) -> None:
     index = [
         "# Configuration",
         "A run is described by one choice from each group and by settings within the choices. Choose with "
-        "`group=choice`, change with `group.setting=value`; `ablate train --cfg job` prints the result without "
-        "running it. These pages are generated from the files in `conf/` and their comments.",
+        "`group=choice`, change with `group.setting=value`; `ablate train --cfg job` prints the result "
+        "without running it. These pages are generated from the files in `conf/` and their comments.",
         "## Groups",
         table(["group", "what it chooses", "choices"], rows, "llr"),
         "## Settings at the top",
@@ -161,7 +161,5 @@ def _split(rest: str) -> tuple[str, str]:
 def _prose(text: str) -> str:
     """Return a comment as Markdown: nothing in it is markup but `code`."""
     parts = re.split(r"(`[^`]*`)", text)
-    escaped = [
-        re.sub(r"([*_<\[\]])", r"\\\1", part) if index % 2 == 0 else part for index, part in enumerate(parts)
-    ]
-    return "".join(escaped)
+    parts[::2] = [re.sub(r"([*_<\[\]])", r"\\\1", part) for part in parts[::2]]
+    return "".join(parts)

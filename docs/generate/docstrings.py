@@ -1,4 +1,4 @@
-"""Docstrings as reStructuredText: they are plain text with `code`, Google's sections and indented equations."""
+"""Docstrings as reStructuredText: they are text with `code`, Google's sections and indented equations."""
 
 from __future__ import annotations
 
