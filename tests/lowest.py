@@ -19,7 +19,7 @@ PASSED = Path(__file__).with_name("lowest.txt")
 
 
 def lowest() -> list[str]:
-    """Return `name==version` for each dependency of the project and of its extras for tests: its lower bound."""
+    """Return `name==version` for each dependency of the project and of `EXTRAS`: its lower bound."""
     bounds = {}
     for requirement in _requirements():
         if requirement.marker is not None and not requirement.marker.evaluate():

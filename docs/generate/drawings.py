@@ -29,17 +29,26 @@ def rooms(names: Sequence[str], imports: Counter[tuple[str, str]], title: Callab
             for (importer, other), count in sorted(imports.items())
             if importer == name and other in center
         )
-        parts.append(
-            f'<a href="generated/architecture/tour.html#room-{name}"><g class="room">{arcs}<rect x="1" y="{y - 15}" width="{BOX}" height="30" rx="5"/>'
-            f'<text class="name" x="{BOX / 2 + 1}" y="{y + 5}">{name}</text><title>{escape(title(name))}</title></g></a>'
-        )
+        parts += [
+            f'<a href="generated/architecture/tour.html#room-{name}"><g class="room">{arcs}',
+            _box(y, name),
+            f"<title>{escape(title(name))}</title></g></a>",
+        ]
     y = TOP + ROW * len(shown) + 15
-    parts.append(
-        f'<g class="ground"><rect x="1" y="{y - 15}" width="{BOX}" height="30" rx="5"/>'
-        f'<text class="name" x="{BOX / 2 + 1}" y="{y + 5}">the ground</text>'
-        f'<text x="{BOX + 16}" y="{y + 5}">errors, configuration, settings: every package may import them</text></g>'
-    )
+    note = "errors, configuration, settings: every package may import them"
+    parts += [
+        f'<g class="ground">{_box(y, "the ground")}',
+        f'<text x="{BOX + 16}" y="{y + 5}">{note}</text></g>',
+    ]
     return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _box(y: float, name: str) -> str:
+    """A package, around the height y."""
+    return (
+        f'<rect x="1" y="{y - 15}" width="{BOX}" height="30" rx="5"/>'
+        f'<text class="name" x="{BOX / 2 + 1}" y="{y + 5}">{name}</text>'
+    )
 
 
 def _arc(start: float, end: float, count: int, longest: float) -> str:
@@ -50,7 +59,10 @@ def _arc(start: float, end: float, count: int, longest: float) -> str:
     path = f"M{left} {start} C{left + reach:.0f} {start}, {left + reach:.0f} {end}, {left + 8} {end}"
     arrow = f"M{left + 8} {end - 4} L{left} {end} L{left + 8} {end + 4}"
     upwards = " upwards" if end < start else ""
-    return f'<path class="arc{upwards}" d="{path}" stroke-width="{width:.1f}"/><path class="arrow{upwards}" d="{arrow}"/>'
+    return (
+        f'<path class="arc{upwards}" d="{path}" stroke-width="{width:.1f}"/>'
+        f'<path class="arrow{upwards}" d="{arrow}"/>'
+    )
 
 
 def axes() -> str:
@@ -86,12 +98,8 @@ def axes() -> str:
     parts += ['<path class="flow" d="M200 181 h24 m-6 -5 l6 5 l-6 5"/>']
     parts += ['<path class="flow" d="M332 181 h76 m-6 -5 l6 5 l-6 5"/>']
     parts += ['<path class="flow" d="M518 181 h78 m-6 -5 l6 5 l-6 5"/>']
-    heads = (
-        (0, "one filter per head"),
-        (1, "ghost head: + γ·s per channel"),
-        (2, "one filter per channel (C)"),
-    )
-    for row, label in heads:
+    labels = ("one filter per head", "ghost head: + γ·s per channel", "one filter per channel (C)")
+    for row, label in enumerate(labels):
         y = 92 + 80 * row
         for channel in range(6):
             shift = channel if row == 2 else channel // 3

@@ -1,8 +1,8 @@
 """Pictures of what an operator looks at, on three test images, before any training.
 
-A point of the one equation shows its filters F at a position; any other operator shows the receptive field of an
-output position. They are kept in build/docs-pictures as long as the code stays the same. Where notebooks are not
-executed (ABLATE_DOCS_EXECUTE=off), only those in `SAMPLE` are drawn.
+A point of the one equation shows its filters F at a position; any other operator shows the receptive field of
+an output position. They are kept in build/docs-pictures as long as the code stays the same. Where notebooks
+are not executed (ABLATE_DOCS_EXECUTE=off), only those in `SAMPLE` are drawn.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ def caption(name: str) -> str:
     """Return the sentence below the picture."""
     if _is_point(name):
         return (
-            "The filters *F* that position + applies, on three test images: head 1 at two positions and at the border, "
-            "and head 2. The operator is untrained, and its initial weights are enlarged until a filter shows its form; what training "
-            "would make of it is another matter."
+            "The filters *F* that position + applies, on three test images: head 1 at two positions and at the "
+            "border, and head 2. The operator is untrained, and its initial weights are enlarged until a filter "
+            "shows its form; what training would make of it is another matter."
         )
     return (
-        "The receptive field of the output at position +, at two positions and at the border: the norm of the "
-        "derivative by each input position, on three test images. The operator is untrained; what can be seen is "
-        "the form of the operator."
+        "The receptive field of the output at position +, at two positions and at the border: the norm of "
+        "the derivative by each input position, on three test images. The operator is untrained; the picture "
+        "shows its form."
     )
 
 
@@ -57,13 +57,9 @@ def picture(name: str) -> bytes:
 def _state() -> str:
     """Return a digest of the code that the pictures depend on."""
     digest = hashlib.sha256()
-    files = [
-        path
-        for folder in DEPENDS_ON
-        for path in (ROOT / folder).rglob("*")
-        if path.suffix in (".py", ".yaml")
-    ]
-    for path in sorted([*files, ROOT / "docs/generate/pictures.py"]):
+    files = [path for folder in DEPENDS_ON for path in (ROOT / folder).rglob("*")]
+    code = [path for path in files if path.suffix in (".py", ".yaml")]
+    for path in sorted([*code, ROOT / "docs/generate/pictures.py"]):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -90,7 +86,7 @@ def _draw(name: str) -> bytes:
 
 @cache
 def _inputs() -> tuple[Any, Any]:
-    """Return three test images, and features of them: 14×14 positions of 32 channels, as in the micro Swin."""
+    """Return three test images, and their features: 14×14 positions of 32 channels, as in the micro Swin."""
     import torch
 
     from ablate import data
@@ -133,7 +129,7 @@ def _filters(name: str, features: Any) -> list[Any]:
 
 
 def _enlarged(operator: Any, features: Any) -> Any:
-    """Enlarge the weights that generate A until a filter's largest entry is four times the mean of its taps."""
+    """Enlarge what generates the weights until a filter's peak is four times the mean of its taps."""
     from ablate.ops.inspection import filters
 
     for _ in range(30):

@@ -11,9 +11,9 @@ NOTEBOOKS = ROOT / "notebooks"
 FIRST = "quick"  # read before the others
 INTRODUCTION = """# Tutorials
 
-These pages are the notebooks of the repository (`notebooks/`), executed when the site was built: every table and every
-picture is made by the code above it. `make notebooks` executes them on your machine, and any editor that knows the
-percent format of jupytext opens them as cells.
+These pages are the notebooks of the repository (`notebooks/`), executed when the site was built: every table
+and every picture is made by the code above it. `make notebooks` executes them on your machine, and any editor
+that knows the percent format of jupytext opens them as cells.
 """
 
 

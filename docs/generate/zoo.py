@@ -18,15 +18,19 @@ REFERENCE_SHAPE = "96 channels, 3 heads and a map of 56×56, the first stage of 
 OWN = {"swin": "lsa", "resnet": "conv", "volo": "outlook", "convnext": "dwconv"}  # what hosts have themselves
 INTRODUCTION = f"""# The zoo
 
-{{count}} operators. Each has a page with its equation, its place on the two axes, a picture, its settings and its
-costs; `ablate ops NAME` prints the same facts in a terminal. Parameters and multiply-accumulates (MACs) are those at
-{REFERENCE_SHAPE}. `ablate ops --markdown` prints this table.
+{{count}} operators. Each has a page with its equation, its place on the two axes, a picture, its settings and
+its costs; `ablate ops NAME` prints the same facts in a terminal. Parameters and multiply-accumulates (MACs) are
+those at {REFERENCE_SHAPE}. `ablate ops --markdown` prints this table.
 """
-POINTS = (
-    "\n## Points of the one equation\n\nThese operators differ in the settings of one class, so that a study can walk \
-from one to another a factor at a time. [](../../concepts/equation.md) explains the axes.\n"
-)
-OTHERS = "\n## Operators of their own\n\nThese are not one sum over a region. Each says where it is on the two axes.\n"
+POINTS = """## Points of the one equation
+
+These operators differ in the settings of one class, so that a study can walk from one to another one factor at
+a time. [](../../concepts/equation.md) explains the axes.
+"""
+OTHERS = """## Operators of their own
+
+These are not one sum over a region. Each says where it is on the two axes.
+"""
 
 
 def write(pages: Pages) -> None:
@@ -115,7 +119,7 @@ def page(name: str) -> str:
 
 
 def _commands(name: str, host: str) -> Iterator[str]:
-    """Give a run of seconds on random images, and a study against what the host's authors have in its slots."""
+    """Give a run of seconds on random images, and a study against the host's own operator."""
     yield f"ablate train op={name} {host} recipe=debug data=synthetic"
     family = re.sub(r"^host=|_.*", "", host)
     if (baseline := OWN[family]) != name:
