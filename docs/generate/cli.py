@@ -14,8 +14,8 @@ from generate.markdown import fence, table
 INTRODUCTION = """# Command line
 
 This page is generated from the parser, so that it lists every verb and every option.
-`ablate VERB --help` prints the same text in a terminal. The exit code is 0 if a verb did what it was asked to,
-2 for a mistake that the user can fix (the message names it), 130 after Ctrl-C, and 1 for everything else.
+`ablate VERB --help` prints the same text in a terminal. The exit code is 0 for success, 2 for a mistake that
+the user can fix (the message names it), 130 after Ctrl-C, and 1 for everything else.
 """
 
 

@@ -27,9 +27,9 @@ def caption(name: str) -> str:
     """Return the sentence below the picture."""
     if _is_point(name):
         return (
-            "The filters *F* that position + applies, on three test images: head 1 at two positions and at the "
-            "border, and head 2. The operator is untrained, and its initial weights are enlarged until a filter "
-            "shows its form; what training would make of it is another matter."
+            "The filters *F* that position + applies, on three test images: head 1 at two positions and at "
+            "the border, and head 2. The operator is untrained, and its initial weights are enlarged until a "
+            "filter shows its form; what training would make of it is another matter."
         )
     return (
         "The receptive field of the output at position +, at two positions and at the border: the norm of "

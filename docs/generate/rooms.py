@@ -21,7 +21,7 @@ ORDER = (  # from the ground; a room that is not named here comes last
 TOUR = """# Dive into the code
 
 Every package, from the ground up, with the text at its head and a link to each file. The links lead to copies
-of the files on this site. A package that you want to understand has a sentence "Start reading in …": begin there.
+of the files on this site. Most packages have a sentence "Start reading in …": begin there.
 """
 
 

@@ -19,13 +19,13 @@ OWN = {"swin": "lsa", "resnet": "conv", "volo": "outlook", "convnext": "dwconv"}
 INTRODUCTION = f"""# The zoo
 
 {{count}} operators. Each has a page with its equation, its place on the two axes, a picture, its settings and
-its costs; `ablate ops NAME` prints the same facts in a terminal. Parameters and multiply-accumulates (MACs) are
-those at {REFERENCE_SHAPE}. `ablate ops --markdown` prints this table.
+its costs; `ablate ops NAME` prints the same facts in a terminal. Parameters and multiply-accumulates (MACs)
+are those at {REFERENCE_SHAPE}. `ablate ops --markdown` prints this table.
 """
 POINTS = """## Points of the one equation
 
-These operators differ in the settings of one class, so that a study can walk from one to another one factor at
-a time. [](../../concepts/equation.md) explains the axes.
+These operators differ in the settings of one class, so that a study can walk from one to another one factor
+at a time. [](../../concepts/equation.md) explains the axes.
 """
 OTHERS = """## Operators of their own
 
