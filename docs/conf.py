@@ -43,6 +43,7 @@ nb_render_markdown_format = "myst"  # tables of a study are Markdown
 default_role = "code"
 add_module_names = False
 autodoc_member_order = "bysource"
+autodoc_default_options = {"exclude-members": "extra_repr"}
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 python_use_unqualified_type_names = True

@@ -67,8 +67,9 @@ def resolve(app: Any, env: Any, node: Any, contnode: Any) -> Any:
         return domain.resolve_xref(
             env, node.get("refdoc"), app.builder, "obj", _canonical()[target], node, contnode
         )
-    path = f"src/{target.rpartition('.')[0].replace('.', '/')}.py"
-    if not (ROOT / path).is_file():
+    module = f"src/{target.rpartition('.')[0].replace('.', '/')}"
+    path = next((p for p in (f"{module}.py", f"{module}/__init__.py") if (ROOT / p).is_file()), None)
+    if path is None:
         return None
     uri = app.builder.get_relative_uri(node.get("refdoc"), f"files/{path}")
     return reference("", "", contnode, internal=True, refuri=uri)

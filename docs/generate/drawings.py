@@ -106,7 +106,7 @@ def axes() -> str:
             ghost = 1 if row == 1 and channel % 3 else 0
             for a in range(3):
                 for b in range(3):
-                    value = abs(((a + 1) * (b + 2) * (2 * shift + 3)) % 11) / 11
+                    value = abs(((a + 1) * (b + 2) * (shift + 2)) % 17) / 17
                     value = min(1, abs(value + (0.35 if (a + b + channel) % 2 else -0.25) * ghost))
                     parts.append(_square(606 + 38 * channel + 10 * b, y + 10 * a, 10, "weight", value))
         parts.append(f'<text class="note" x="715" y="{y + 48}">{label}</text>')

@@ -25,6 +25,7 @@ def link(path: str, text: str | None = None, *, depth: int) -> str:
         depth: folders between docs/generated and the page that links.
     """
     label = f"<code>{escape(path)}</code>" if text is None else text
+    label = label.replace("_", r"\_")  # `__init__` is not bold
     if not (ROOT / path).is_file():
         return label
     _linked.add(path)
