@@ -10,7 +10,12 @@ ROW, BOX, TOP = 40, 130, 16
 WIDTH = 760
 
 
-def rooms(names: Sequence[str], imports: Counter[tuple[str, str]], title: Callable[[str], str]) -> str:
+def rooms(
+    names: Sequence[str],
+    ground: Sequence[str],
+    imports: Counter[tuple[str, str]],
+    title: Callable[[str], str],
+) -> str:
     """Draw packages from the ground up, and an arc for each pair of which one imports the other.
 
     A thicker arc stands for more importing modules. The colour follows a package that is pointed at.
@@ -19,7 +24,7 @@ def rooms(names: Sequence[str], imports: Counter[tuple[str, str]], title: Callab
     height = TOP + ROW * (len(shown) + 1) + 10
     center = {name: TOP + ROW * row + 15 for row, name in enumerate(shown)}
     parts = [
-        f'<svg class="drawing rooms" viewBox="0 0 {WIDTH} {height}" role="img" '
+        f'<div class="scroll"><svg class="drawing rooms" viewBox="0 0 {WIDTH} {height}" role="img" '
         'aria-label="The packages of ablate and their imports">'
     ]
     for name in shown:
@@ -35,12 +40,12 @@ def rooms(names: Sequence[str], imports: Counter[tuple[str, str]], title: Callab
             f"<title>{escape(title(name))}</title></g></a>",
         ]
     y = TOP + ROW * len(shown) + 15
-    note = "errors, configuration, settings: every package may import them"
+    note = f"{', '.join(ground)}: every package may import them"
     parts += [
         f'<g class="ground">{_box(y, "the ground")}',
         f'<text x="{BOX + 16}" y="{y + 5}">{note}</text></g>',
     ]
-    return "\n".join([*parts, "</svg>"]) + "\n"
+    return "\n".join([*parts, "</svg></div>"]) + "\n"
 
 
 def _box(y: float, name: str) -> str:
@@ -69,7 +74,7 @@ def axes() -> str:
     """Draw the one equation: a region on the map, weights and norm, and filters over the channels."""
     cell = 18
     parts = [
-        '<svg class="drawing axes" viewBox="0 0 860 348" role="img" '
+        '<div class="scroll"><svg class="drawing axes" viewBox="0 0 860 348" role="img" '
         'aria-label="The two axes: spatial processing on the left, channel setting on the right">',
         '<rect class="frame spatial" x="6" y="52" width="556" height="288" rx="8"/>',
         '<rect class="frame channel" x="576" y="52" width="278" height="288" rx="8"/>',
@@ -110,7 +115,7 @@ def axes() -> str:
                     value = min(1, abs(value + (0.35 if (a + b + channel) % 2 else -0.25) * ghost))
                     parts.append(_square(606 + 38 * channel + 10 * b, y + 10 * a, 10, "weight", value))
         parts.append(f'<text class="note" x="715" y="{y + 48}">{label}</text>')
-    return "\n".join([*parts, "</svg>"]) + "\n"
+    return "\n".join([*parts, "</svg></div>"]) + "\n"
 
 
 def _weight(row: int, column: int) -> float:

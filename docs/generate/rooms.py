@@ -27,7 +27,7 @@ of the files on this site. Most packages have a sentence "Start reading in …":
 
 def write(pages: Pages) -> None:
     """Write architecture/rooms.svg and architecture/tour.md."""
-    pages.write("architecture/rooms.svg", drawings.rooms(rooms(), imports(), _title))
+    pages.write("architecture/rooms.svg", drawings.rooms(rooms(), ground(), imports(), _title))
     pages.write("architecture/tour.md", tour())
 
 
@@ -35,6 +35,11 @@ def rooms() -> list[str]:
     """Return the packages of ablate, from the ground up."""
     found = [path.name for path in SOURCE.iterdir() if path.is_dir() and any(path.glob("*.py"))]
     return sorted(found, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
+
+
+def ground() -> list[str]:
+    """Return the modules that everyone may import."""
+    return [name for name in GROUND if (SOURCE / f"{name}.py").exists()]
 
 
 def imports() -> Counter[tuple[str, str]]:
@@ -53,8 +58,7 @@ def imports() -> Counter[tuple[str, str]]:
 def tour() -> str:
     """Return the page with every package and its files."""
     parts = [TOUR, "## The ground", "Every package may import these modules."]
-    ground = [SOURCE / f"{name}.py" for name in GROUND]
-    parts.append(_files([path for path in ground if path.exists()]))
+    parts.append(_files([SOURCE / f"{name}.py" for name in ground()]))
     for room in rooms():
         folder = SOURCE / room
         parts += [f"({_anchor(room)})=\n## `{room}`", *_docstring(folder / "__init__.py")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -179,12 +180,16 @@ def _called(name: str) -> frozenset[str]:
 @cache
 def _implementations(operation: str) -> str:
     """Return which implementations the folder of an operation has: `numba`, `triton`, `reference`."""
-    for package in sorted((ROOT / "src/ablate/kernels").glob("*/__init__.py")):
-        if f'"ablate::{operation}"' in package.read_text(encoding="utf-8"):
+    from torch.library import CustomOpDef
+
+    for package in sorted((ROOT / "src/ablate/kernels").glob("[a-z]*/__init__.py")):
+        module = importlib.import_module(f"ablate.kernels.{package.parent.name}")
+        defined = [value for value in vars(module).values() if isinstance(value, CustomOpDef)]
+        if any(value._qualname == f"ablate::{operation}" for value in defined):
             words = {"numba": "Numba on a CPU", "triton": "Triton on CUDA"}
             found = [text for name, text in words.items() if _has(package.parent, name)]
             return ", ".join([*found, "PyTorch elsewhere"]) if found else "PyTorch, in parts"
-    return "PyTorch"
+    raise LookupError(f"no folder of ablate.kernels defines the operation {operation!r}")
 
 
 def _has(folder: Path, name: str) -> bool:
