@@ -10,10 +10,11 @@ TRITONS := 3.5.0 3.6.0 3.8.0  # oldest supported, that of PyTorch 2.10 and 2.11,
 ABLATE ?= $(BIN)/ablate
 LOWEST := .venv-lowest
 LOWEST_TESTS := tests/ops/test_registry.py tests/ops/test_equation.py tests/hosts tests/models/test_models.py \
-	tests/data tests/training/test_training.py tests/results tests/runs tests/store tests/docs tests/test_conf.py
+	tests/data tests/training/test_training.py tests/results tests/runs tests/store tests/test_conf.py
 CARRIED := hydra-core omegaconf submitit cloudpickle  # what GPU images with PyTorch usually lack
 CARRIED_PYTHON ?= 3.12
 WHEELHOUSE := build/wheelhouse
+LOWEST_TESTS += tests/docs  # the site with the lowest Sphinx, MyST-NB and theme
 
 .PHONY: help study study-gpu test test-lowest slurm soak lint format figures notebooks docs aot wheelhouse clean
 .DEFAULT_GOAL := help
