@@ -14,8 +14,9 @@ LOWEST_TESTS := tests/ops/test_registry.py tests/ops/test_equation.py tests/host
 CARRIED := hydra-core omegaconf submitit cloudpickle  # what GPU images with PyTorch usually lack
 CARRIED_PYTHON ?= 3.12
 WHEELHOUSE := build/wheelhouse
+LOWEST_TESTS += tests/docs  # the site with the lowest Sphinx, MyST-NB and theme
 
-.PHONY: help study study-gpu test test-lowest slurm soak lint format figures notebooks aot wheelhouse clean
+.PHONY: help study study-gpu test test-lowest slurm soak lint format figures notebooks docs aot wheelhouse clean
 .DEFAULT_GOAL := help
 
 help:  ## what can be made
@@ -68,6 +69,10 @@ notebooks: $(INSTALLED) .venv/notebooks  ## execute the notebooks into build/not
 		$(BIN)/jupytext --to ipynb --execute --output build/notebooks/$$(basename $$notebook .py).ipynb $$notebook || exit 1; done
 	@$(BIN)/jupyter nbconvert --to html build/notebooks/*.ipynb
 
+docs: $(INSTALLED)  ## build the site into build/docs, the notebooks executed, warnings as errors
+	@$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --nitpicky --quiet docs build/docs
+	@echo "build/docs/index.html"
+
 aot: $(INSTALLED)  ## compile all Triton kernels with every supported Triton into tests/kernels/aot (an hour)
 	@for version in $(TRITONS); do \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
@@ -87,6 +92,7 @@ wheelhouse: $(INSTALLED)  ## gather the wheels that a GPU machine without a netw
 
 clean:  ## remove the environment and what tools left behind; runs stay
 	rm -rf .venv .venv-lowest build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf docs/generated
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(INSTALLED): pyproject.toml constraints.txt

@@ -17,9 +17,9 @@
 #     y_i[c]  = Σ_j  F_ij[c] · v_j[c]
 #     F_ij[c] = (o_Δ[c])^λ · Norm_j( A_ij[g(c)] )  +  γ · s_Δ[c]
 #
-# *Spatial processing* says where the weights A come from, how they are normalised and which j are met;
-# *channel setting* how many different filters there are over the channels. This notebook draws F itself, of
-# operators that have learned nothing yet: what differs below is the form, not the training.
+# *Spatial processing* says what generates the weights A, how they are normalized and which positions j take
+# part. *Channel setting* says how many different filters there are over the channels. This notebook draws F
+# itself for untrained operators: the pictures differ in the form of the operator and not in its training.
 
 # %%
 import torch
@@ -33,9 +33,8 @@ splits = data.create(
 )
 images = next(iter(splits.test.epoch(0)))[0][1:4]
 torch.manual_seed(0)
-embed = torch.nn.Conv2d(1, 32, 2, stride=2).requires_grad_(
-    False
-)  # as in the micro Swin: 14×14 of 32 channels
+embed = torch.nn.Conv2d(1, 32, 2, stride=2)  # as in the micro Swin: 14×14 of 32 channels
+embed.requires_grad_(False)
 features = torch.nn.functional.layer_norm(embed(images).permute(0, 2, 3, 1), (32,))
 
 
@@ -56,8 +55,9 @@ def show(*columns):
 
 
 # %% [markdown]
-# ## Region: which positions are met
-# Windows cut the map, whatever the position; a neighbourhood slides with it; NAT's moves inside at borders.
+# ## Region: which positions take part
+# Windows cut the map into squares. A neighborhood slides with its position. NAT's neighborhood moves inside
+# at the border.
 
 # %%
 show(
@@ -70,9 +70,9 @@ show(
 
 # %% [markdown]
 # ## Weights: what they depend on
-# Read along rows and columns. *Static* weights are the same for every image and position, *pooled* ones for
-# every position of an image; *linear* and *bottleneck* ones depend on the feature at the centre, *pairwise*
-# and *Hadamard* ones on the features at both ends.
+# Compare the rows, which are images, and the columns. *Static* weights are the same for every image and
+# position. *Pooled* weights are the same for every position of an image. *Linear* and *bottleneck* weights
+# depend on the feature at the center, *pairwise* and *Hadamard* weights on the features at both positions.
 
 # %%
 free = {"region": "neighborhood", "norm": "identity"}
@@ -87,8 +87,8 @@ show(
 
 # %% [markdown]
 # ## Norm: what is done to them
-# Softmax makes weights positive and lets them compete; filter-norm gives them mean 0 and one scale; identity
-# leaves them as they are.
+# Softmax makes the weights positive, with sum 1. Filter-norm gives them mean 0 and one standard deviation.
+# Identity leaves them as they are.
 
 # %%
 region = {"region": "neighborhood", "weights": "linear"}
@@ -96,8 +96,9 @@ show(*(column(norm, "lsa", norm=norm, **region) for norm in ("softmax", "filter_
 
 # %% [markdown]
 # ## Channel setting: how many filters there are
-# Attention has one filter a head, a depthwise convolution one a channel. The ghost head keeps the heads'
-# filters and adds a static filter to each channel: here two channels of one head, without it and with it.
+# Attention has one filter per head, a depthwise convolution one per channel. The ghost head keeps the
+# filters of the heads and adds a static filter to each channel. The pictures show two channels of one head,
+# without it and with it.
 
 
 # %%

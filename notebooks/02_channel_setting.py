@@ -53,8 +53,8 @@ tables["interactions"]
 figures.accuracy_against_macs(findings)
 
 # %% [markdown]
-# The ghost head adds filters that no softmax has made; filter-norm does without softmax. Each lifts
-# attention by about three points, and both together by no more: they mend the same.
+# The ghost head adds filters that do not pass through softmax; filter-norm replaces softmax. Each lifts
+# attention by about three points, and both together lift it by no more: both seem to fix the same weakness.
 
 # %%
 norm = studies["channel_setting/norm"]

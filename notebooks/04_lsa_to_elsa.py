@@ -12,8 +12,8 @@
 
 # %% [markdown]
 # # From local self-attention to ELSA
-# One factor a step, in two orders. A step that gains in one order and not in the other has company: it does
-# what another step does as well.
+# One factor per step, in two orders. A step that gains in one order and not in the other does what another
+# step does as well.
 
 # %%
 from pathlib import Path
@@ -42,7 +42,7 @@ tables["roadmap"]
 
 # %% [markdown]
 # All conditions against windowed attention. Hadamard attention in windows, with the ghost head, is where ELSA
-# is: the sliding neighbourhood is not what it owes its place to here.
+# is: its gain here does not come from the sliding neighborhood.
 
 # %%
 figures.forest(findings)

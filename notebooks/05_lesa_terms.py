@@ -48,7 +48,7 @@ for comparison in findings.comparisons:
     print(f"{comparison.condition:8} {smallest:.1f} points")
 
 # %% [markdown]
-# The binary term is dear: its pairs of positions outnumber everything else. The host's own convolution is
+# The binary term is expensive: it computes with every pair of positions. The host's own convolution is
 # as good as any form that has it.
 
 # %%

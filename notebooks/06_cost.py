@@ -42,7 +42,7 @@ figures.accuracy_against_macs(findings)
 tables.front(findings)
 
 # %% [markdown]
-# The dearest are not the best: multiply-accumulates and accuracy over all conditions.
+# The most expensive conditions are not the best: multiply-accumulates and accuracy over all conditions.
 
 # %%
 costs = [(summary.macs / 1e6, summary.mean, summary.condition) for summary in findings.summaries]

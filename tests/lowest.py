@@ -14,13 +14,14 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 PROJECT = Path(__file__).resolve().parents[1] / "pyproject.toml"
+EXTRAS = ("dev", "docs")  # dev names docs
 PASSED = Path(__file__).with_name("lowest.txt")
 
 
-def lowest(extras: tuple[str, ...] = ("dev",)) -> list[str]:
-    """Return `name==version` for each dependency of the project and of `extras`: its lower bound."""
+def lowest() -> list[str]:
+    """Return `name==version` for each dependency of the project and of `EXTRAS`: its lower bound."""
     bounds = {}
-    for requirement in _requirements(extras):
+    for requirement in _requirements():
         if requirement.marker is not None and not requirement.marker.evaluate():
             continue
         for specifier in requirement.specifier:
@@ -32,12 +33,12 @@ def lowest(extras: tuple[str, ...] = ("dev",)) -> list[str]:
 def declared() -> str:
     """Return every requirement as it is written, with the versions of Python: what a pass stands for."""
     python = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]["requires-python"]
-    return "\n".join([f"python{python}", *map(str, _requirements(("dev",)))]) + "\n"
+    return "\n".join([f"python{python}", *map(str, _requirements())]) + "\n"
 
 
-def _requirements(extras: tuple[str, ...]) -> list[Requirement]:
+def _requirements() -> list[Requirement]:
     project = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]
-    groups = [project["dependencies"], *(project["optional-dependencies"][extra] for extra in extras)]
+    groups = [project["dependencies"], *(project["optional-dependencies"][extra] for extra in EXTRAS)]
     return [Requirement(text) for group in groups for text in group]
 
 

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 CODE = [*sorted((ROOT / "src").rglob("*.py")), *sorted((ROOT / "analysis").glob("*.py"))]
 PAGES = [
     *(path for path in sorted(ROOT.glob("*.md")) if path.name != "CHANGELOG.md"),
-    *sorted((ROOT / "docs").rglob("*.md")),
+    *(path for path in sorted((ROOT / "docs").rglob("*.md")) if "generated" not in path.parts),
     *sorted((ROOT / "conf").rglob("*.yaml")),
 ]
 DANGLING = ("What", "Where", "Whether", "Who", "Which", "How", "Likewise", "The same")
