@@ -203,3 +203,14 @@ def test_an_operator_without_strides_is_told_to_keep_the_strided_layers(
     with pytest.raises(UserError, match=r"stage 2: .*no form with stride 2\n.*host\.strided=keep"):
         hosts.check("resnet_micro", entry.defaults)
     hosts.check("resnet_micro", entry.defaults, strided="keep")
+
+
+def test_a_setting_that_timm_would_ignore_is_refused() -> None:
+    class Lenient(torch.nn.Module):
+        def __init__(self, width: int = 3, **ignored: object) -> None:
+            super().__init__()
+
+    host = dataclasses.replace(hosts.spec("swin_micro"), build=Lenient)
+    hosts._built(host, {"width": 2})
+    with pytest.raises(UserError, match="'widht'.*\n.*did you mean 'width'"):
+        hosts._built(host, {"widht": 2})

@@ -104,21 +104,31 @@ def slots(
 
 
 def _built(host: HostSpec, timm_kwargs: dict[str, Any]) -> nn.Module:
-    """The network without operators; timm's complaint about a setting as the user's error."""
+    """The network without operators; timm's complaint about a setting as the user's error.
+
+    Swin in timm 1.0.22 ignores settings that it does not know; here they are refused as well.
+    """
     try:
-        return host.build(**timm_kwargs)
+        model = host.build(**timm_kwargs)
     except TypeError as error:
         found = re.search(r"unexpected keyword argument '(\w+)'", str(error))
         if found is None:
             raise UserError(f"{host.name} cannot be built: {error}", "see timm's class") from error
         raise unknown(f"setting of host {host.name}:", found[1], _settings(host)) from error
+    parameters = inspect.signature(type(model)).parameters.values()
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+        for key in timm_kwargs:
+            if key not in (known := _settings(host)):
+                raise unknown(f"setting of host {host.name}:", key, known)
+    return model
 
 
 def _settings(host: HostSpec) -> set[str]:
     """Settings of a host: its own, and those of timm's class."""
     with torch.device("meta"):
         kind = type(host.build())
-    return {"stages", "strided", *inspect.signature(kind).parameters}
+    named = inspect.signature(kind).parameters.values()
+    return {"stages", "strided", *(p.name for p in named if p.kind is not inspect.Parameter.VAR_KEYWORD)}
 
 
 def check(
