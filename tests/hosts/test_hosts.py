@@ -212,5 +212,5 @@ def test_a_setting_that_timm_would_ignore_is_refused() -> None:
 
     host = dataclasses.replace(hosts.spec("swin_micro"), build=Lenient)
     hosts._built(host, {"width": 2})
-    with pytest.raises(UserError, match="'widht'.*\n.*did you mean 'width'"):
+    with pytest.raises(UserError, match=r"'widht'.*\n.*did you mean 'width'"):
         hosts._built(host, {"widht": 2})
