@@ -346,7 +346,7 @@ def test_what_weights_and_biases_is_told(
 ) -> None:
     import wandb
 
-    from ablate.compose import identity
+    from ablate.store import identity
 
     started: dict[str, Any] = {}
     logged: list[dict[str, Any]] = []

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ablate.commands import command
-from ablate.compose import identity
 from ablate.errors import UserError
+from ablate.store import identity
 from ablate.store.damage import DamagedError
 from ablate.store.folder import RunFolder
 from ablate.store.manifest import Manifest

@@ -12,10 +12,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ablate.compose import identity
 from ablate.compose.study import Study
 from ablate.errors import UserError, nearest
 from ablate.results import conditions
+from ablate.store import identity
 from ablate.store.folder import RunFolder
 from ablate.store.manifest import Manifest, PlannedRun
 

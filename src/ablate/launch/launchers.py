@@ -72,7 +72,7 @@ class StudyLauncher(Launcher):
         Raises:
             UserError: a run cannot exist; then nothing was written.
         """
-        from ablate.compose.identity import signature
+        from ablate.store.identity import signature
 
         setup_globals()
         requests = [self._request(overrides) for overrides in job_overrides]

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from ablate import commands
-from ablate.compose import identity
 from ablate.compose.infra import complete
 from ablate.compose.infra import read as read_infra
 from ablate.compose.study import read as read_study
@@ -20,7 +19,7 @@ from ablate.execution import process_group as together
 from ablate.execution.claim import living_holder
 from ablate.launch import growth, recovery
 from ablate.launch.slurm import queue
-from ablate.store import damage, manifest
+from ablate.store import damage, identity, manifest
 from ablate.store.files import write_json, write_text
 from ablate.store.folder import FAILED, FINISHED, PENDING, RunFolder, dump
 from ablate.store.locks import locked

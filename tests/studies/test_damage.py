@@ -18,7 +18,6 @@ from omegaconf import OmegaConf
 from tests.printed import commands_in
 
 from ablate import cli
-from ablate.compose import identity
 from ablate.configuration import conf_dir
 from ablate.execution.claim import Claim
 from ablate.execution.execute import execute
@@ -26,7 +25,7 @@ from ablate.launch import launchers
 from ablate.launch.submission import Submission
 from ablate.results import figures
 from ablate.results.evidence import Evidence
-from ablate.store import damage, digests
+from ablate.store import damage, digests, identity
 from ablate.store.files import write_json, write_text
 from ablate.store.folder import RunFolder, dump
 from ablate.store.manifest import MANIFEST, Manifest, PlannedRun, study_dir

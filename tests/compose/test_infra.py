@@ -13,10 +13,11 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from tests.training.interrupted import StopAfter
 
-from ablate.compose import identity, infra
+from ablate.compose import infra
 from ablate.configuration import conf_dir
 from ablate.errors import UserError
 from ablate.execution.execute import execute
+from ablate.store import identity
 from ablate.store.folder import RunFolder
 from ablate.training import cores
 from ablate.training.distributed import Group

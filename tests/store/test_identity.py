@@ -12,7 +12,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ablate.compose import identity
+from ablate.store import identity
 
 CONFIG = {
     "op": {"name": "lsa", "channel": {"heads": "1x", "ghost_gamma": 0.0}},

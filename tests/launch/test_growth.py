@@ -11,13 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ablate.compose import identity
 from ablate.compose.study import Study
 from ablate.errors import UserError
 from ablate.launch import growth
 from ablate.launch.growth import Member, grow, text
 from ablate.results import conditions
-from ablate.store import manifest
+from ablate.store import identity, manifest
 from ablate.store.folder import RunFolder, dump
 from ablate.studies.remove import remove
 

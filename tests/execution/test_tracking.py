@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.tracking.double import Double
+from tests.execution.wandb_double import Double
 
 from ablate.store.folder import RunFolder
 
