@@ -303,7 +303,7 @@ def test_ctrl_c_is_recorded_and_the_next_start_goes_on(
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert "the same command goes on" in err
+    assert "the same command resumes" in err
     first = next(folder for folder in folders(tmp_path) if folder.checkpoint_path.exists())
     assert first.state() == "interrupted"
     epochs = len(first.metrics())
@@ -325,7 +325,7 @@ def test_a_killed_run_is_seen_as_lost_and_taken_over(
     process = running(*LONG, "study.name=killed")
     (folder,) = folders(tmp_path)
     left_alone = ablate("train", *LONG, "study.name=killed")
-    assert "1 at work elsewhere" in left_alone.err
+    assert "1 running elsewhere" in left_alone.err
     process.kill()
     process.wait()
     assert folder.state() == "running"
@@ -393,7 +393,7 @@ def test_a_claim_of_another_process_is_respected(ablate: Callable, tmp_path: Pat
     folder.result_path.unlink()
     write_json(folder.path / "claim.json", {"host": "elsewhere", "pid": 1, "born": "1"})
     done = ablate("train", *TINY, "recipe.epochs=1")
-    assert "1 at work elsewhere" in done.err
+    assert "1 running elsewhere" in done.err
     assert folder.result() is None
 
 

@@ -14,8 +14,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from tests.printed import commands_in
 
 from ablate import cli, commands
-from ablate.execution.execute import Outcome
-from ablate.launch import launchers
+from ablate.execution.outcome import Outcome
+from ablate.launch.study import start
 from ablate.launch.submission import Submission
 from ablate.store.folder import RunFolder
 from ablate.store.manifest import Manifest, PlannedRun
@@ -106,7 +106,7 @@ def test_what_a_launcher_prints_parses_and_points_to_files_that_have_something_t
     submission = Submission(runs_dir, Manifest("study", runs=planned), {"a": {}, "b": {}}, ready=["a", "b"])
     RunFolder(runs_dir / "a").error_path.write_text("Traceback\n")
     RunFolder(runs_dir / "b").error_path.write_text("")
-    code = launchers.carry_out(submission, lambda *_: outcomes)
+    code = start(submission, lambda *_: outcomes)
     printed = capfd.readouterr().err
     (words,) = commands_in(printed)
     assert cli.parse(words[1:]).runs_dir.resolve() == runs_dir
@@ -117,7 +117,7 @@ def test_what_a_launcher_prints_parses_and_points_to_files_that_have_something_t
             assert Path(line.strip(" →")).read_text().strip()
     if "superseded" in states:
         assert code == 1
-        assert launchers.carry_out(submission, lambda *_: {"a": outcome("superseded")}) == 75
+        assert start(submission, lambda *_: {"a": outcome("superseded")}) == 75
     if any(one.no_room for one in outcomes.values()):
         assert printed.count("No space left on device") == 1
         assert "1 runs were not started" in printed

@@ -65,7 +65,7 @@ def test_workers_are_the_share_of_the_cores(
     monkeypatch.setattr(cores, "allowed", lambda: available)
     monkeypatch.delenv("SLURM_CPUS_ON_NODE", raising=False)
     monkeypatch.setenv(cores.SIDE_BY_SIDE, str(side_by_side))
-    group = Group(world=processes, neighbors=processes)
+    group = Group(world_size=processes, local_world_size=processes)
     assert cores.loader_workers("auto", group) == expected
     assert cores.loader_workers(0, group) == 0
     assert cores.loader_workers("7", group) == 7

@@ -11,10 +11,11 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from ablate.compose import structure
+from ablate.compose.check import check
+from ablate.compose.request import Request
 from ablate.compose.study import read as read_study
 from ablate.configuration import conf_dir
 from ablate.errors import UserError
-from ablate.launch.submission import Request, check
 
 
 def resolved(*overrides: str) -> dict[str, Any]:

@@ -11,10 +11,12 @@ import pytest
 from rich.console import Console
 
 from ablate.execution import serving
-from ablate.execution.execute import Outcome, execute
+from ablate.execution.execute import execute
+from ablate.execution.outcome import Outcome
 from ablate.execution.serving import served
-from ablate.launch import launchers
-from ablate.launch.local import WorkerPool
+from ablate.launch import inline
+from ablate.launch.local.pool import WorkerPool
+from ablate.launch.study import start
 from ablate.launch.submission import Submission
 from ablate.store import manifest
 from ablate.store.files import read_json, write_json
@@ -70,9 +72,10 @@ def test_a_retry_includes_what_waits_for_nobody(
         assert states.of_study(tmp_path, "study").counts == {"pending": 3}  # by this launcher
         return {name: Outcome("finished") for name in submission.ready}
 
-    monkeypatch.setattr("ablate.launch.submission.read_infra", lambda infra: infra)
-    monkeypatch.setitem(retry.LAUNCHERS, "local", launch)
-    retry.retry(tmp_path, "study")
+    monkeypatch.setattr("ablate.launch.resubmit.read_infra", lambda infra: infra)
+    chosen = retry.select(tmp_path, "study")
+    assert retry.last_launcher(tmp_path, "study") == "local"
+    assert retry.retry(tmp_path, "study", chosen, {}, launch, print) == 0
     assert seen == waiting
 
 
@@ -95,7 +98,7 @@ def test_a_full_disk_is_one_message_with_a_path_and_no_further_run(
     assert str(tmp_path / waiting[0]) in outcome.detail
     planned = manifest.load(tmp_path, "study")
     submission = Submission(tmp_path, planned, dict.fromkeys(waiting, config), ready=waiting)
-    assert launchers.carry_out(submission, launchers.run_inline) == 1
+    assert start(submission, inline.launch) == 1
     printed = capfd.readouterr().err
     assert printed.count("No space left on device") == 1
     assert "2 runs were not started" in printed

@@ -16,9 +16,11 @@ from omegaconf import OmegaConf
 
 from ablate.configuration import conf_dir
 from ablate.execution.claim import Claim, claim
-from ablate.execution.execute import SUPERSEDED, execute, record_death
+from ablate.execution.execute import execute
 from ablate.execution.interruption import CLAIM_LOST
-from ablate.launch.local import WorkerPool
+from ablate.execution.outcome import SUPERSEDED
+from ablate.execution.status import record_death
+from ablate.launch.local.pool import WorkerPool
 from ablate.store.files import write_json, write_text
 from ablate.store.folder import RunFolder, dump
 from ablate.store.identity import signature

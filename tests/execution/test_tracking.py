@@ -54,7 +54,7 @@ def test_a_study_is_sent_once_and_what_is_new_later(ablate: Callable, server: Do
     refused = ablate("sync", "small")
     assert refused.returncode == 2
     assert "W&B did not take all of it" in refused.stderr
-    assert "the same command goes on" in refused.stderr
+    assert "the same command continues" in refused.stderr
     assert time.monotonic() - begun < 60
 
     server.down, server.doomed = False, True

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ablate.launch.local import WorkerPool
+from ablate.launch.local.pool import WorkerPool
 from ablate.store.folder import INTERRUPTED
 
 

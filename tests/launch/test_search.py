@@ -15,7 +15,8 @@ from omegaconf import OmegaConf
 
 from ablate.errors import UserError
 from ablate.execution import claim
-from ablate.launch.search import NODE, Search, read_space
+from ablate.launch.search.space import read_space
+from ablate.launch.search.sweeper import NODE, Search
 from ablate.store.files import read_json, write_json
 from ablate.store.folder import RunFolder
 
@@ -28,7 +29,7 @@ DRAWN = [
 
 
 class Trained:
-    """In the place of a launcher: validation accuracy is the learning rate, or there is none."""
+    """Stand-in for a launcher: validation accuracy is the learning rate, or there is none."""
 
     def __init__(self, runs_dir: Path, *, refuse: str = "", die_after: int = 1000) -> None:
         self.runs_dir, self.refuse, self.die_after = runs_dir, refuse, die_after

@@ -18,10 +18,11 @@ from omegaconf import OmegaConf
 from tests.printed import commands_in
 
 from ablate import cli
+from ablate.cli.launchers import LAUNCHERS
+from ablate.compose.request import request
 from ablate.configuration import conf_dir
 from ablate.execution.claim import Claim
 from ablate.execution.execute import execute
-from ablate.launch import launchers
 from ablate.launch.submission import Submission
 from ablate.results import figures
 from ablate.results.evidence import Evidence
@@ -29,7 +30,7 @@ from ablate.store import damage, digests, identity
 from ablate.store.files import write_json, write_text
 from ablate.store.folder import RunFolder, dump
 from ablate.store.manifest import MANIFEST, Manifest, PlannedRun, study_dir
-from ablate.studies import retry, sync
+from ablate.studies import sync
 from ablate.training import checkpoint
 from ablate.training.progress import Silent
 
@@ -152,7 +153,7 @@ def light(monkeypatch: pytest.MonkeyPatch) -> list[Submission]:
         write_text(path.with_suffix(".svg"), "<svg></svg>")
         return [path.with_suffix(".svg")]
 
-    monkeypatch.setitem(retry.LAUNCHERS, "local", launch)
+    monkeypatch.setitem(LAUNCHERS, "local", launch)
     monkeypatch.setattr(sync, "_send", lambda *_: iter(()))
     monkeypatch.setattr(sync, "_report", lambda *_: "")
     monkeypatch.setattr(figures, "panels", lambda *_: None)
@@ -391,4 +392,4 @@ def test_a_folder_of_data_is_frozen_as_it_is_seen_at_submission(
     monkeypatch.chdir(tmp_path)
     config = trained.config()
     config["infra"]["data_root"] = "data"
-    assert launchers._asked(config, []).config["infra"]["data_root"] == str(tmp_path / "data")
+    assert request(config, []).config["infra"]["data_root"] == str(tmp_path / "data")

@@ -1,4 +1,4 @@
-"""What a pool of workers is doing: live bars on a terminal, a line a run elsewhere."""
+"""Display of a pool of workers: live bars on a terminal, one line per run elsewhere."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from ablate.execution.execute import Outcome
+from ablate.execution.outcome import Outcome
 
 if TYPE_CHECKING:
-    from ablate.launch.local import Event, WorkerPool
+    from ablate.launch.local.pool import Event, WorkerPool
     from ablate.launch.submission import Submission
 
 
 def show_pool(pool: WorkerPool, submission: Submission, console: Console) -> dict[str, Outcome]:
-    """Run a pool and show it; returns the outcomes."""
+    """Run a pool, show its progress, and return the outcomes."""
     console.print(f"{pool.workers} workers, {pool.threads} thread{'s' * (pool.threads != 1)} each")
     view = (_Bars if console.is_terminal else _Lines)(submission, console, len(pool.signatures))
     with view:
@@ -24,7 +24,7 @@ def show_pool(pool: WorkerPool, submission: Submission, console: Console) -> dic
 
 
 class _Lines:
-    """A line when a run ends."""
+    """Print one line when a run ends."""
 
     def __init__(self, submission: Submission, console: Console, count: int) -> None:
         self.submission, self.console, self.count = submission, console, count
@@ -38,7 +38,7 @@ class _Lines:
         return None
 
     def event(self, event: Event) -> None:
-        """A run has started or ended."""
+        """Show that a run has started or ended."""
         _, signature, outcome = event
         if outcome is None:
             self.started[signature] = time.monotonic()
@@ -49,11 +49,11 @@ class _Lines:
         self.console.print(f"{line} in {seconds:.0f} s  {outcome.detail}", markup=False, soft_wrap=True)
 
     def idle(self) -> None:
-        """Nothing to show between runs."""
+        """Show nothing between runs."""
 
 
 class _Bars(_Lines):
-    """A bar for the study and one for each run at work, in epochs."""
+    """One bar for the study and one for each active run, in epochs."""
 
     def __init__(self, submission: Submission, console: Console, count: int) -> None:
         super().__init__(submission, console, count)
@@ -70,7 +70,7 @@ class _Bars(_Lines):
         self.progress.stop()
 
     def event(self, event: Event) -> None:
-        """A run has started or ended."""
+        """Show that a run has started or ended."""
         super().event(event)
         _, signature, outcome = event
         if outcome is None:
@@ -81,7 +81,7 @@ class _Bars(_Lines):
         self.progress.advance(self.whole)
 
     def idle(self) -> None:
-        """Read how far the runs at work are."""
+        """Read the epoch of each active run and move its bar."""
         for signature, task in self.tasks.items():
             epoch = self.submission.folder(signature).status().get("epoch")
             self.progress.update(task, completed=epoch or 0)

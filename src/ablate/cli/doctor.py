@@ -1,4 +1,4 @@
-"""`ablate ops` and `ablate doctor`: what there is, and what is available here."""
+"""`ablate doctor`: what is available on this machine and, if not, why."""
 
 from __future__ import annotations
 
@@ -10,15 +10,7 @@ from ablate.cli.parsing import add_verb
 
 
 def add(verbs: argparse._SubParsersAction) -> None:
-    """Both verbs."""
-    sub = add_verb(
-        verbs,
-        ops,
-        "the operator zoo: paper, axes, parameters, multiply-accumulates; with NAME, one operator's page",
-        "ablate ops elsa",
-    )
-    sub.add_argument("name", metavar="NAME", nargs="?", help="an operator: equation, settings, quirks")
-    sub.add_argument("--markdown", action="store_true", help="the table as Markdown")
+    """Add the verb."""
     sub = add_verb(verbs, doctor, "what is available here and, if not, why", "ablate doctor")
     sub.add_argument("--data-root", type=Path, help="folder of data sets (infra.data_root)")
     sub.add_argument(
@@ -26,18 +18,6 @@ def add(verbs: argparse._SubParsersAction) -> None:
         action="store_true",
         help="exit with 1 where PyTorch computes what a compiled kernel should, on the CPU or on a card",
     )
-
-
-def ops(arguments: argparse.Namespace) -> None:
-    """The zoo table, or one operator's page."""
-    from ablate.ops import page, table
-
-    if arguments.name is not None:
-        print(page.page(arguments.name))
-    elif arguments.markdown:
-        print(table.markdown())
-    else:
-        table.show()
 
 
 def doctor(arguments: argparse.Namespace) -> None:

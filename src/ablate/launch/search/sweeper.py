@@ -10,13 +10,11 @@ from __future__ import annotations
 import math
 import shlex
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, Transformer
+from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
@@ -25,19 +23,19 @@ from omegaconf import DictConfig
 from ablate import commands
 from ablate.errors import UserError, unknown
 from ablate.execution import claim
+from ablate.launch.search.space import Space, read_space
 from ablate.store import manifest
 from ablate.store.files import write_json
 
 if TYPE_CHECKING:
     import optuna
-    from optuna.distributions import BaseDistribution
 
-    from ablate.launch.launchers import StudyLauncher
+    from ablate.launch.hydra_launcher import StudyLauncher
 
 RECORD = "search.json"  # best trial and failures, in the study's folder
 JOURNAL = "search.journal"
 METRICS = {"validation_top1": "maximize", "validation_loss": "minimize"}
-HOPELESS = 10  # refused trials before any that could be trained: the fault is in what they share
+HOPELESS = 10  # refused trials before the first valid one: the error is in what they share
 SAMPLERS = {
     "tpe": "TPESampler",
     "random": "RandomSampler",
@@ -48,107 +46,36 @@ SAMPLERS = {
 NODE: dict[str, Any] = {
     "_recursive_": False,  # the sampler is made when the search is opened
     "defaults": [{"sampler": "tpe"}],
-    "n_trials": 20,  # in all, also those of earlier commands
+    "n_trials": 20,  # in total, including those of earlier commands
     "n_jobs": 2,  # trials at a time
     "metric": "validation_top1",  # or validation_loss
     "direction": None,  # maximize or minimize; the metric's own if null
     "storage": None,  # e.g. sqlite:///search.db; a journal in the study's folder if null
-    "max_failure_rate": 0.9,  # of all trials, looked at from the tenth on
+    "max_failure_rate": 0.9,  # of all trials, checked from the tenth on
     "conditions": None,  # parameter: {another: its level or levels}; drawn only where these hold
     "params": None,
 }
 
 
-@dataclass(frozen=True)
-class Space:
-    """Search space: parameters in the order in which they are drawn, and the overrides of all trials.
+def publish() -> None:
+    """Register `hydra/sweeper=optuna` with Hydra, under its entry for plugins.
 
-    Attributes:
-        distributions: parameter → distribution.
-        fixed: override → value, as it is typed.
-        conditions: parameter → {another parameter or override: levels for which it is drawn}.
-        keys: each of them as it was typed, with a leading `+` where there was one.
+    Called once Hydra has loaded all plugins: hydra-optuna-sweeper, where it is installed, has the same name.
     """
-
-    distributions: dict[str, BaseDistribution]
-    fixed: dict[str, str]
-    conditions: dict[str, dict[str, set[str]]]
-    keys: dict[str, str]
-
-    def draw(self, trial: optuna.Trial) -> list[str]:
-        """Draw a level of each parameter whose conditions hold; return the trial's overrides."""
-        levels = dict(self.fixed)
-        for name, distribution in self.distributions.items():
-            wanted = self.conditions.get(name, {})
-            if all(levels.get(other) in accepted for other, accepted in wanted.items()):
-                levels[name] = str(trial._suggest(name, distribution))
-        return self._typed(levels)
-
-    def drawn(self, params: Mapping[str, Any]) -> list[str]:
-        """Overrides of a trial that was drawn before."""
-        return self._typed({**self.fixed, **{name: str(value) for name, value in params.items()}})
-
-    def _typed(self, levels: Mapping[str, str]) -> list[str]:
-        return [f"{self.keys[name]}={level}" for name, level in levels.items()]
-
-
-def read_space(overrides: Sequence[str], conditions: Mapping[str, Mapping[str, Any]]) -> Space:
-    """Read Hydra's sweep syntax as a search space.
-
-    `choice(a,b)` or `a,b` draws from a list, `range(1,9,2)` from these numbers, `interval(1e-4,1e-2)` from an
-    interval, `int(interval(1,9))` from its whole numbers, `tag(log, interval(…))` from its logarithm.
-
-    Raises:
-        UserError: nothing is to be searched, or a condition names what is drawn later or not at all.
-    """
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
-    distributions = {str(o.key_or_group): _distribution(o) for o in parsed if o.is_sweep_override()}
-    fixed = {
-        str(override.key_or_group): override.get_value_element_as_str()
-        for override in parsed
-        if not override.is_sweep_override() and str(override.key_or_group) not in distributions
-    }
-    if not distributions:
-        raise UserError(
-            "the search has nothing to draw",
-            "give a parameter several values: 'recipe.learning_rate=tag(log, interval(1e-4, 1e-2))'",
+    store = ConfigStore.instance()
+    node = {**NODE, "_target_": "hydra_plugins.ablate_launchers.OptunaSweeper"}
+    store.store(group="hydra/sweeper", name="optuna", node=node, provider="ablate")
+    for name, sampler in SAMPLERS.items():
+        store.store(
+            group="hydra/sweeper/sampler",
+            name=name,
+            node={"_target_": f"optuna.samplers.{sampler}", "seed": None},
+            provider="ablate",
         )
-    read: dict[str, dict[str, set[str]]] = {}
-    order = [*fixed, *distributions]
-    for name, wanted in conditions.items():
-        if name not in distributions:
-            raise unknown("parameter of hydra.sweeper.conditions:", str(name), distributions)
-        earlier = order[: order.index(name)]
-        for other, levels in wanted.items():
-            if other not in earlier:
-                raise unknown(f"condition of {name}, which must be drawn before it:", str(other), earlier)
-            accepted = levels if isinstance(levels, (list, tuple)) else [levels]
-            read.setdefault(name, {})[other] = {str(level) for level in accepted}
-    keys = {str(override.key_or_group): override.get_key_element() for override in parsed}
-    return Space(distributions, fixed, read, keys)
-
-
-def _distribution(override: Override) -> BaseDistribution:
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    value: Any = override.value()
-    if override.is_interval_sweep():
-        log = "log" in value.tags
-        if isinstance(value.start, int) and isinstance(value.end, int):
-            return IntDistribution(value.start, value.end, log=log)
-        return FloatDistribution(value.start, value.end, log=log)
-    if override.is_range_sweep() and not value.shuffle:
-        numbers = list(value.range())
-        if len(numbers) > 1 and numbers[1] > numbers[0]:
-            step = numbers[1] - numbers[0]
-            whole = all(isinstance(number, int) for number in numbers)
-            kind: Any = IntDistribution if whole else FloatDistribution
-            return kind(numbers[0], numbers[-1], step=step)
-    return CategoricalDistribution([str(x) for x in override.sweep_iterator(transformer=Transformer.encode)])
 
 
 class Search(Sweeper):
-    """Ask, train, tell, until `n_trials` are done."""
+    """Draw trials, train them and report their results to Optuna, until `n_trials` are done."""
 
     def __init__(self, **settings: Any) -> None:
         self.settings = settings
@@ -164,16 +91,16 @@ class Search(Sweeper):
         self.launcher: StudyLauncher = launcher
 
     def print(self, text: str) -> None:
-        """A line beside those of the runs."""
+        """Print a line among those of the runs."""
         from rich.console import Console
 
         Console(stderr=True, highlight=False).print(text, markup=False, soft_wrap=True)
 
     def sweep(self, arguments: list[str]) -> None:
-        """Search. A trial that fails or cannot be trained is recorded as failed, and the search continues.
+        """Run the search. A trial that fails, or that is refused, is recorded and the search continues.
 
         Raises:
-            UserError: a setting of the search, or what all its trials share, cannot be.
+            UserError: a setting of the search, or one that all its trials share, is invalid.
         """
         swept = [f"{key}={value}" for key, value in (self.settings["params"] or {}).items()]
         space = read_space([*swept, *arguments], self.settings["conditions"] or {})
@@ -223,7 +150,7 @@ class Search(Sweeper):
         return search
 
     def _run(self, search: optuna.Study, space: Space) -> None:
-        """Train trials until there are `n_trials`: first those that a process left behind when it ended."""
+        """Train trials until there are `n_trials`, first those that an ended process left unfinished."""
         import optuna
 
         refused: list[UserError] = []
@@ -238,35 +165,35 @@ class Search(Sweeper):
                 optuna.Trial(search, left[number]._trial_id) if left else search.ask()
                 for number in range(count)
             ]
-            asked = []
+            accepted = []
             for trial in trials:
                 trial.set_user_attr("holder", claim.this_process())
                 overrides = space.drawn(trial.params) if left else space.draw(trial)
                 problem = self.launcher.refusal(overrides)
                 if problem is None:
-                    asked.append((trial, overrides))
+                    accepted.append((trial, overrides))
                     continue
                 refused.append(problem)
-                self._tell(search, trial, None, problem.problem)
+                self._report(search, trial, None, problem.problem)
                 if not trained and len(refused) >= HOPELESS:
                     raise problem
-            if asked:
+            if accepted:
                 trained = True
-                self._train(search, asked)
+                self._train(search, accepted)
             self._give_up(search)
 
-    def _train(self, search: optuna.Study, asked: Sequence[tuple[optuna.Trial, list[str]]]) -> None:
-        folders = self.launcher.train([overrides for _, overrides in asked], searching=True)
-        for (trial, _), folder in zip(asked, folders, strict=True):
+    def _train(self, search: optuna.Study, accepted: Sequence[tuple[optuna.Trial, list[str]]]) -> None:
+        folders = self.launcher.train([overrides for _, overrides in accepted], searching=True)
+        for (trial, _), folder in zip(accepted, folders, strict=True):
             trial.set_user_attr("run", folder.signature)
             metric = self.settings["metric"]
             for line in folder.metrics():
                 if isinstance(value := line.get(metric), (int, float)) and math.isfinite(value):
                     trial.report(value, line["epoch"])
             value = (folder.result() or {}).get(metric)
-            self._tell(search, trial, value, str(folder.status().get("error") or "the run has no result"))
+            self._report(search, trial, value, str(folder.status().get("error") or "the run has no result"))
 
-    def _tell(self, search: optuna.Study, trial: optuna.Trial, value: float | None, error: str) -> None:
+    def _report(self, search: optuna.Study, trial: optuna.Trial, value: float | None, error: str) -> None:
         import optuna
 
         good = isinstance(value, (int, float)) and math.isfinite(value)
@@ -274,7 +201,7 @@ class Search(Sweeper):
             trial.set_user_attr("error", error)
         try:
             search.tell(trial, value if good else None, None if good else optuna.trial.TrialState.FAIL)
-        except RuntimeError as stopped:  # a grid ends the search in this way; the trial is told
+        except RuntimeError as stopped:  # a grid ends the search in this way; Optuna has the result
             if "Study.stop" not in str(stopped):
                 raise
             self.exhausted = True
@@ -327,6 +254,6 @@ class Search(Sweeper):
 
 
 def _abandoned(trial: optuna.trial.FrozenTrial) -> bool:
-    """True if the trial's process was one of this machine and has ended without telling its result."""
+    """Return True if the trial's process ran on this machine and has ended without reporting a result."""
     holder = trial.user_attrs.get("holder")
     return not trial.state.is_finished() and isinstance(holder, dict) and claim.gone(holder)

@@ -1,4 +1,4 @@
-"""Runs in worker processes on this machine: one failure, or one dead worker, does not stop the rest."""
+"""A pool of worker processes on this machine: one failure, or one dead worker, does not stop the rest."""
 
 from __future__ import annotations
 
@@ -7,44 +7,31 @@ import os
 import queue
 import signal
 import subprocess
-import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ablate.errors import UserError
+from ablate.execution import child
 from ablate.execution.claim import LAUNCHER
-from ablate.execution.execute import SUPERSEDED, Outcome, record_death
 from ablate.execution.interruption import INTERRUPTION, held_back
+from ablate.execution.outcome import SUPERSEDED, Outcome
+from ablate.execution.status import record_death
 from ablate.store.folder import FAILED, INTERRUPTED, OUTPUT
 from ablate.training.cores import SIDE_BY_SIDE, available
 
 GRACE_SECONDS = 60.0  # for workers to end their step and write a checkpoint
-SAFE_PATH = ["-P"] if sys.flags.safe_path else []  # as this process: no code from the folder one is in
 
 Event = tuple[str, str, Outcome | None]  # "started" or "ended", signature, outcome
-
-
-def default_workers(runs: int, device: str, devices: int = 1) -> int:
-    """As many as there are runs and cores, at most 8; as many as there are GPUs where those are used.
-
-    Fewer where a run takes several `devices`.
-    """
-    if device != "cpu":
-        import torch
-
-        if torch.cuda.is_available():
-            return max(1, min(runs, torch.cuda.device_count() // devices))
-    return max(1, min(runs, available() // devices, 8))
 
 
 class WorkerPool:
     """Worker processes that take runs from a common queue, each with its share of the cores."""
 
     def __init__(
-        self, runs_dir: Path, signatures: Sequence[str], workers: int, infra: dict[str, Any]
+        self, runs_dir: Path, signatures: Sequence[str], workers: int, infra: Mapping[str, Any]
     ) -> None:
         self.runs_dir, self.signatures, self.workers = runs_dir, list(signatures), workers
         self.devices = infra["devices"]
@@ -58,7 +45,11 @@ class WorkerPool:
         self.stopping = threading.Event()
 
     def run(self, on_event: Callable[[Event], None], on_idle: Callable[[], None]) -> dict[str, Outcome]:
-        """Serve the queue; returns every outcome. Events and idle calls come from this thread, and may raise.
+        """Serve the queue and return every outcome. The callbacks run in this thread and may raise.
+
+        Args:
+            on_event: called when a run has started or ended.
+            on_idle: called several times per second.
 
         Raises:
             KeyboardInterrupt: after the workers have recorded their interruption.
@@ -126,7 +117,7 @@ class WorkerPool:
             return Outcome(INTERRUPTED)
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         memory = "; out of memory, perhaps" if code == -signal.SIGKILL else ""
-        reason = f"the worker process died without a word ({how}{memory}){_pointer(path / OUTPUT)}"
+        reason = f"the worker process died without a message ({how}{memory}){_pointer(path / OUTPUT)}"
         with suppress(OSError, UserError):  # a full disk, or a lock that is not released
             record_death(path, reason)
         return Outcome(FAILED, reason)
@@ -146,7 +137,7 @@ class WorkerPool:
             SIDE_BY_SIDE: str(self.workers),
             LAUNCHER: str(os.getpid()),
         }
-        if self.any_gpu and _gpus() > 1:  # a worker a card, or as many as its runs take
+        if self.any_gpu and _gpus() > 1:  # one card per worker, or as many as its runs need
             named = [card for card in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if card]
             cards = named or [str(card) for card in range(_gpus())]
             mine = range(slot * self.devices, (slot + 1) * self.devices)
@@ -155,13 +146,13 @@ class WorkerPool:
             )
         with held_back():
             return subprocess.Popen(
-                [sys.executable, *SAFE_PATH, "-m", "ablate.execution.worker", str(os.getpid())],
+                child.command("ablate.execution.worker"),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
                 bufsize=1,
                 env=environment,
-                process_group=0,  # Ctrl-C reaches this process only, which then ends the workers in order
+                process_group=0,  # Ctrl-C reaches this process only, which then stops the workers in order
             )
 
     def _stop(self) -> None:
@@ -175,7 +166,7 @@ class WorkerPool:
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """Wait until a process has ended by itself, and end it if it does not."""
+    """Wait until a process has ended by itself; kill it if it does not."""
     try:
         process.wait(GRACE_SECONDS)
     except subprocess.TimeoutExpired:

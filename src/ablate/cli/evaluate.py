@@ -1,24 +1,15 @@
-"""`ablate convert` and `ablate evaluate`: checkpoints that authors published."""
+"""`ablate evaluate`: accuracy of a checkpoint on a data set."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from ablate.cli.parsing import add_verb
+from ablate.cli.parsing import add_model, add_verb
 
 
 def add(verbs: argparse._SubParsersAction) -> None:
-    """Both verbs."""
-    sub = add_verb(
-        verbs,
-        convert,
-        "a checkpoint of ours from one under its authors' names",
-        "ablate convert elsa_swin_tiny.pth.tar --model elsa_swin_tiny -o elsa_swin_tiny.pt",
-    )
-    sub.add_argument("checkpoint", metavar="OFFICIAL", type=Path, help="the authors' file (.pth, .pth.tar)")
-    sub.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="the file to write")
-    _add_model(sub)
+    """Add the verb."""
     sub = add_verb(
         verbs,
         evaluate,
@@ -39,33 +30,11 @@ def add(verbs: argparse._SubParsersAction) -> None:
         default="float32",
         help="of the forward pass (default: %(default)s)",
     )
-    _add_model(sub)
-
-
-def _add_model(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--model", required=True, help="a network of `ablate bench models`, or any of timm's")
-    sub.add_argument("--img-size", type=int, help="height and width of its images (default: its own)")
-    sub.add_argument(
-        "overrides",
-        metavar="KEY=VALUE",
-        nargs="*",
-        help="settings of its operator (op.channel.ghost_lambda=1); to evaluate, of the data too "
-        "(data=imagenet data.root=DIR)",
-    )
-
-
-def convert(arguments: argparse.Namespace) -> None:
-    """A checkpoint of ours from one of the authors'."""
-    from ablate.official import checkpoints
-
-    checkpoints.convert_file(
-        arguments.checkpoint, arguments.model, arguments.output, arguments.overrides, arguments.img_size
-    )
-    print(arguments.output)
+    add_model(sub)
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
-    """Accuracy of a checkpoint on a data set."""
+    """Print the accuracy of a checkpoint on a data set."""
     from ablate.bench.accuracy import Evaluation, run
 
     run(

@@ -1,4 +1,4 @@
-"""`ablate bench acceptance` and `ablate bench compare`."""
+"""`ablate bench acceptance`: check and measure the CUDA kernels on one card."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ONLY_MODELS = "ablate bench acceptance --only kernels,models"
 
 
 def add(kinds: argparse._SubParsersAction) -> None:
-    """Both kinds."""
+    """Add the kind."""
     acceptance = kinds.add_parser(
         "acceptance",
         help="check and measure the CUDA kernels on one card: eight steps, at most eight minutes, resumable",
@@ -40,20 +40,6 @@ def add(kinds: argparse._SubParsersAction) -> None:
     )
     acceptance.add_argument("--list", action="store_true", help="list the steps with their limits, and end")
     acceptance.set_defaults(verb=bench_acceptance)
-    compare = kinds.add_parser(
-        "compare",
-        help="two acceptance runs side by side; exit code 1 where the second is worse",
-        description="Figures of two acceptance runs side by side. The exit code is 1 where anything takes "
-        "more than the threshold allows, or does not pass any more.",
-        epilog="example:\n  ablate bench compare build/before build/after --threshold 5",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    compare.add_argument(
-        "first", type=Path, metavar="A", help="folder of an acceptance run, or its JSON file"
-    )
-    compare.add_argument("second", type=Path, metavar="B", help="the same")
-    compare.add_argument("--threshold", type=_percent, default=5.0, help="percent (default: %(default)g)")
-    compare.set_defaults(verb=bench_compare)
 
 
 def bench_acceptance(arguments: argparse.Namespace) -> None:
@@ -83,16 +69,6 @@ def bench_acceptance(arguments: argparse.Namespace) -> None:
         sys.exit(1)
 
 
-def bench_compare(arguments: argparse.Namespace) -> None:
-    """Compare two records; exit code 1 where the second is worse."""
-    from ablate.bench.acceptance import compare
-
-    found = compare.compare(arguments.first, arguments.second)
-    compare.show(found, arguments.threshold / 100)
-    if found.worse(arguments.threshold / 100):
-        sys.exit(1)
-
-
 def _factor(text: str) -> float:
     try:
         value = float(text)
@@ -100,14 +76,4 @@ def _factor(text: str) -> float:
         value = 0.0
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a factor, a number above 0")
-    return value
-
-
-def _percent(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of percent, 0 or more")
     return value
