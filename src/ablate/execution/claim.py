@@ -21,7 +21,7 @@ LOCK = ".claim.lock"  # held for as long as it takes to look at the claim and to
 LAUNCHER = "ABLATE_LAUNCHER"  # environment variable: process number of the launcher that a worker belongs to
 HEARTBEAT_SECONDS = 10.0
 STALE_SECONDS = 60.0  # a claim of another machine counts as dead once its last heartbeat is older
-OBSERVED_SECONDS = 45.0  # of no heartbeat, by the observer's own clock, after which another process may claim
+OBSERVED_SECONDS = 45.0  # without a heartbeat, by the observer's own clock: another process may claim the run
 
 
 class ClaimedError(RuntimeError):
@@ -207,7 +207,7 @@ def _place() -> dict[str, str]:
 
 
 def _born(pid: int) -> str | None:
-    """Start time of a process, which tells it from a later one with its number; None if it is gone."""
+    """Start time of a process, which differs from that of a later one with its number; None if it is gone."""
     try:
         state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return None if state in "ZX" else fields[18]  # start time in ticks; a zombie has ended

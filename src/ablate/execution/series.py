@@ -29,7 +29,8 @@ def run(
         place: of this process.
         device: infra.device.
         runs: configurations by run folder.
-        announce, report: called at the start and at the end of each run.
+        announce: called with the signature at the start of each run.
+        report: called with signature and outcome at the end of each run.
     """
     outcomes: dict[str, Outcome] = {}
     with joined(place, device) as group:

@@ -55,7 +55,7 @@ def find(runs_dir: Path, checkpoints: bool = False, orphans: bool = False) -> It
         if living_holder(path) is not None:
             continue
         if orphans and path.name not in listed:
-            yield Waste(path, "a run of no study")
+            yield Waste(path, "a run that no study lists")
             continue
         for part in path.glob(".*.part"):
             yield Waste(part, "half-written by a process that was killed")
