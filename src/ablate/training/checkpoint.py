@@ -150,7 +150,7 @@ def _read(path: Path, model: Mapping[str, Tensor] | None) -> Checkpoint:
 
 
 def following(path: Path) -> Path:
-    """Path of the next checkpoint once it is whole until it is renamed; a process may be killed in between."""
+    """Path of the next checkpoint once it is whole, until it is renamed: a kill in between loses nothing."""
     return path.with_suffix(".next")
 
 
