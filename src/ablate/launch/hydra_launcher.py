@@ -19,21 +19,16 @@ from omegaconf import DictConfig
 from ablate.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from rich.console import Console
-
     from ablate.compose.request import Request
-    from ablate.execution.outcome import Outcome
-    from ablate.launch.submission import Submission
+    from ablate.launch.study import Launch
     from ablate.store.folder import RunFolder
 
 
 class StudyLauncher(Launcher):
-    """A launcher of Hydra that submits a sweep as a study and runs it by `run`.
+    """A launcher of Hydra that submits a sweep as a study and runs it.
 
     Attributes:
-        returns_at_once: `run` submits jobs, and waits for their results only if infra.launcher.wait is set.
+        returns_at_once: the launcher submits jobs, and waits for them only if infra.launcher.wait is set.
     """
 
     returns_at_once = False
@@ -79,7 +74,8 @@ class StudyLauncher(Launcher):
             )
         if searching:
             self.check_search()
-        submission = run_study(requests, self.run, lenient=searching, portion=searching or self._narrowed())
+        portion = searching or self._narrowed()
+        submission = run_study(requests, self.launch_function(), lenient=searching, portion=portion)
         return [submission.folder(signature(request.config)) for request in requests]
 
     def refusal(self, overrides: Sequence[str]) -> UserError | None:
@@ -96,8 +92,8 @@ class StudyLauncher(Launcher):
         return None
 
     @abstractmethod
-    def run(self, submission: Submission, console: Console) -> Mapping[str, Outcome]:
-        """Run what is ready, and return the outcomes by signature."""
+    def launch_function(self) -> Launch:
+        """Return the function that runs what is ready of a submission."""
 
     def check_search(self) -> None:
         """Refuse a search without a study's name, or one that could not wait for results.

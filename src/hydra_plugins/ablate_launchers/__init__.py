@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from hydra.core.config_store import ConfigStore
@@ -11,10 +10,7 @@ from ablate.launch.hydra_launcher import StudyLauncher
 from ablate.launch.search import sweeper
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from ablate.execution.outcome import Outcome
-    from ablate.launch.submission import Submission
+    from ablate.launch.study import Launch
 
 
 class _NamedLauncher(StudyLauncher):
@@ -26,11 +22,11 @@ class _NamedLauncher(StudyLauncher):
 
     name: str
 
-    def run(self, submission: Submission, console: Console) -> Mapping[str, Outcome]:
-        """Run what is ready."""
+    def launch_function(self) -> Launch:
+        """Return the function of this name."""
         from ablate.cli.launchers import LAUNCHERS
 
-        return LAUNCHERS[self.name](submission, console)
+        return LAUNCHERS[self.name]
 
 
 class InlineLauncher(_NamedLauncher):
