@@ -10,7 +10,9 @@ TRITONS := 3.5.0 3.6.0 3.8.0  # oldest supported, that of PyTorch 2.10 and 2.11,
 ABLATE ?= $(BIN)/ablate
 LOWEST := .venv-lowest
 LOWEST_TESTS := tests/ops/test_registry.py tests/ops/test_equation.py tests/hosts tests/models/test_models.py \
-	tests/data tests/training/test_training.py tests/results tests/runs tests/store tests/test_conf.py
+	tests/data tests/training/test_training.py tests/results tests/store tests/test_conf.py \
+	tests/compose tests/launch tests/studies tests/execution/test_claim.py tests/execution/test_serving.py \
+	tests/execution/test_superseded.py
 CARRIED := hydra-core omegaconf submitit cloudpickle  # what GPU images with PyTorch usually lack
 CARRIED_PYTHON ?= 3.12
 WHEELHOUSE := build/wheelhouse
@@ -45,18 +47,19 @@ test-lowest:  ## run the part of it that meets other libraries, with the lowest 
 	@OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest $(LOWEST_TESTS) --numprocesses=auto --dist=worksteal
 	@$(LOWEST)/bin/python tests/lowest.py --passed
 
-slurm: $(INSTALLED)  ## inject faults into a SLURM of one node, started and stopped by the tests (root)
-	@$(BIN)/python -m pytest tests/slurm
+slurm: $(INSTALLED)  ## inject faults into two SLURMs of one node each, started and stopped by the tests (root)
+	@$(BIN)/python -m pytest tests/slurm --slurm --numprocesses=2 --dist=worksteal
 
 soak: $(INSTALLED)  ## strike a study with random faults for ten minutes (SOAK="--minutes 60 --seed 1 --slurm")
 	@$(BIN)/python -m tests.soak $(SOAK)
 
-lint: $(INSTALLED)  ## check style, formatting and types
+lint: $(INSTALLED)  ## check style, formatting, types and the layers of the packages
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports
 
-format: $(INSTALLED)  ## format and mend what can be mended
+format: $(INSTALLED)  ## format, and fix what can be fixed
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
@@ -91,7 +94,7 @@ wheelhouse: $(INSTALLED)  ## gather the wheels that a GPU machine without a netw
 	@echo "       PYTHONPATH=site:src make study-gpu ABLATE='python3 -m ablate'"
 
 clean:  ## remove the environment and what tools left behind; runs stay
-	rm -rf .venv .venv-lowest build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-lowest build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	rm -rf docs/generated
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

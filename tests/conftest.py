@@ -22,6 +22,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--every-network", action="store_true", help="walk all published networks, not one per family"
     )
+    parser.addoption(
+        "--slurm", action="store_true", help="run tests/slurm in several processes too, each with a cluster"
+    )
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

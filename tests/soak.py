@@ -39,7 +39,7 @@ DISK = "64m"  # of a mounted one
 ELSEWHERE = """
 import sys
 from pathlib import Path
-from ablate.compose import claim
+from ablate.execution import claim
 claim._place = lambda: {"host": "elsewhere", "namespace": ""}
 claim.OBSERVED_SECONDS = 2.0
 from ablate.execution.execute import execute

@@ -2,8 +2,8 @@
 
 `import ablate` alone is light: nothing here imports torch. Start reading in `ablate.ops`
 (the operator zoo along its two axes), then `ablate.hosts` (the networks that operators are
-put into), `ablate.training`, `ablate.compose` (identity, folders, submission) and
-`ablate.results` (collection, statistics, report).
+put into), `ablate.training`, `ablate.execution` (one run in its folder), `ablate.launch`
+(a sweep, from requests to processes) and `ablate.results` (collection, statistics, report).
 """
 
 

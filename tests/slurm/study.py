@@ -16,13 +16,16 @@ from ablate.store.folder import RunFolder
 from ablate.studies import states
 
 HERE = Path(__file__).parent
-RECOVERIES: dict[str, float] = {}  # seconds, by fault
+RECOVERY = "recovery"  # property of a report: the fault, and the seconds until the run trained again
 
 
 class Study:
     """A study on the cluster, by the command line as a user types it."""
 
-    def __init__(self, cluster: Cluster, folder: Path) -> None:
+    def __init__(
+        self, cluster: Cluster, folder: Path, record: Callable[[str, object], None] = lambda name, value: None
+    ) -> None:
+        self.record = record  # pytest's `record_property`
         self.cluster, self.folder, self.runs_dir = cluster, folder, folder / "runs"
         self.armed = folder / "armed"  # faults happen while this file is there
         self.environment = {
@@ -66,7 +69,8 @@ class Study:
         """Note how long a run stood still that is at its second attempt now; one at its first never did."""
         status = folder.status()
         started = datetime.fromisoformat(status["started"]).timestamp()
-        RECOVERIES[fault] = max(0.0, started - struck) if status["attempt"] > 1 else 0.0
+        seconds = max(0.0, started - struck) if status["attempt"] > 1 else 0.0
+        self.record(RECOVERY, (fault, seconds))
 
     def ended(self) -> states.Overview:
         """Once nothing is at work or in a job."""

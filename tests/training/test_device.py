@@ -54,11 +54,11 @@ def test_the_first_process_of_each_machine_checks_the_kernels_before_the_others_
 
     monkeypatch.setattr(devices, "hindrance", lambda device: None)
     monkeypatch.setattr(selfcheck, "prepare", check)
-    monkeypatch.setattr(Group, "total", lambda self, *values: seen.append("barrier") or list(values))
+    monkeypatch.setattr(Group, "all_reduce_sum", lambda self, *values: seen.append("barrier") or list(values))
     devices.prepare(CUDA, INFRA, "bfloat16", SOLO)
     assert seen == [(CUDA, [torch.float32, torch.bfloat16]), "barrier"]
     seen.clear()
-    devices.prepare(CUDA, INFRA, "bfloat16", replace(SOLO, rank=9, world=16, local=1))
+    devices.prepare(CUDA, INFRA, "bfloat16", replace(SOLO, rank=9, world_size=16, local_rank=1))
     assert seen == ["barrier"]
     seen.clear()
     devices.prepare(CUDA, {**INFRA, "kernels": "reference"}, "bfloat16", SOLO)

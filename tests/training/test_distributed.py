@@ -20,12 +20,13 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from torch import nn
 
+from ablate.compose.request import Request
 from ablate.configuration import conf_dir
 from ablate.data import Shard
 from ablate.errors import UserError
-from ablate.execution.process_group import Place
-from ablate.launch import launchers
-from ablate.launch.submission import Request, submit
+from ablate.execution.place import Place
+from ablate.launch.alone import check_alone
+from ablate.launch.submit import submit
 from ablate.store.folder import RunFolder
 from ablate.training import checkpoint
 from ablate.training.distributed import CPU, Group, SharedBatchNorm
@@ -109,7 +110,7 @@ def test_torchrun_with_a_launcher_is_refused(monkeypatch: pytest.MonkeyPatch) ->
     for name, value in Place(0, 2, 0, 2, "localhost", 1).variables().items():
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match="leave hydra/launcher out"):
-        launchers.check_alone("local")
+        check_alone("local")
 
 
 def test_faults_are_named_and_the_run_ends_with_the_same_bits(tmp_path: Path) -> None:
@@ -161,7 +162,7 @@ def _checkpoints(folder: Path) -> dict[Path, int]:
 
 def _kill_the_other(first: int) -> None:
     children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
-    (other,) = [int(pid) for pid in children if b"together" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    (other,) = [int(pid) for pid in children if b"follower" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     os.kill(other, signal.SIGKILL)
 
 
@@ -222,7 +223,7 @@ assert torch.get_num_threads() == 1, torch.get_num_threads()
 
 
 def test_a_shared_batch_norm_evaluates_as_the_plain_one() -> None:
-    group = Group(world=2, neighbors=2, device=CPU)
+    group = Group(world_size=2, local_world_size=2, device=CPU)
     network = group.share(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Dropout(0.1)))
     assert isinstance(network[1], SharedBatchNorm)
     torch.testing.assert_close(
@@ -242,8 +243,10 @@ import sys, torch, torch.distributed as dist
 from pathlib import Path
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from ablate.compose.request import Request
 from ablate.configuration import conf_dir
 from ablate.store.folder import RunFolder
+from ablate.training.context import RunContext
 from ablate.training.distributed import Group, joined
 from ablate.training.loop import Training
 from ablate.training.progress import Silent
@@ -253,7 +256,7 @@ store = dist.TCPStore("127.0.0.1", int(port), 2, is_master=rank == "0")
 with joined(Group(int(rank), 2, int(rank), 2), store) as group:
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         config = OmegaConf.to_container(compose("train", overrides), resolve=True)
-    training = Training(config, RunFolder(Path(folder)), Silent(), group=group)
+    training = Training(RunContext(config, RunFolder(Path(folder)), Silent(), group))
     training.run()
     norms = 0
     for name, value in training.model.named_buffers():

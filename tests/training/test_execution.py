@@ -22,6 +22,7 @@ from ablate.execution.execute import execute
 from ablate.store.files import Guard
 from ablate.store.folder import RunFolder
 from ablate.training import checkpoint, loop, network, optimization
+from ablate.training.context import RunContext
 from ablate.training.progress import Silent
 from ablate.training.recipe import read as read_recipe
 
@@ -131,7 +132,7 @@ def test_pairs_stay_pairs(setting: str, tmp_path: Path) -> None:
     pair = []
     for op in ("lsa", "dwconv"):
         config = configure(f"op={op}", "host=resnet_micro", "seed=5", *WITH[setting])
-        training = loop.Training(config, RunFolder(tmp_path), Silent())
+        training = loop.Training(RunContext(config, RunFolder(tmp_path), Silent()))
         assert training.network is training.model
         pair.append(training.model.state_dict())
     shared = [name for name in pair[0] if name in pair[1] and ".conv2." not in name]
@@ -144,7 +145,8 @@ def test_pairs_stay_pairs(setting: str, tmp_path: Path) -> None:
 
 def test_channels_last_reaches_weights_and_optimizer_state(tmp_path: Path) -> None:
     overrides = ("op=lsa", "host=resnet_micro", "recipe.epochs=1", "data.train=32")
-    training = loop.Training(configure(*overrides, *WITH["channels_last"]), RunFolder(tmp_path), Silent())
+    config = configure(*overrides, *WITH["channels_last"])
+    training = loop.Training(RunContext(config, RunFolder(tmp_path), Silent()))
     training.run()
     found = [m.weight for m in training.model.modules() if isinstance(m, nn.Conv2d) and m.kernel_size[0] > 1]
     assert found
@@ -314,9 +316,9 @@ def test_no_step_waits_for_the_device(tmp_path: Path) -> None:
         steps += 1
         torch.cuda.set_sync_debug_mode("error" if 4 <= steps < 12 else "default")
 
-    hooks = loop.Hooks(step=watch)
+    context = RunContext(config, RunFolder(tmp_path), Silent(), on_step=watch)
     try:
-        loop.Training(config, RunFolder(tmp_path), Silent(), hooks).run()
+        loop.Training(context).run()
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert steps > 12

@@ -201,7 +201,7 @@ def test_the_checkpoint_before_takes_the_place_of_a_damaged_one(configure: Confi
     folder.checkpoint_path.write_bytes(folder.checkpoint_path.read_bytes()[:-100])
     reporter = Quiet()
     assert_same(run(config, path, reporter), whole)
-    assert "going on from step" in reporter.notes[0]
+    assert "resuming from step" in reporter.notes[0]
     assert folder.checkpoint_path.with_name("checkpoint.pt.damaged").exists()
 
 
@@ -346,7 +346,7 @@ def test_what_weights_and_biases_is_told(
 ) -> None:
     import wandb
 
-    from ablate.compose import identity
+    from ablate.store import identity
 
     started: dict[str, Any] = {}
     logged: list[dict[str, Any]] = []

@@ -1,15 +1,16 @@
-"""What the verbs' parsers share."""
+"""Parts of a parser that several verbs share."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 
 
 def add_verb(
     verbs: argparse._SubParsersAction, call: Callable, help_text: str, example: str
 ) -> argparse.ArgumentParser:
-    """A verb, named after its function."""
+    """Add a verb that has the name of its function."""
     sub: argparse.ArgumentParser = verbs.add_parser(
         call.__name__,
         help=help_text,
@@ -21,8 +22,45 @@ def add_verb(
     return sub
 
 
+def add_study_verb(
+    verbs: argparse._SubParsersAction,
+    call: Callable,
+    help_text: str,
+    example: str,
+    studies: str | None = None,
+) -> argparse.ArgumentParser:
+    """Add a verb of one study, or of as many as `studies` says in argparse's notation."""
+    sub = add_verb(verbs, call, help_text, example)
+    sub.add_argument("study", metavar="STUDY", nargs=studies, help="name of the study, e.g. quick")
+    add_runs_dir(sub)
+    return sub
+
+
+def add_runs_dir(sub: argparse.ArgumentParser) -> None:
+    """Add --runs-dir."""
+    sub.add_argument("--runs-dir", type=Path, default=Path("runs"), help="folder of the runs (default: runs)")
+
+
+def add_output(sub: argparse.ArgumentParser) -> None:
+    """Add --output."""
+    sub.add_argument("-o", "--output", type=Path, help="where to write (default: in the study's folder)")
+
+
+def add_model(sub: argparse.ArgumentParser) -> None:
+    """Add the options that choose a network and change its settings."""
+    sub.add_argument("--model", required=True, help="a network of `ablate bench models`, or any of timm's")
+    sub.add_argument("--img-size", type=int, help="height and width of its images (default: its own)")
+    sub.add_argument(
+        "overrides",
+        metavar="KEY=VALUE",
+        nargs="*",
+        help="settings of its operator (op.channel.ghost_lambda=1); to evaluate, of the data too "
+        "(data=imagenet data.root=DIR)",
+    )
+
+
 def positive(text: str) -> int:
-    """A whole number of 1 or more."""
+    """Read a whole number of 1 or more."""
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not 1 or more")
     return int(text)

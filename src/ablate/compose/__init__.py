@@ -1,8 +1,8 @@
-"""From a configuration to a run folder: identity, claim, submission, status.
+"""From Hydra's configuration to a checked request.
 
-`planning` composes a sweep, `identity` computes a run's signature, `submit` checks and freezes runs,
-`execute` claims a folder and trains in it, `together` has several processes train one run, `launchers`
-decides where that happens (`local` and `worker` for processes on this machine, `slurm` for jobs), `verbs`
-has what is done to a study that exists. Light to import; `training` only inside functions. Used by
-`ablate.cli` and by Hydra's launchers; start reading in `submit`.
+`catalogue` registers operators with Hydra, `planning` composes the runs of a sweep, `structure`, `infra` and
+`study` check the parts of a configuration that no other package reads, `request` is one requested run, and
+`check` asks every part of a run whether it can exist. `explanation` rewrites Hydra's errors. Light to import:
+torch is imported within `check`. Used by `execution`, `launch`, `studies`, `cli` and `bench`. Start reading
+in `request`.
 """

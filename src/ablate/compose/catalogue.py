@@ -1,4 +1,4 @@
-"""Operators that have no file in `conf/op` made known to Hydra from the registry."""
+"""Register operators without a file in `conf/op` with Hydra."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ablate.ops import configs
 
 
 def publish_operators() -> None:
-    """After this, `op=<name>` finds every registered operator, with its signature's defaults as settings."""
+    """Make `op=<name>` find every registered operator, with the defaults of its signature as settings."""
     for name in ops.names():
         if configs.preset(name) is None:
             ConfigStore.instance().store(

@@ -24,14 +24,14 @@ def _choices(group: str) -> list[str]:
 
 
 def explained(error: Exception) -> bool:
-    """Return True if `explain` knows the error: it is the user's, in a file or on the command line."""
+    """Return True if the error is a mistake in a file or on the command line, which `explain` can explain."""
     of_composition = (HydraException, OmegaConfBaseException, yaml.MarkedYAMLError)
     of_null = isinstance(error, ValueError) and "Config group override must be" in str(error)
     return isinstance(error, (*of_composition, UnicodeDecodeError)) or of_null
 
 
 def explain(error: Exception, typed: Sequence[str] = ()) -> UserError:
-    """The user's error behind a failed composition.
+    """Return the user's error behind a failed composition.
 
     Args:
         error: raised by Hydra, OmegaConf or the reader of YAML.
@@ -74,7 +74,7 @@ def explain(error: Exception, typed: Sequence[str] = ()) -> UserError:
 
 
 def _of_yaml(error: yaml.MarkedYAMLError) -> UserError:
-    """A file that is not YAML, with its line."""
+    """Explain a file that is not YAML, with its line."""
     mark = error.problem_mark or error.context_mark
     where = f"{mark.name}, line {mark.line + 1}" if mark is not None else "a configuration file"
     problem = error.problem or error.context or "it cannot be read"
@@ -88,7 +88,7 @@ def _of_yaml(error: yaml.MarkedYAMLError) -> UserError:
 
 
 def _of_bytes(error: UnicodeDecodeError, typed: Sequence[str]) -> UserError:
-    """A file that is not text; the error itself does not name it."""
+    """Explain a file that is not text; the error itself does not name the file."""
     for path in _files(typed):
         content = path.read_bytes()
         try:
@@ -116,7 +116,7 @@ def _of_interpolation(error: InterpolationResolutionError) -> UserError:
 
 
 def _files(typed: Sequence[str]) -> Iterator[Path]:
-    """Every configuration file that the command may have read."""
+    """Yield every configuration file that the command may have read."""
     folders = [conf_dir()]
     for word, following in zip(typed, [*typed[1:], ""], strict=True):
         option, _, value = word.partition("=")

@@ -1,19 +1,20 @@
-"""`infra`: where and how runs are computed, checked before anything starts."""
+"""Settings of `infra`: where and how runs are computed. They are checked before anything starts."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from ablate.configuration import read_settings
 from ablate.errors import UserError, unknown
-from ablate.execution.tracking import MODES
 
-KERNELS = ("auto", "reference")  # as `ops.kernels.choice` has them, without torch: `retry` reads this
+KERNELS = ("auto", "reference")  # as in `kernels.dispatch`, without torch: `retry` reads this
+WandbMode = Literal["offline", "online", "disabled"]
+TRACKING: dict[str, WandbMode] = {"wandb_offline": "offline", "wandb": "online", "none": "disabled"}
 MEMORY_FORMATS = ("auto", "contiguous", "channels_last")
-# Settings that configurations frozen by an earlier version lack, with what that version did.
+# Settings that configurations frozen by an earlier version lack, with the behavior of that version.
 EARLIER: Mapping[str, Any] = {"compile": False, "memory_format": "contiguous", "tf32": None}
 
 
@@ -28,7 +29,7 @@ class Infra:
     kernels: str
     compile: bool
     memory_format: str
-    tf32: bool | None  # None: as PyTorch has it, in configurations frozen earlier
+    tf32: bool | None  # None: PyTorch's default, in configurations frozen earlier
     workers: str  # `auto`, or a number
     data_root: str | None
     download: bool
@@ -41,21 +42,21 @@ class Infra:
 
 @dataclass(frozen=True)
 class Launcher:
-    """Settings of the launchers; all but `workers` are of `slurm`.
+    """Settings of the launchers; all but `workers` belong to `slurm`.
 
     Attributes:
-        workers: processes of hydra/launcher=local.
-        wait: show how the study goes until all its runs have ended.
+        workers: number of worker processes of hydra/launcher=local.
+        wait: show the study until all its runs have ended.
         time: minutes of a job.
         nodes: machines of a job, each with infra.devices processes that compute a run together.
-        cpus: cores of a job on each machine; gpus, memory: likewise; memory as 16G.
-        parallelism: jobs of an array at a time.
-        runs_per_job: packed into one job, so that PyTorch is imported once for all of them.
-        side_by_side: of those, at a time.
-        signal_seconds: before its end in which a job writes checkpoints and goes back into the queue.
+        cpus, gpus, memory: of a job on each machine; memory in SLURM's notation, as 16G.
+        parallelism: number of jobs of an array that run at a time.
+        runs_per_job: number of runs in one job, which imports PyTorch once for all of them.
+        side_by_side: number of those runs that run at a time.
+        signal_seconds: time before its end in which a job writes checkpoints and requeues itself.
         setup: shell lines at the start of a job.
         sbatch: further options, e.g. {mail-type: END}.
-        snapshot: run from a copy of the code as it is at submission.
+        snapshot: run from a copy of the code made at submission.
     """
 
     workers: int | None
@@ -79,7 +80,7 @@ class Launcher:
 
 
 def complete(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A run's configuration with the settings of `infra` that were added since it was frozen."""
+    """Add to a run's configuration the settings of `infra` that were introduced after it was frozen."""
     return {**config, "infra": {**EARLIER, **config["infra"]}}
 
 
@@ -87,12 +88,12 @@ def read(config: Mapping[str, Any]) -> Infra:
     """Read and check `infra`.
 
     Raises:
-        UserError: an unknown or missing setting, or a value that cannot be.
+        UserError: an unknown or missing setting, or an invalid value.
     """
     infra = read_settings(Infra, "infra", config)
     launcher = read_launcher(infra.launcher)
-    if infra.tracking not in MODES:
-        raise unknown("infra.tracking", infra.tracking, MODES)
+    if infra.tracking not in TRACKING:
+        raise unknown("infra.tracking", infra.tracking, TRACKING)
     if infra.kernels not in KERNELS:
         raise unknown("infra.kernels", infra.kernels, KERNELS)
     if infra.memory_format not in MEMORY_FORMATS:
@@ -114,7 +115,7 @@ def read(config: Mapping[str, Any]) -> Infra:
         _at_least(name, value, least)
     if infra.devices > 1 and ":" in infra.device:
         raise UserError(
-            f"infra.device={infra.device} is one card, infra.devices={infra.devices} are asked for",
+            f"infra.device={infra.device} is one card, infra.devices={infra.devices} are requested",
             "use infra.device=cuda, and CUDA_VISIBLE_DEVICES to choose cards",
         )
     if launcher.gpus and launcher.gpus < infra.devices:
@@ -129,7 +130,7 @@ def read_launcher(config: Mapping[str, Any]) -> Launcher:
     """Read and check `infra.launcher`.
 
     Raises:
-        UserError: an unknown or missing setting, or a value that cannot be.
+        UserError: an unknown or missing setting, or an invalid value.
     """
     launcher = read_settings(Launcher, "infra.launcher", config)
     for name in ("workers", "time", "nodes", "cpus", "parallelism", "runs_per_job", "side_by_side"):

@@ -1,4 +1,4 @@
-"""A sweep's configurations, composed once for every choice of groups and not once for every run."""
+"""Configurations of a sweep, composed once per choice of groups instead of once per run."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from omegaconf import DictConfig, OmegaConf
 
 
 class Composer:
-    """Stands before Hydra's loader of configurations, and is it in everything but `load_sweep_config`.
+    """Wrapper around Hydra's loader of configurations that replaces `load_sweep_config` by a faster one.
 
-    Hydra reads and merges all files anew for each run, twice: 0.2 s. Files depend on the choices of groups
-    (`op=lsa`, `op/norm=softmax`) only, so the rest (`seed=3`, `op.channel.heads=C`) is applied, by Hydra's
-    own function, to a copy of what these choices give.
+    Hydra reads and merges all files anew for each run, twice: 0.2 s. The files depend only on the choices of
+    groups (`op=lsa`, `op/norm=softmax`). The other overrides (`seed=3`, `op.channel.heads=C`) are therefore
+    applied, by Hydra's own function, to a copy of the configuration that these choices give.
     """
 
     def __init__(self, loader: Any) -> None:
@@ -30,9 +30,9 @@ class Composer:
         return getattr(self._loader, name)
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
-        """As Hydra's, without the node `hydra`, which belongs to no run.
+        """Compose a run's configuration, without the node `hydra`, which is not part of a run.
 
-        Sweepers call it to see whether a run can be composed, and do nothing with it: it is kept for `plain`.
+        Sweepers call this to check that a run can be composed and discard the result; `plain` uses it.
         """
         parsed = [self._parsed(override) for override in sweep_overrides]
         of_groups = [one for one in parsed if self._loader.repository.group_exists(one.key_or_group)]
@@ -51,7 +51,7 @@ class Composer:
         return config
 
     def plain(self, master_config: DictConfig, sweep_overrides: list[str]) -> dict[str, Any]:
-        """The same, resolved into plain containers."""
+        """Compose a run's configuration and resolve it into plain containers."""
         if tuple(sweep_overrides) not in self._plain:
             self.load_sweep_config(master_config, sweep_overrides)
         return self._plain.pop(tuple(sweep_overrides))

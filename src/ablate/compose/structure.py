@@ -1,4 +1,4 @@
-"""The shape of a configuration, before any part of it is read: the groups it has, and nothing else."""
+"""Structure of a configuration, checked before any part of it is read: its groups, and nothing else."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def check(config: Mapping[str, Any]) -> None:
         if key not in (*GROUPS, "seed"):
             within = [f"{group}.{name}" for group in GROUPS for name in _names(config.get(group))]
             error = unknown("setting", str(key), [*GROUPS, "seed", *_ending_like(str(key), within)])
-            raise UserError(error.problem, f"{error.way_out}; a run is made of {', '.join(GROUPS)} and seed")
+            raise UserError(error.problem, f"{error.way_out}; a run consists of {', '.join(GROUPS)} and seed")
     for group in GROUPS:
         if not isinstance(config.get(group), Mapping):
             raise UserError(
@@ -40,7 +40,7 @@ def _names(group: Any) -> list[str]:
 
 
 def _ending_like(key: str, paths: list[str]) -> list[str]:
-    """Settings of a group whose last part is nearly `key`: `bacth_size` is recipe.batch_size."""
+    """Find settings of a group whose last part is nearly `key`: recipe.batch_size for `bacth_size`."""
     import difflib
 
     ends = {path.rpartition(".")[2]: path for path in paths}

@@ -1,4 +1,4 @@
-"""`study`: what a sweep is for, checked before anything starts."""
+"""`study`: question and design of a sweep, checked before anything starts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ METRICS = ("test_top1", "test_top5", "test_loss", "validation_top1", "validation
 
 @dataclass(frozen=True)
 class Study:
-    """Settings of the `study` node; no part of a run's identity."""
+    """Settings of the `study` node, which are outside a run's identity."""
 
     name: str | None
     question: str | None
@@ -24,7 +24,7 @@ class Study:
     metric: str
 
     def check_paths(self) -> None:
-        """Refuse a path that is no list of two conditions or more.
+        """Refuse a path that is not a list of at least two conditions.
 
         Raises:
             UserError: says what was given.
@@ -32,12 +32,12 @@ class Study:
         for name, steps in (self.paths or {}).items():
             if not isinstance(steps, Sequence) or isinstance(steps, str) or len(steps) < 2:
                 raise UserError(
-                    f"study.paths.{name}={steps!r} is no list of conditions",
+                    f"study.paths.{name}={steps!r} is not a list of conditions",
                     "give two or more, from the first to the last: [lsa, lsa_neighborhood, elsa]",
                 )
 
     def check_baseline(self, factors: Sequence[str]) -> None:
-        """Refuse a baseline that names what the study does not vary.
+        """Refuse a baseline with a factor that the study does not vary.
 
         Raises:
             UserError: names the nearest factor.
@@ -51,7 +51,7 @@ def read(config: Mapping[str, Any]) -> Study:
     """Read and check `study`.
 
     Raises:
-        UserError: an unknown or missing setting, or a value that cannot be.
+        UserError: an unknown or missing setting, or an invalid value.
     """
     study = read_settings(Study, "study", config)
     if study.metric not in METRICS:

@@ -18,18 +18,18 @@ from ablate.store.folder import CLAIM
 from ablate.store.locks import LockedError, locked
 
 LOCK = ".claim.lock"  # held for as long as it takes to look at the claim and to write
-LAUNCHER = "ABLATE_LAUNCHER"  # environment variable: the process that a worker works for
+LAUNCHER = "ABLATE_LAUNCHER"  # environment variable: process number of the launcher that a worker belongs to
 HEARTBEAT_SECONDS = 10.0
-STALE_SECONDS = 60.0  # a claim of another machine whose last heartbeat is older than this is taken for dead
-OBSERVED_SECONDS = 45.0  # and taken over if no heartbeat is seen for so long, whatever the clocks say
+STALE_SECONDS = 60.0  # a claim of another machine counts as dead once its last heartbeat is older
+OBSERVED_SECONDS = 45.0  # without a heartbeat, by the observer's own clock: another process may claim the run
 
 
 class ClaimedError(RuntimeError):
-    """Another process is at work in the run folder."""
+    """Another process is computing the run of this folder."""
 
 
 class LostClaimError(ClaimedError):
-    """Another process has claimed the run that this one was at work on: nothing may be written any more."""
+    """Another process has claimed the run that this one was computing: nothing may be written any more."""
 
 
 class Claim:
@@ -51,18 +51,18 @@ class Claim:
         threading.Thread(target=self._beat, daemon=True).start()
 
     def check(self) -> None:
-        """Look at the claim if this process has stood still. Cheap: called at every step.
+        """Read the claim again if this process has stood still. Cheap: called at every step.
 
         Raises:
             LostClaimError: another process took the claim, because this one's heartbeat had stopped
                 (a machine that slept, say). Nothing may be written any more.
         """
         stood_still = _uptime() - self.beaten > OBSERVED_SECONDS / 2
-        if self.lost or stood_still:  # the claim may be another's by now
+        if self.lost or stood_still:  # another process may have claimed the run
             self.ensure()
 
     def ensure(self) -> None:
-        """Look at the claim on disk.
+        """Read the claim on disk.
 
         Raises:
             LostClaimError: it is not this process's any more.
@@ -89,7 +89,7 @@ class Claim:
     def release(self) -> None:
         """Give the folder back, if it is still ours."""
         self.released.set()
-        # a claim that stays behind is taken over: its process is gone
+        # a claim that stays behind does no harm: its process is gone, and another one may claim the run
         with suppress(OSError, LockedError), locked(self.path.with_name(LOCK)):
             if self._ours():
                 self.path.unlink(missing_ok=True)
@@ -114,7 +114,7 @@ class Claim:
 def claim(folder: Path) -> Iterator[Claim]:
     """Claim a run folder until the block ends.
 
-    A claim whose process is gone is taken over: on this machine if its process no longer exists,
+    A claim whose process is gone is replaced: on this machine if its process no longer exists,
     on another one if no heartbeat is seen for OBSERVED_SECONDS. Clocks do not matter.
 
     Raises:
@@ -129,7 +129,7 @@ def claim(folder: Path) -> Iterator[Claim]:
 
 
 def _take(folder: Path) -> Claim:
-    """The lock is held for a look and a write; another machine's heart is watched without it."""
+    """Hold the lock only to read and to write; wait for another machine's heartbeat without it."""
     silent: tuple[int, int] | None = None  # the claim that was seen not to beat
     while True:
         with locked(folder / LOCK):
@@ -142,12 +142,12 @@ def _take(folder: Path) -> Claim:
 
 
 def living_holder(folder: Path) -> dict[str, Any] | None:
-    """The process that holds the folder's claim, or None if there is none alive, as far as one look tells."""
+    """Return the process that holds the folder's claim, or None if none is alive, judged by one look."""
     return living(folder / CLAIM)
 
 
 def living(path: Path) -> dict[str, Any] | None:
-    """Living holder of the claim at `path`, see `living_holder`."""
+    """Return the living holder of the claim at `path`; see `living_holder`."""
     holder = _holder(path)
     if holder is None or is_here(holder):
         return holder if holder is not None and _alive_here(holder) else None
@@ -159,13 +159,13 @@ def living(path: Path) -> dict[str, Any] | None:
 
 
 def _holder(path: Path) -> dict[str, Any] | None:
-    """Content of a claim; None if there is none, or a damaged one that names no process."""
+    """Return the content of a claim; None if there is none, or if it is damaged and names no process."""
     holder = read_json(path)
     return holder if shapes.claim(holder) is None else None
 
 
 def is_here(holder: dict[str, Any]) -> bool:
-    """Whether the process that holds a claim is one of this machine's."""
+    """Return True if the process that holds a claim runs on this machine."""
     return {key: holder.get(key) for key in _place()} == _place()
 
 
@@ -174,7 +174,7 @@ def _alive_here(holder: dict[str, Any]) -> bool:
 
 
 def _beaten(folder: Path) -> tuple[int, int] | None:
-    """Identity of the claim's file and time of its last heartbeat; None if there is no claim."""
+    """Return identity of the claim's file and time of its last heartbeat; None if there is no claim."""
     try:
         found = (folder / CLAIM).stat()
     except FileNotFoundError:
@@ -183,7 +183,7 @@ def _beaten(folder: Path) -> tuple[int, int] | None:
 
 
 def _beats(folder: Path, before: tuple[int, int] | None) -> bool:
-    """True if another machine's heart is seen to beat, by this machine's own patience."""
+    """Wait for a heartbeat of another machine's claim; return True if there is one in OBSERVED_SECONDS."""
     begun = _uptime()
     while _uptime() - begun < OBSERVED_SECONDS:
         time.sleep(min(1.0, OBSERVED_SECONDS / 10))
@@ -193,12 +193,12 @@ def _beats(folder: Path, before: tuple[int, int] | None) -> bool:
 
 
 def _uptime() -> float:
-    """Seconds that no one can set, and that go on while the machine sleeps."""
+    """Seconds of a clock that cannot be set and that continues while the machine sleeps."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 def _place() -> dict[str, str]:
-    """Where process numbers mean the same: the machine, and on Linux the container's own numbering."""
+    """Scope in which process numbers are unique: the machine and, on Linux, the container."""
     namespace = Path("/proc/self/ns/pid")
     return {
         "host": socket.gethostname(),
@@ -207,10 +207,10 @@ def _place() -> dict[str, str]:
 
 
 def _born(pid: int) -> str | None:
-    """What tells a process from a later one with its number; None if there is no such process."""
+    """Start time of a process, which differs from that of a later one with its number; None if it is gone."""
     try:
         state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return None if state in "ZX" else fields[18]  # start time in ticks; a zombie works no more
+        return None if state in "ZX" else fields[18]  # start time in ticks; a zombie has ended
     except OSError:
         pass
     try:
@@ -223,7 +223,7 @@ def _born(pid: int) -> str | None:
 
 
 def this_process() -> dict[str, Any]:
-    """A record of this process, for `gone` to be called with later."""
+    """Return a record of this process, as the argument of `gone` later."""
     return {**_place(), "pid": os.getpid(), "born": _born(os.getpid())}
 
 

@@ -1,4 +1,4 @@
-"""Where a run was computed: commit and diff, versions, hardware. Nothing of the environment variables."""
+"""Environment of a run: commit and diff, versions, hardware. Environment variables are left out."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from typing import Any
 from ablate.store.files import read_json
 
 PACKAGES = ("ablate", "torch", "torchvision", "timm", "triton", "numpy", "hydra-core")
-COPIED = "repository.json"  # beside a copy of the code: what `repository` said where it was taken
+COPIED = "repository.json"  # beside a copy of the code: the result of `repository` when it was copied
 DIFF_LIMIT = 1_000_000  # characters
 
 
 def describe(
     device: str, threads: int, processes: int = 1, numerics: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Contents of environment.json; `numerics` are the settings of `infra` that decide on rounding."""
+    """Contents of environment.json; `numerics` are the settings of `infra` that change rounding."""
     return {
         **repository(),
         "versions": {"python": platform.python_version(), **_versions()},
@@ -39,7 +39,7 @@ def describe(
 
 
 def repository() -> dict[str, Any]:
-    """Commit and uncommitted changes of the checkout that the package runs from, or was copied from."""
+    """Return commit and uncommitted changes of the checkout that this package is in or was copied from."""
     root = Path(__file__).resolve().parents[3]
     if isinstance(copied := read_json(root / COPIED), dict):
         return copied

@@ -1,4 +1,4 @@
-"""Being told to stop: Ctrl-C at once, SIGTERM and SIGUSR2 as soon as the step ends."""
+"""Requests to stop: Ctrl-C stops at once, SIGTERM and SIGUSR2 stop as soon as the step ends."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from contextlib import contextmanager
 FAILURE = 1  # exit code of a program of which a run failed
 CLAIM_LOST = 75  # exit code of a process whose run another one has claimed (EX_TEMPFAIL of sysexits.h)
 INTERRUPTION = 130  # exit code of a process that was interrupted, as shells have it
-ASKING = (signal.SIGTERM, signal.SIGUSR2)  # scancel, preemption; the time limit comes near
+REQUESTS = (signal.SIGTERM, signal.SIGUSR2)  # scancel, preemption; the time limit is near
 
 
 class Stop:
-    """Whether a signal has asked for the end. Asked a second time, Ctrl-C is what it means."""
+    """A request to stop, made by a signal. A second SIGTERM acts like Ctrl-C."""
 
     def __init__(self) -> None:
-        self.asked_by: signal.Signals | None = None
+        self.requested_by: signal.Signals | None = None
 
     def __call__(self) -> bool:
-        """Read at every step."""
-        return self.asked_by is not None
+        """Return True if a stop was requested; read at every step."""
+        return self.requested_by is not None
 
-    def ask(self, number: int, frame: object) -> None:
-        """The handler of the signals."""
-        if self.asked_by == signal.SIGTERM and number == signal.SIGTERM:
+    def request(self, number: int, frame: object) -> None:
+        """Handler of the signals."""
+        if self.requested_by == signal.SIGTERM and number == signal.SIGTERM:
             raise KeyboardInterrupt
-        self.asked_by = signal.Signals(number)
+        self.requested_by = signal.Signals(number)
 
 
 _installed: Stop | None = None
@@ -35,9 +35,9 @@ _installed: Stop | None = None
 
 @contextmanager
 def stoppable() -> Iterator[Stop]:
-    """SIGTERM and SIGUSR2 only ask within the block, where signals can be set (the main thread).
+    """Turn SIGTERM and SIGUSR2 into a request to stop within the block, on the main thread.
 
-    Nested blocks share what was asked.
+    Other threads cannot set signal handlers and get a request that is never made. Nested blocks share one.
     """
     global _installed
     if threading.current_thread() is not threading.main_thread():
@@ -47,8 +47,8 @@ def stoppable() -> Iterator[Stop]:
         yield _installed
         return
     _installed = Stop()
-    previous = {number: signal.signal(number, _installed.ask) for number in ASKING}
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKING)  # see `held_back`
+    previous = {number: signal.signal(number, _installed.request) for number in REQUESTS}
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, REQUESTS)  # see `held_back`
     try:
         yield _installed
     finally:
@@ -59,10 +59,12 @@ def stoppable() -> Iterator[Stop]:
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """SIGTERM and SIGUSR2 wait, for this thread until the block ends, for processes that it starts until
-    they are `stoppable`: one that has only begun would die of them, and its run would count as failed.
+    """Block SIGTERM and SIGUSR2 in this thread until the block ends.
+
+    Processes that are started meanwhile keep them blocked until they are `stoppable`: a process that has only
+    just started would die of them, and its run would count as failed.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, REQUESTS)
     try:
         yield
     finally:
@@ -71,7 +73,7 @@ def held_back() -> Iterator[None]:
 
 @contextmanager
 def termination_as_interrupt() -> Iterator[None]:
-    """SIGTERM as Ctrl-C within the block, where signals can be set (the main thread)."""
+    """Make SIGTERM act like Ctrl-C within the block, on the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

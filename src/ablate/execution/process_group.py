@@ -1,7 +1,8 @@
 """Several processes for one run: those that torchrun or srun started, or `infra.devices` of our own.
 
-The first process claims runs and tells the others, a run at a time, what they are to train; the others
-write nothing. It all happens over one machine's loopback or the cluster's own network, by torch.distributed.
+Rank 0 claims runs and broadcasts, one run at a time, what the other ranks are to train (`follower`); they
+write nothing. All of it happens over the loopback of one machine or the cluster's own network, by
+torch.distributed.
 
     torchrun --nproc-per-node 8 -m ablate train op=elsa
     srun --nodes 2 --ntasks-per-node 8 ablate train op=elsa
@@ -16,86 +17,25 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from ablate.errors import UserError
-from ablate.execution.interruption import INTERRUPTION, held_back, stoppable
-from ablate.launch.slurm import client
-from ablate.launch.slurm.client import SlurmError
-from ablate.store.folder import FAILED, RunFolder
+from ablate.execution import child
+from ablate.execution.interruption import INTERRUPTION, held_back
+from ablate.execution.place import Place
 
 if TYPE_CHECKING:
-    from ablate.execution.execute import Outcome
     from ablate.training.distributed import Group
 
-NO_MORE: tuple[Any, ...] = ()  # in the place of a run folder and its configuration
+NO_MORE_RUNS: tuple[Any, ...] = ()  # broadcast instead of a run folder and its configuration
 PATIENCE = 60.0  # seconds that one process outlives another's death, where its network does not notice
-SAFE_PATH = ["-P"] if sys.flags.safe_path else []  # as this process: no code from the folder one is in
-PORTS = 20000, 40000  # the first, and how many, of which a step of SLURM takes one
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a process stands among those that work together, in torchrun's terms."""
-
-    rank: int
-    world: int
-    local: int
-    neighbors: int  # processes on its machine
-    address: str  # of the first process
-    port: int
-
-    def variables(self) -> dict[str, str]:
-        """As torchrun sets them."""
-        return {
-            "RANK": str(self.rank),
-            "WORLD_SIZE": str(self.world),
-            "LOCAL_RANK": str(self.local),
-            "LOCAL_WORLD_SIZE": str(self.neighbors),
-            "MASTER_ADDR": self.address,
-            "MASTER_PORT": str(self.port),
-        }
-
-
-def from_environment(variables: Mapping[str, str] = os.environ) -> Place | None:
-    """This process's place, if torchrun started it, or srun with more than one task.
-
-    Raises:
-        UserError: srun's variables are there, but the first machine of the step is not known.
-    """
-    if int(variables.get("WORLD_SIZE", "1")) > 1:
-        return Place(
-            rank=int(variables["RANK"]),
-            world=int(variables["WORLD_SIZE"]),
-            local=int(variables.get("LOCAL_RANK", "0")),
-            neighbors=int(variables.get("LOCAL_WORLD_SIZE", "1")),
-            address=variables["MASTER_ADDR"],
-            port=int(variables["MASTER_PORT"]),
-        )
-    if int(variables.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
-        try:
-            hosts = client.hosts(variables["SLURM_STEP_NODELIST"])
-        except SlurmError as error:
-            raise UserError(f"where the first process runs is not known: {error}", "use torchrun") from error
-        step = 7 * int(variables["SLURM_JOB_ID"]) + int(variables.get("SLURM_STEP_ID", "0"))
-        return Place(
-            rank=int(variables["SLURM_PROCID"]),
-            world=int(variables["SLURM_STEP_NUM_TASKS"]),
-            local=int(variables["SLURM_LOCALID"]),
-            neighbors=-(-int(variables["SLURM_STEP_NUM_TASKS"]) // len(hosts)),
-            address=hosts[0],
-            port=PORTS[0] + step % PORTS[1],
-        )
-    return None
 
 
 @contextmanager
 def group_for(infra: Mapping[str, Any]) -> Iterator[Group]:
-    """The group that computes a run: this process alone, or with others that are started on this machine.
+    """The processes that compute a run: this one alone, or with others that are started on this machine.
 
     Raises:
         UserError: fewer cards than processes.
@@ -112,102 +52,65 @@ def group_for(infra: Mapping[str, Any]) -> Iterator[Group]:
 
     store = dist.TCPStore("127.0.0.1", 0, devices, is_master=True, wait_for_workers=False)
     first, *rest = (Place(rank, devices, rank, devices, "127.0.0.1", store.port) for rank in range(devices))
-    others = _Others(rest, infra["device"])
+    followers = _Followers(rest, infra["device"])
     try:
-        with _joined(first, infra["device"], store) as group:
+        with joined(first, infra["device"], store) as group:
             yield group
-            group.told(NO_MORE)
-        others.wait()
+            group.broadcast(NO_MORE_RUNS)
+        followers.wait()
     except Exception as error:
-        if died := others.died():
-            raise RuntimeError(f"{died}; what it said is in output.log, or printed above") from error
+        if died := followers.died():
+            raise RuntimeError(f"{died}; its output is in output.log, or printed above") from error
         raise
     finally:
-        others.end()
+        followers.end()
 
 
-def run(
-    place: Place,
-    device: str,
-    runs: Mapping[Path, dict[str, Any]],
-    announce: Callable[[str], None],
-    report: Callable[[str, Outcome], None] = lambda signature, outcome: None,
-) -> dict[str, Outcome]:
-    """Runs one after the other, each by all processes that torchrun or srun started; this one is the first.
-
-    It ends with the first run that fails or is claimed by another process: the others have ended with it.
+@contextmanager
+def joined(place: Place, device: str, store: Any = None) -> Iterator[Group]:
+    """Connect this process to its group until the block ends.
 
     Args:
         place: of this process.
         device: infra.device.
-        runs: configurations by run folder.
-        announce, report: called at the start and at the end of each.
+        store: rendezvous of the processes; by the variables that torchrun sets if None.
     """
-    from ablate.execution.execute import SUPERSEDED, execute
+    import torch
 
-    outcomes: dict[str, Outcome] = {}
-    with _joined(place, device) as group:
-        for path, config in runs.items():
-            announce(path.name)
-            outcome = outcomes[path.name] = execute(path, config, group=group)
-            report(path.name, outcome)
-            if outcome.state in (FAILED, SUPERSEDED):
-                return outcomes
-        group.told(NO_MORE)
-    return outcomes
+    from ablate.training import distributed
+    from ablate.training.device import resolve_device
 
-
-def follow(place: Place, device: str, store: Any = None) -> None:
-    """Train what the first process says, until it says that there is no more.
-
-    Raises:
-        KeyboardInterrupt: the group was asked to stop; the first process has written a checkpoint.
-    """
-    from ablate.training.loop import Hooks, Training
-    from ablate.training.progress import Silent
-
-    with stoppable() as stop, _joined(place, device, store) as group:
-        while told := group.told(NO_MORE):
-            path, config = told
-            Training(config, RunFolder(Path(path)), Silent(), Hooks(stop=stop), group).run()
+    if store is None:
+        for name, value in place.variables().items():
+            os.environ.setdefault(name, value)
+    found = resolve_device(device, place.local_rank)
+    if str(found) == "cuda":
+        found = torch.device("cuda", 0)
+    group = distributed.Group(place.rank, place.world_size, place.local_rank, place.local_world_size, found)
+    with distributed.joined(group, store):
+        yield group
 
 
-def follow_and_end(place: Place, device: str) -> NoReturn:
-    """What a process does that is not the first. Ends the program as the runs end."""
-    try:
-        follow(place, device)
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTION)
-    sys.exit(0)
-
-
-class _Others:
-    """The processes of a group but the first, which has started them."""
+class _Followers:
+    """Ranks 1 and up on this machine, which rank 0 has started."""
 
     def __init__(self, places: list[Place], device: str) -> None:
         self.ended = threading.Event()
         with held_back():
             self.processes = [
                 subprocess.Popen(
-                    [
-                        sys.executable,
-                        *SAFE_PATH,
-                        "-m",
-                        "ablate.execution.process_group",
-                        str(os.getpid()),
-                        device,
-                    ],
+                    child.command("ablate.execution.follower", device),
                     env={**os.environ, **place.variables()},
                     stdin=subprocess.DEVNULL,
                     stdout=2,
-                    process_group=0,  # Ctrl-C reaches the first process only
+                    process_group=0,  # Ctrl-C reaches rank 0 only
                 )
                 for place in places
             ]
         threading.Thread(target=self._watch, daemon=True).start()
 
     def died(self) -> str | None:
-        """Which of them ended unasked, and how."""
+        """Return which process ended on its own, and how; None if all of them are alive or interrupted."""
         time.sleep(0.5)  # a connection breaks before its process is gone
         for rank, process in enumerate(self.processes, start=1):
             code = process.poll()
@@ -217,20 +120,20 @@ class _Others:
         return None
 
     def wait(self) -> None:
-        """Until they have ended by themselves."""
+        """Wait until they have ended by themselves."""
         self.ended.set()
         for process in self.processes:
             process.wait(PATIENCE)
 
     def end(self) -> None:
-        """Now, if they have not."""
+        """End them now, if they have not ended."""
         self.ended.set()
         for process in self.processes:
             process.kill()
             process.wait()
 
     def _watch(self) -> None:
-        """NCCL waits for a dead process for minutes: this one then ends, and its launcher says so."""
+        """End this process some time after a follower died: NCCL would wait for it for minutes."""
         while not self.ended.wait(1.0):
             if (died := self.died()) is not None and not self.ended.wait(PATIENCE):
                 print(died, file=sys.stderr, flush=True)
@@ -248,48 +151,3 @@ def _check_cards(infra: Mapping[str, Any]) -> None:
             f"infra.devices={infra['devices']}: {cards} CUDA devices are here",
             f"use infra.devices={cards}, or infra.device=cpu",
         )
-
-
-@contextmanager
-def _joined(place: Place, device: str, store: Any = None) -> Iterator[Group]:
-    """This process in its group; without a store, by the variables that torchrun sets."""
-    import torch
-
-    from ablate.training.device import resolve_device
-    from ablate.training.distributed import Group, joined
-
-    if store is None:
-        for name, value in place.variables().items():
-            os.environ.setdefault(name, value)
-    found = resolve_device(device, place.local)
-    if str(found) == "cuda":
-        found = torch.device("cuda", 0)
-    with joined(Group(place.rank, place.world, place.local, place.neighbors, found), store) as group:
-        yield group
-
-
-def main() -> None:
-    """Entry of the other processes on this machine: `python -m MODULE PROCESS DEVICE`, started by rank 0."""
-    first, device = int(sys.argv[1]), sys.argv[2]
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(first,), daemon=True).start()
-    place = from_environment()
-    assert place is not None
-    import torch.distributed as dist
-
-    store = dist.TCPStore(place.address, place.port, place.world, is_master=False)
-    try:
-        follow(place, device, store)
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTION)
-
-
-def _end_with(first: int) -> None:
-    """Without the first process there is nothing to compute, and no one to tell."""
-    while os.getppid() == first:
-        time.sleep(1)
-    os._exit(INTERRUPTION)
-
-
-if __name__ == "__main__":
-    main()

@@ -29,6 +29,6 @@ def served(runs_dir: Path, signatures: Iterable[str]) -> Iterator[None]:
 
 
 def signatures(runs_dir: Path) -> set[str]:
-    """The runs of all living launchers."""
+    """Signatures of the runs of all living launchers."""
     holders = (living(path) for path in (runs_dir / FOLDER).glob("*.json"))
     return {str(run) for holder in holders if holder is not None for run in holder.get("runs") or ()}

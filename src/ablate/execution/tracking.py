@@ -1,4 +1,4 @@
-"""A mirror of the metrics in Weights & Biases. A run never fails because of it, nor waits for long."""
+"""Log of the metrics in Weights & Biases. A run never fails because of it, and never waits for long."""
 
 from __future__ import annotations
 
@@ -7,72 +7,72 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ablate.commands import command
-from ablate.compose import identity
+from ablate.compose.infra import TRACKING, WandbMode
 from ablate.errors import UserError
+from ablate.store import identity
 from ablate.store.damage import DamagedError
 from ablate.store.folder import RunFolder
 from ablate.store.manifest import Manifest
 
-Mode = Literal["offline", "online", "disabled"]
-MODES: dict[str, Mode] = {"wandb_offline": "offline", "wandb": "online", "none": "disabled"}
 INIT_SECONDS, FINISH_SECONDS = 10, 10
 
 
 class Tracker:
-    """One run's page: id = signature, so that one that goes on continues its own.
+    """The W&B run of one run. Its id is the signature, so that a resumed run continues its own W&B run.
 
-    Its group is the study, its notes the study's question, its tags operator, host, data and the axes; `pair`
-    in its configuration is what runs have in common that differ in their seed only.
-    The first failure of any call is noted once and ends the mirroring; metrics.jsonl is the truth.
+    The group is the study, the notes are the study's question, and the tags name operator, host, data and
+    axes; `pair` in the configuration is the key that runs share which differ in their seed only.
+    The first failure of any call is reported once and ends the logging; metrics.jsonl is the authoritative
+    record.
     """
 
     def __init__(self, config: Mapping[str, Any], folder: RunFolder, note: Callable[[str], None]) -> None:
         self.note = note
         self.run: Any = None
-        mode = MODES[config["infra"]["tracking"]]
+        mode = TRACKING[config["infra"]["tracking"]]
         if mode != "disabled":
             self._guarded(lambda: self._start(config, folder, mode))
 
     def log(self, metrics: dict[str, Any]) -> None:
-        """Mirror one epoch."""
+        """Log one epoch."""
         if self.run is not None:
             self._guarded(lambda: self.run.log(metrics, step=metrics["epoch"]))
 
     def finish(self, summary: dict[str, Any], exit_code: int) -> None:
-        """Mirror the final figures and close the page."""
+        """Log the final figures and finish the W&B run."""
         if self.run is not None:
             self._guarded(lambda: self.run.summary.update(summary))
         if self.run is not None:
             self._guarded(lambda: self.run.finish(exit_code=exit_code))
 
-    def _start(self, config: Mapping[str, Any], folder: RunFolder, mode: Mode) -> None:
+    def _start(self, config: Mapping[str, Any], folder: RunFolder, mode: WandbMode) -> None:
         try:
-            self.run = page(config, folder, mode)
+            self.run = open_run(config, folder, mode)
         except Exception as error:
             if mode == "offline":
                 raise
-            self.note(f"W&B cannot be reached ({first_line(error)}): `ablate sync` makes its page later")
-            self.run = page(config, folder, "offline")
+            self.note(f"W&B cannot be reached ({first_line(error)}): `ablate sync` sends the run later")
+            self.run = open_run(config, folder, "offline")
 
     def _guarded(self, call: Callable[[], object]) -> None:
         try:
             call()
-        except Exception as error:  # whatever W&B raises: a mirror must not end a run
+        except Exception as error:  # whatever W&B raises: logging must not end a run
             self.run = None
-            self.note(f"W&B mirror stopped ({first_line(error)}); metrics.jsonl goes on")
+            self.note(f"W&B logging stopped ({first_line(error)}); metrics.jsonl continues")
 
 
-def page(config: Mapping[str, Any], folder: RunFolder, mode: Mode, **others: Any) -> Any:
-    """A run's page, opened, or gone on with where there is one.
+def open_run(config: Mapping[str, Any], folder: RunFolder, mode: WandbMode, **others: Any) -> Any:
+    """Open the W&B run of a run; one that exists is continued.
 
     Args:
         config: of the run.
         folder: its folder, in which the client keeps its own files.
         mode: online or offline.
-        others: arguments of `wandb.init`, in the place of those here.
+        others: arguments of `wandb.init`, which replace those here.
 
     Raises:
         Exception: whatever the client raises where it cannot reach its server, or has no key.
@@ -86,7 +86,7 @@ def page(config: Mapping[str, Any], folder: RunFolder, mode: Mode, **others: Any
         "job_type": "train",
         "notes": config["study"]["question"],
         "tags": tags(config),
-        "config": _shown(config),
+        "config": _public(config),
         "dir": str(folder.path),
         "reinit": "finish_previous",
     }
@@ -95,12 +95,12 @@ def page(config: Mapping[str, Any], folder: RunFolder, mode: Mode, **others: Any
 
 
 def project_of(folder: RunFolder) -> str:
-    """The project that a run's configuration names."""
+    """Return the W&B project that a run's configuration names."""
     return str(folder.config()["infra"]["wandb_project"])
 
 
 def project_of_study(runs_dir: Path, planned: Manifest) -> str:
-    """The project that the first run names whose configuration can be read.
+    """Return the W&B project of a study: that of the first run whose configuration can be read.
 
     Raises:
         UserError: there is none.
@@ -117,7 +117,7 @@ def project_of_study(runs_dir: Path, planned: Manifest) -> str:
 
 
 def client() -> Any:
-    """The client of W&B, silent."""
+    """Return the W&B client, silenced."""
     os.environ.setdefault("WANDB_SILENT", "true")
     os.environ.setdefault("WANDB_LOGIN_TIMEOUT", str(INIT_SECONDS))  # a prompt for a key waits no longer
     import wandb
@@ -127,11 +127,11 @@ def client() -> Any:
 
 
 def quiet(finish_seconds: float, *, strict: bool = False) -> Any:
-    """The client's settings: nothing of this machine is watched, and nothing waits for long.
+    """Settings of the client: nothing of this machine is recorded, and nothing waits for long.
 
     Args:
-        finish_seconds: that the end of a page may take for what is still to be sent.
-        strict: whether it is an error then.
+        finish_seconds: time to send what is left at the end of a W&B run.
+        strict: raise an error if that time is too short.
     """
     return client().Settings(
         console="off",
@@ -146,7 +146,7 @@ def quiet(finish_seconds: float, *, strict: bool = False) -> Any:
 
 
 def tags(config: Mapping[str, Any]) -> list[str]:
-    """Operator, host, data, and the level of each axis."""
+    """Tags of a run: operator, host, data, and the level of each axis."""
     found = [config["op"]["name"], config["host"]["name"], config["data"]["name"]]
     for axis in ("weights", "norm", "region"):
         level = config["op"].get(axis)
@@ -158,8 +158,8 @@ def tags(config: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _shown(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration and its pair key, without `infra`: paths of this machine are nobody's business."""
+def _public(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration and its pair key, without `infra`: paths of this machine stay private."""
     return {
         **{key: value for key, value in config.items() if key != "infra"},
         "pair": identity.pair_key(config),
@@ -167,5 +167,5 @@ def _shown(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def first_line(error: Exception) -> str:
-    """What an exception says, in one line."""
+    """Message of an exception, in one line."""
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,4 +1,4 @@
-"""A worker process: run folders in by standard input, outcomes out by standard output, a line each.
+"""A worker process: reads run folders from standard input, writes outcomes to standard output, one per line.
 
 Started by the `local` launcher as `python -m ablate.execution.worker PROCESS`, with its own process
 number. What a run prints goes to output.log in its folder. PyTorch is imported once for all runs.
@@ -10,23 +10,24 @@ import json
 import os
 import signal
 import sys
-import threading
-import time
 from dataclasses import asdict
 from pathlib import Path
 
-from ablate.execution.execute import SUPERSEDED, Outcome, execute, failure
+from ablate.execution import child
+from ablate.execution.execute import execute
 from ablate.execution.interruption import CLAIM_LOST, INTERRUPTION, stoppable
+from ablate.execution.outcome import SUPERSEDED, Outcome, failure
 from ablate.store.damage import DamagedError
 from ablate.store.folder import DAMAGED, OUTPUT, RunFolder
 
 
 def main() -> None:
-    """Serve until standard input ends, or the launcher dies: then the run at work is interrupted.
+    """Serve until standard input ends, or the launcher dies: then the current run is interrupted.
 
-    A process that lost its claim says so and ends: where it stood still, it is not known what else it missed.
+    A process that lost a claim reports it and ends: it stood still, and may have missed other things too.
     """
-    threading.Thread(target=_end_with, args=(int(sys.argv[1]),), daemon=True).start()
+    # an orphan would train on unseen
+    child.when_parent_ends(int(sys.argv[1]), lambda: os.kill(os.getpid(), signal.SIGTERM))
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     with stoppable() as stop:
         for line in sys.stdin:
@@ -56,13 +57,6 @@ def _outcome(folder: RunFolder) -> Outcome:
     except DamagedError as error:
         return Outcome(DAMAGED, str(error))
     return execute(folder.path, config, PlainReporter())
-
-
-def _end_with(launcher: int) -> None:
-    """SIGTERM to this process once its parent is gone: an orphan would train on unseen."""
-    while os.getppid() == launcher:
-        time.sleep(1)
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":

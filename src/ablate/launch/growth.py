@@ -1,7 +1,7 @@
-"""A study grows: its factors, levels and baseline, derived from all its runs, not only the newest.
+"""Growth of a study: factors, levels and baseline, derived from all its runs and not only the newest.
 
 A study may be submitted in portions: more seeds, more levels, another factor, the trials of a search. Runs
-that were planned before stay in it until `ablate study remove` takes them out. Start reading in `grow`.
+that were planned before remain in it until `ablate study remove` takes them out. Start reading in `grow`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ablate.compose import identity
 from ablate.compose.study import Study
 from ablate.errors import UserError, nearest
 from ablate.results import conditions
+from ablate.store import identity
 from ablate.store.folder import RunFolder
 from ablate.store.manifest import Manifest, PlannedRun
 
@@ -24,7 +24,7 @@ UNSET = conditions.UNSET
 
 @dataclass(frozen=True)
 class Member:
-    """One run of a study: what was overridden for it, and its resolved configuration, read when needed."""
+    """One run of a study: its overrides, and its resolved configuration, which is read when needed."""
 
     signature: str
     pair_key: str
@@ -35,7 +35,7 @@ class Member:
 
     @cached_property
     def config(self) -> Mapping[str, Any]:
-        """The resolved configuration; empty if its file is lost or damaged."""
+        """Resolved configuration; empty if its file is lost or damaged."""
         if not isinstance(self.source, RunFolder):
             return self.source
         try:
@@ -60,7 +60,7 @@ _ABSENT = object()
 
 
 def text(value: object) -> str:
-    """A level as it is shown and compared: equal values have equal texts, however they were spelled.
+    """Text of a level for display and comparison: equal values have equal texts, however they were spelled.
 
     Numbers that are whole lose their fraction (`1.0` is `1`), null and booleans are written as in YAML, lists
     as `[3,5]`; a text that reads like one of these is quoted.
@@ -83,7 +83,7 @@ def grow(
 ) -> Manifest:
     """Merge `added` into what the study had planned before.
 
-    Factors are those declared, those of before, and every override that differs between any two runs. Where
+    Factors are those declared, the earlier ones, and every override that differs between any two runs. Where
     two runs still differ although all their factors agree, because a file was edited between the portions,
     the settings that differ become factors too.
 
@@ -91,7 +91,7 @@ def grow(
         The study's manifest, without command and time.
 
     Raises:
-        UserError: the baseline names what is not a factor.
+        UserError: the baseline names something that is not a factor.
     """
     before = [] if earlier is None else [_remembered(run, runs_dir) for run in earlier.runs]
     members = list({member.signature: member for member in [*before, *added]}.values())
@@ -121,7 +121,7 @@ def grow(
 
 
 def check(planned: Manifest) -> Iterator[UserError]:
-    """Yield what a report of this study would refuse: its baseline, or a path through conditions it lacks."""
+    """Yield the errors that a report of this study would raise: its baseline, or incomplete paths."""
     try:
         conditions.baseline(planned)
     except UserError as error:
@@ -165,7 +165,7 @@ def _factors(members: Sequence[Member], declared: Iterable[str]) -> list[str]:
 
 
 def _differing(members: Sequence[Member]) -> list[str]:
-    """Dotted settings in which configurations differ that should be one."""
+    """Return the dotted settings in which configurations differ that should be equal."""
     if len(members) < 2 or not all(member.config for member in members):
         return []
     flat = [dict(_leaves(member.config)) for member in members]
@@ -184,7 +184,10 @@ def _leaves(node: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]
 
 
 def _completed(planned: Manifest, added: set[str]) -> dict[str, str]:
-    """Baseline with a level for every factor, where the newest runs or those before have one match only."""
+    """Add a level for every factor to the baseline, if it matches exactly one condition.
+
+    Of all runs, the newest and the earlier ones, the first group with a unique match decides.
+    """
     if not planned.baseline:
         return {}
     matching = [run for run in planned.runs if _matches(run, planned.baseline)]

@@ -17,6 +17,11 @@ def signature(config: Mapping[str, Any]) -> str:
     return digest({key: value for key, value in config.items() if key not in OUTSIDE_IDENTITY})
 
 
+def pair_key(config: Mapping[str, Any]) -> str:
+    """The signature without the seed: runs that differ in their seed only share it."""
+    return digest({key: value for key, value in config.items() if key not in (*OUTSIDE_IDENTITY, "seed")})
+
+
 def digest(config: Mapping[str, Any]) -> str:
     """12 hex digits of nested containers, whatever the order of their keys."""
     return hashlib.sha256(canonical(config).encode()).hexdigest()[:12]

@@ -1,5 +1,6 @@
-"""What is done to a study that exists: `status`, `retry`, `cancel`, `logs`, `clean`, `verify`, a module each.
+"""Operations on a study that exists, one per file: its states, `retry`, `cancel`, `clean` and the like.
 
-All of them work while the study runs, read the run folders first and the cluster second (`states`), and
-import no torch: a login node has little. Start reading in `states`.
+Functions return data or raise a UserError; `cli` prints. All of them work while the study runs and read the
+run folders first and the cluster second (`states`). None but `look`, which runs a network, imports torch: a
+login node has little. Only `cli` imports this. Start reading in `states`.
 """

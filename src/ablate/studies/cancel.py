@@ -1,10 +1,11 @@
-"""`ablate cancel`: end a study's jobs and processes; what is done stays, and checkpoints are written."""
+"""End a study's jobs and processes; what is done stays, and checkpoints are written."""
 
 from __future__ import annotations
 
 import os
 import signal
-from contextlib import suppress
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 
 from ablate.errors import UserError
@@ -15,22 +16,36 @@ from ablate.store.folder import RUNNING
 from ablate.studies import states
 
 
-def cancel(runs_dir: Path, study: str) -> None:
-    """Cancel the living jobs of a study, and the launchers on this machine that have its runs at work.
+@dataclass(frozen=True)
+class Cancellation:
+    """Result of a cancellation: the ended jobs and processes, and those that continue.
+
+    Attributes:
+        silent: why SLURM did not answer, so that its jobs continue; None if it did.
+        jobs: numbers of the cancelled jobs.
+        launchers: process numbers of the launchers that received SIGTERM.
+        elsewhere: other machines that compute runs outside jobs.
+    """
+
+    silent: str | None
+    jobs: Collection[str]
+    launchers: Collection[int]
+    elsewhere: Collection[str]
+
+
+def cancel(runs_dir: Path, study: str) -> Cancellation:
+    """Cancel the living jobs of a study, and stop the launchers on this machine that compute its runs.
 
     Raises:
         UserError: no such study; SLURM refuses.
     """
     overview = states.of_study(runs_dir, study)
-    if overview.queue.silent:
-        print(f"SLURM does not answer, so its jobs go on: {overview.queue.silent}")
-    ended = {*overview.queue.jobs, *overview.queue.held}
-    if ended:
+    jobs = {*overview.queue.jobs, *overview.queue.held}
+    if jobs:
         try:
-            client.cancel(ended)
+            client.cancel(jobs)
         except SlurmError as error:
             raise UserError(str(error), "try again, or use scancel") from error
-        print(f"{len(ended)} jobs cancelled; their runs write a checkpoint first")
     elsewhere, launchers = set(), set()
     for standing in overview.select([RUNNING]):
         if standing.run.signature in overview.queue.live:
@@ -40,11 +55,13 @@ def cancel(runs_dir: Path, study: str) -> None:
             launchers.add(int(holder.get("launcher") or holder["pid"]))
         elif holder is not None:
             elsewhere.add(str(holder["host"]))
-    for process in launchers:
-        with suppress(ProcessLookupError):
-            os.kill(process, signal.SIGTERM)
-            print(f"launcher {process} was asked to stop; its runs write a checkpoint first")
-    for host in sorted(elsewhere):
-        print(f"runs are at work on {host}, in no job of SLURM: cancel them there")
-    if not ended and not launchers and not elsewhere:
-        print(f"{study}: nothing is at work and nothing waits")
+    stopped = [process for process in launchers if _stop(process)]
+    return Cancellation(overview.queue.silent, jobs, stopped, sorted(elsewhere))
+
+
+def _stop(process: int) -> bool:
+    try:
+        os.kill(process, signal.SIGTERM)
+    except ProcessLookupError:
+        return False
+    return True

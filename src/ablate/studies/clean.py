@@ -1,4 +1,4 @@
-"""`ablate clean`: what a folder of runs can do without. Shown first, deleted when told."""
+"""Files in a folder of runs that can be deleted."""
 
 from __future__ import annotations
 
@@ -16,55 +16,46 @@ SWEEPS = ".hydra"  # Hydra's own record of each sweep; a run's configuration is 
 
 @dataclass(frozen=True)
 class Waste:
-    """A file or folder, and why nobody needs it."""
+    """A file or folder that can be deleted, and the reason."""
 
     path: Path
     reason: str
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Size in bytes."""
         if self.path.is_dir():
             return sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
         return self.path.stat().st_size
 
+    def delete(self) -> None:
+        """Delete it."""
+        if self.path.is_dir():
+            shutil.rmtree(self.path)
+        else:
+            self.path.unlink(missing_ok=True)
 
-def clean(runs_dir: Path, checkpoints: bool, orphans: bool, delete: bool) -> None:
-    """Show, or delete, what is left over.
+
+def find(runs_dir: Path, checkpoints: bool = False, orphans: bool = False) -> Iterator[Waste]:
+    """Yield the files and folders that can be deleted.
 
     Args:
-        checkpoints: the last checkpoints of finished runs too, which hold their weights.
+        runs_dir: folder of the runs.
+        checkpoints: also the last checkpoints of finished runs, which hold their weights.
         orphans: also the folders of runs that no study lists.
-        delete: else they are shown only.
+
+    Raises:
+        UserError: the manifest of a study is damaged, so that orphans are not known.
     """
-    found = list(_waste(runs_dir, checkpoints, orphans))
-    total = 0
-    for waste in found:
-        total += waste.size
-        print(f"{waste.size / 1e6:9.1f} MB  {waste.path}  ({waste.reason})")
-        if delete and waste.path.is_dir():
-            shutil.rmtree(waste.path)
-        elif delete:
-            waste.path.unlink(missing_ok=True)
-    if not found:
-        print(f"{runs_dir}: nothing to clean")
-    elif delete:
-        print(f"deleted {len(found)}: {total / 1e6:.1f} MB")
-    else:
-        print(f"{len(found)}: {total / 1e6:.1f} MB; nothing was deleted, --yes does it")
-
-
-def _waste(runs_dir: Path, checkpoints: bool, orphans: bool) -> Iterator[Waste]:
     if (runs_dir / SWEEPS).is_dir():
         yield Waste(runs_dir / SWEEPS, "Hydra's record of sweeps")
-    # a damaged manifest raises: which runs are orphans is not known without it
     names = manifest.names(runs_dir) if orphans else []
     listed = {run.signature for name in names for run in manifest.load(runs_dir, name).runs}
     for path in sorted(path.parent for path in runs_dir.glob("*/config.yaml")):
         if living_holder(path) is not None:
             continue
         if orphans and path.name not in listed:
-            yield Waste(path, "a run of no study")
+            yield Waste(path, "a run that no study lists")
             continue
         for part in path.glob(".*.part"):
             yield Waste(part, "half-written by a process that was killed")

@@ -1,4 +1,4 @@
-"""`ablate dashboard`: a workspace over a study's pages in Weights & Biases, or its specification."""
+"""A workspace over a study's runs in Weights & Biases, or its specification."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ SPECIFICATION = "workspace.json"  # in the study's folder
 
 def dashboard(
     runs_dir: Path, study: str, entity: str | None = None, project: str | None = None, offline: bool = False
-) -> None:
-    """Make a workspace in W&B; offline, write its specification only.
+) -> str:
+    """Make a workspace in W&B and return its URL; offline, write its specification and return the path.
 
     Args:
-        runs_dir: where the runs lie.
+        runs_dir: folder of the runs.
         study: its name.
         entity: W&B's user or team; None for the key's own.
         project: None for that of the runs' configuration, infra.wandb_project.
@@ -38,9 +38,8 @@ def dashboard(
         path = manifest.study_dir(runs_dir, study) / SPECIFICATION
         made = workspaces.workspace(findings, entity or "entity", project)
         write_text(path, workspaces.specification(made))
-        print(path)
-        return
-    workspaces.workspace(findings, entity or "entity", project)  # whether it can be made is known without W&B
+        return str(path)
+    workspaces.workspace(findings, entity or "entity", project)  # fails early: needs no W&B
     try:
         entity = entity or tracking.client().Api(timeout=tracking.INIT_SECONDS).default_entity
         made = workspaces.workspace(findings, str(entity), project).save()
@@ -51,4 +50,4 @@ def dashboard(
             f"`wandb login` or WANDB_API_KEY for a key; `{sync}` makes the project; --offline "
             "writes the specification without W&B",
         ) from error
-    print(made.url)
+    return str(made.url)

@@ -1,8 +1,9 @@
-"""`ablate look`: what a trained operator looks at, on images that it was not trained on."""
+"""Pictures of a trained run: the filters, gates or receptive fields of its operators on test images."""
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +22,32 @@ from ablate.training import checkpoint as checkpoints
 from ablate.training.loop import build_model
 from ablate.training.seeding import derive
 
-MOST_MAPS = 8  # beside an image
+MOST_MAPS = 8  # next to an image
 
 
-def look(runs_dir: Path, run: str, images: int, at: tuple[float, float], output: Path | None) -> list[Path]:
-    """Draw what every operator of a run looks at, and return the paths of the figure.
+@dataclass(frozen=True)
+class Look:
+    """Result of a look.
+
+    Attributes:
+        paths: files of the figure.
+        drawn: number of maps in it.
+        found: number of maps that the operators have.
+    """
+
+    paths: Sequence[Path]
+    drawn: int
+    found: int
+
+
+def look(runs_dir: Path, run: str, images: int, at: tuple[float, float], output: Path | None) -> Look:
+    """Draw the filters, gates or receptive fields of every operator of a run.
 
     Args:
-        runs_dir: where the runs lie.
+        runs_dir: folder of the runs.
         run: the beginning of a run's signature.
-        images: how many of the test set.
-        at: the position that filters belong to, in shares of height and width.
+        images: number of test images.
+        at: the position whose filters are drawn, in shares of height and width.
         output: a folder; else `look` in the run's own.
 
     Raises:
@@ -49,10 +65,9 @@ def look(runs_dir: Path, run: str, images: int, at: tuple[float, float], output:
     columns = [column for name, (operator, x) in caught.items() for column in _columns(name, operator, x, at)]
     target = (output or folder.path / "look").expanduser()
     target.mkdir(parents=True, exist_ok=True)
-    if len(columns) > MOST_MAPS:
-        print(f"the first {MOST_MAPS} of {len(columns)} maps are drawn", file=sys.stderr)
-    drawn = figures.panels(_for_eyes(shown), columns[:MOST_MAPS])
-    return figures.save(drawn, target / f"{config['op']['name']}-{folder.signature}")
+    drawn = figures.panels(_displayable(shown), columns[:MOST_MAPS])
+    paths = figures.save(drawn, target / f"{config['op']['name']}-{folder.signature}")
+    return Look(paths, min(MOST_MAPS, len(columns)), len(columns))
 
 
 def _trained(folder: RunFolder, config: dict[str, Any]) -> nn.Module:
@@ -70,7 +85,7 @@ def _trained(folder: RunFolder, config: dict[str, Any]) -> nn.Module:
 
 
 def _images(config: dict[str, Any], count: int) -> Tensor:
-    """The first test images, normalised as the network has them."""
+    """Return the first test images, normalised for the network."""
     splits = data.create(
         config["data"],
         seed=derive(config["seed"], "data"),
@@ -86,7 +101,7 @@ def _images(config: dict[str, Any], count: int) -> Tensor:
 
 
 def _features(model: nn.Module, images: Tensor) -> dict[str, tuple[nn.Module, Tensor]]:
-    """Every operator with the features that it is given, by its place in the network."""
+    """Return every operator with its input features, by its name in the network."""
     found: dict[str, tuple[nn.Module, Tensor]] = {}
     handles = []
     for name, module in model.named_modules():
@@ -109,7 +124,7 @@ def _features(model: nn.Module, images: Tensor) -> dict[str, tuple[nn.Module, Te
 def _columns(name: str, operator: nn.Module, x: Tensor, at: tuple[float, float]) -> list[Column]:
     height, width = x.shape[1:3]
     if isinstance(operator, LocalOperator):
-        stride = operator.region.stride  # its filters are made for every so many positions
+        stride = operator.region.stride  # it has filters for every `stride`-th position
     else:
         with torch.no_grad():
             stride = max(1, height // operator(x).shape[1])
@@ -129,8 +144,8 @@ def _columns(name: str, operator: nn.Module, x: Tensor, at: tuple[float, float])
     return [field] if gate is None else [field, Column(f"{name}\ngate", gate.mean(1).numpy())]
 
 
-def _for_eyes(images: Tensor) -> Any:
-    """Between 0 and 1; grey where there is one channel."""
+def _displayable(images: Tensor) -> Any:
+    """Scale images to 0 … 1 for display; images of one channel become grey."""
     low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
     scaled = ((images - low) / (high - low).clamp(min=1e-6)).permute(0, 2, 3, 1)
     return scaled[..., 0].numpy() if scaled.shape[-1] == 1 else scaled[..., :3].numpy()

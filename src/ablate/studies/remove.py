@@ -1,9 +1,9 @@
-"""`ablate study remove`: take runs out of a study. Their folders stay."""
+"""Take runs out of a study. Their folders stay."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ablate import commands
@@ -16,18 +16,33 @@ from ablate.store.manifest import LOCK, Manifest, PlannedRun
 from ablate.studies import states
 
 
-def remove(runs_dir: Path, study: str, levels: Sequence[str], runs: Sequence[str]) -> None:
-    """Take runs out of a study's manifest, and print what is left.
+@dataclass(frozen=True)
+class Removal:
+    """Result of a removal.
+
+    Attributes:
+        removed: number of runs taken out of the study.
+        left: number of runs that the study still has.
+        problems: what a report of the smaller study would refuse.
+    """
+
+    removed: int
+    left: int
+    problems: Sequence[UserError]
+
+
+def remove(runs_dir: Path, study: str, levels: Sequence[str], runs: Sequence[str]) -> Removal:
+    """Take runs out of a study's manifest.
 
     Args:
         runs_dir: folder of the runs.
         study: its name.
-        levels: FACTOR=LEVEL; a run is removed if all of them are its own. Several levels of one factor are
+        levels: FACTOR=LEVEL; a run is removed if it has all of them. Several levels of one factor are
             alternatives.
         runs: beginnings of signatures, removed as well.
 
     Raises:
-        UserError: no such study, factor, level or run; a run is still at work; nothing would be left.
+        UserError: no such study, factor, level or run; a run is still running; nothing would be left.
     """
     planned = manifest.load(runs_dir, study)
     out = _selected(planned, levels, runs, runs_dir)
@@ -36,7 +51,7 @@ def remove(runs_dir: Path, study: str, levels: Sequence[str], runs: Sequence[str
     busy = sorted(out & (at_work | set(overview.queue.live)))
     if busy:
         raise UserError(
-            f"{len(busy)} of the runs to remove are at work or in a job: {', '.join(busy[:3])}",
+            f"{len(busy)} of the runs to remove are running or in a job: {', '.join(busy[:3])}",
             f"end them first: {commands.command('cancel', study, runs_dir=runs_dir)}",
         )
     with locked(manifest.study_dir(runs_dir, study) / LOCK):
@@ -49,9 +64,7 @@ def remove(runs_dir: Path, study: str, levels: Sequence[str], runs: Sequence[str
             )
         smaller = _without_constant_factors(replace(planned, runs=left))
         smaller.save(runs_dir)
-    print(f"{study}: removed {len(planned.runs) - len(left)} runs, {len(left)} are left; their folders stay")
-    for error in growth.check(smaller):
-        print(error)
+    return Removal(len(planned.runs) - len(left), len(left), list(growth.check(smaller)))
 
 
 def _selected(planned: Manifest, levels: Sequence[str], runs: Sequence[str], runs_dir: Path) -> set[str]:
@@ -88,7 +101,7 @@ def _selected(planned: Manifest, levels: Sequence[str], runs: Sequence[str], run
 
 
 def _without_constant_factors(planned: Manifest) -> Manifest:
-    """What no longer varies is no factor any more."""
+    """Drop the factors that no longer vary."""
     constant = {
         factor: planned.runs[0].factors[factor]
         for factor in planned.factors

@@ -1,4 +1,4 @@
-"""Where every run of a study stands: by its folder, by the queue, by the accounts of the cluster."""
+"""State of every run of a study: by its folder, by the cluster's queue, by the cluster's accounting."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from ablate.store import manifest
 from ablate.store.folder import DAMAGED, FAILED, FINISHED, INTERRUPTED, PENDING, RUNNING, RunFolder
 from ablate.store.manifest import Manifest, PlannedRun
 
-LOST = "lost"  # was at work, or about to be started, and is no more
+LOST = "lost"  # was running, or about to be started, and its process is gone
 MISSING = "missing"  # planned, without a folder
-AGAIN = (FAILED, LOST, DAMAGED, INTERRUPTED, MISSING)  # what `ablate retry` runs again
+AGAIN = (FAILED, LOST, DAMAGED, INTERRUPTED, MISSING)  # the states that `ablate retry` runs again
 
 
 @dataclass(frozen=True)
 class Standing:
-    """A run, its state, and what there is to say about it."""
+    """A run, its state, and a note about it."""
 
     run: PlannedRun
     state: str
@@ -34,7 +34,7 @@ class Standing:
 
     @property
     def ends(self) -> datetime | None:
-        """When a run at work is expected to have trained, by the epochs of this attempt."""
+        """Expected end of a running run, by the epochs of this attempt; None if it is not known."""
         done, whole = self.record.get("epoch") or 0, self.record.get("epochs") or 0
         before = self.record.get("first_epoch") or 0
         if self.state != RUNNING or done <= before:
@@ -57,12 +57,12 @@ class Overview:
 
     @property
     def counts(self) -> Counter[str]:
-        """Runs by state."""
+        """Number of runs by state."""
         return Counter(standing.state for standing in self.runs)
 
     @property
     def active(self) -> bool:
-        """True if anything is at work, or is about to be started by a job or a launcher."""
+        """True if a run is running, or is about to be started by a job or a launcher."""
         return any(
             s.state == RUNNING
             or s.run.signature in self.queue.live
@@ -71,13 +71,13 @@ class Overview:
         )
 
     def select(self, states: Iterable[str]) -> list[Standing]:
-        """The runs in one of these states."""
+        """Return the runs in one of these states."""
         wanted = set(states)
         return [standing for standing in self.runs if standing.state in wanted]
 
 
 def of_study(runs_dir: Path, study: str) -> Overview:
-    """All runs of a study.
+    """Return all runs of a study with their states.
 
     Raises:
         UserError: no such study.
@@ -92,7 +92,7 @@ def of_study(runs_dir: Path, study: str) -> Overview:
 
 
 def state_of(folder: RunFolder) -> str:
-    """The state by the folder alone: `lost` where a run says `running` and no process holds its claim."""
+    """Return the state by the folder alone: `lost` if it says `running` and no process holds the claim."""
     state = folder.state()
     if living_holder(folder.path) is not None:
         return state if state in (FINISHED, FAILED) else RUNNING
@@ -112,9 +112,9 @@ def _standing(folder: RunFolder, run: PlannedRun, jobs: Queue, served: Container
     if state in (FINISHED, FAILED):
         return Standing(run, state, record, str(record.get("error") or ""), job)
     if live is not None:
-        goes_on = f"goes on from epoch {record['epoch']}; " if record.get("epoch") else ""
+        resumes = f"resumes from epoch {record['epoch']}; " if record.get("epoch") else ""
         return Standing(
-            run, PENDING, record, f"{goes_on}job {live.id} {live.state.lower()} {live.reason}", live.id
+            run, PENDING, record, f"{resumes}job {live.id} {live.state.lower()} {live.reason}", live.id
         )
     if job in jobs.held:
         return Standing(run, LOST, record, f"SLURM holds job {job}: {jobs.held[job]}", job)
@@ -123,7 +123,7 @@ def _standing(folder: RunFolder, run: PlannedRun, jobs: Queue, served: Container
     if state == PENDING and run.signature in served:
         return Standing(run, PENDING, record, "its launcher starts it", job)
     if state == PENDING and run.signature in jobs.unsent and jobs.silent is None:
-        return Standing(run, LOST, record, "its launcher ended before it handed the job in", job)
+        return Standing(run, LOST, record, "its launcher ended before it submitted the job", job)
     if state == PENDING and job is not None and jobs.silent is None:
         return Standing(run, LOST, record, f"job {job} is gone", job)
     if state == PENDING and not record.get("created"):
@@ -134,7 +134,7 @@ def _standing(folder: RunFolder, run: PlannedRun, jobs: Queue, served: Container
 
 
 def _explained(standing: Standing, ends: dict[str, str]) -> Standing:
-    """With how its job ended, where that is known."""
+    """Add how the run's job ended, where that is known."""
     if standing.state not in (LOST, INTERRUPTED) or standing.job not in ends:
         return standing
     note = "; ".join(part for part in (standing.note, f"job {standing.job} {ends[standing.job]}") if part)
@@ -142,6 +142,6 @@ def _explained(standing: Standing, ends: dict[str, str]) -> Standing:
 
 
 def until(end: datetime) -> str:
-    """A moment as the time that is left: 1:05:30."""
+    """Time left until a moment, as 1:05:30."""
     left = max(timedelta(0), end - datetime.now(UTC))
     return str(timedelta(seconds=round(left.total_seconds())))

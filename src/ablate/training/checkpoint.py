@@ -1,4 +1,4 @@
-"""What a run needs to go on: written whole, read without executing anything."""
+"""Checkpoints: everything needed to resume a run. Written atomically, loaded with weights_only=True."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ DAMAGE = (
 class UnderWay:
     """Progress within the current epoch."""
 
-    updates: int = 0  # optimiser steps done
+    updates: int = 0  # optimizer steps done
     loss_sum: float = 0.0  # of the steps whose loss has been read
     images: int = 0
     seconds: float = 0.0
@@ -45,13 +45,13 @@ class UnderWay:
 
 @dataclass
 class Checkpoint:
-    """The state after an optimiser step; `history` repeats metrics.jsonl, to mend a damaged one.
+    """The state after an optimizer step; `history` repeats metrics.jsonl, to repair a damaged one.
 
-    `epoch` counts whole epochs; within the next one, `under_way` has what it takes to go on.
+    `epoch` counts whole epochs; within the next one, `under_way` is the state from which to resume.
     """
 
     epoch: int
-    step: int  # optimiser steps since the beginning
+    step: int  # optimizer steps since the beginning
     model: dict[str, Any]
     optimizer: dict[str, Any]
     ema: dict[str, Any] | None
@@ -65,7 +65,7 @@ class Checkpoint:
 
 
 def save(path: Path, checkpoint: Checkpoint, guard: Guard = nullcontext) -> None:
-    """Write a checkpoint, whole or not at all, within `guard`; the one before stays beside it."""
+    """Write a checkpoint, whole or not at all, within `guard`; the previous one is kept as well."""
     state = {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}
     write_atomically(following(path), lambda stream: _write(state, stream), guard)
     with guard():
@@ -75,22 +75,22 @@ def save(path: Path, checkpoint: Checkpoint, guard: Guard = nullcontext) -> None
 
 
 def _write(state: dict[str, Any], stream: IO[bytes]) -> None:
-    told = _Told(stream)
+    recording = _RecordingStream(stream)
     try:
-        torch.save(state, cast(IO[bytes], told))
-    except RuntimeError as error:  # what torch makes of a full disk says nothing about the disk
-        raise told.error or error from error
+        torch.save(state, cast(IO[bytes], recording))
+    except RuntimeError as error:  # torch hides that the disk is full
+        raise recording.error or error from error
 
 
-class _Told:
-    """A stream that remembers why it could not be written."""
+class _RecordingStream:
+    """A stream that records why it could not be written."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self.stream, self.flush = stream, stream.flush
         self.error: OSError | None = None
 
     def write(self, data: Any) -> int:
-        """Raises what the stream raises."""
+        """Write to the stream, and record the error that it raises."""
         try:
             return self.stream.write(data)
         except OSError as error:
@@ -108,7 +108,7 @@ def load(path: Path, model: Mapping[str, Tensor] | None = None) -> tuple[Checkpo
         model: the state of the network that a checkpoint must fit; None: not compared.
 
     Raises:
-        OSError: a file is there but cannot be read: that it would be damaged is not known.
+        OSError: a file exists but cannot be read; it may be undamaged.
     """
     damaged: dict[Path, str] = {}
     for candidate in (following(path), path, previous(path)):
@@ -116,7 +116,7 @@ def load(path: Path, model: Mapping[str, Tensor] | None = None) -> tuple[Checkpo
             continue
         try:
             return _read(candidate, model), damaged
-        except pickle.UnpicklingError:  # whose own words advise to load the file without any protection
+        except pickle.UnpicklingError:  # its own message advises to load the file without any protection
             damaged[candidate] = "it is not a checkpoint of ablate"
         except DAMAGE as error:
             damaged[candidate] = (str(error).splitlines() or [type(error).__name__])[0]
@@ -131,7 +131,7 @@ def set_aside(damaged: Iterable[Path], guard: Guard = nullcontext) -> None:
 
 
 def _read(path: Path, model: Mapping[str, Tensor] | None) -> Checkpoint:
-    """Raises one of `DAMAGE` unless the file is a whole checkpoint."""
+    """Read a checkpoint; raises one of `DAMAGE` unless the file is whole."""
     with zipfile.ZipFile(path) as archive:  # its own checksums, which torch.load ignores
         if (part := archive.testzip()) is not None:
             raise zipfile.BadZipFile(f"{part} in it is damaged")
@@ -150,10 +150,10 @@ def _read(path: Path, model: Mapping[str, Tensor] | None) -> Checkpoint:
 
 
 def following(path: Path) -> Path:
-    """Where the next checkpoint is whole, until it takes its place: a process may be killed in between."""
+    """Path of the next checkpoint once it is whole, until it is renamed: a kill in between loses nothing."""
     return path.with_suffix(".next")
 
 
 def previous(path: Path) -> Path:
-    """Where the checkpoint before the last one is."""
+    """Path of the checkpoint before the last one."""
     return path.with_name(f"{path.stem}.previous{path.suffix}")

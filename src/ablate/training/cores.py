@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ablate.training.distributed import Group
 
-SIDE_BY_SIDE = "ABLATE_SIDE_BY_SIDE"  # environment variable: runs that a pool of workers computes at a time
+SIDE_BY_SIDE = "ABLATE_SIDE_BY_SIDE"  # environment variable: number of workers in a pool
 MOST_WORKERS = 16  # of one process: each holds several decoded batches in memory
 
 
 def allowed() -> int:
-    """Cores that the system lets this process use."""
+    """Number of cores that the system lets this process use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -26,7 +26,7 @@ def threads(setting: int | None, group: Group) -> int:
     """Threads of PyTorch: `infra.threads`, else its own choice within this process's share of the cores."""
     import torch
 
-    return setting or min(torch.get_num_threads(), max(1, allowed() // group.neighbors))
+    return setting or min(torch.get_num_threads(), max(1, allowed() // group.local_world_size))
 
 
 def loader_workers(setting: int | str, group: Group) -> int:
@@ -36,5 +36,5 @@ def loader_workers(setting: int | str, group: Group) -> int:
     """
     if setting != "auto":
         return int(setting)
-    share = available() // (group.neighbors * int(os.environ.get(SIDE_BY_SIDE, 1)))
+    share = available() // (group.local_world_size * int(os.environ.get(SIDE_BY_SIDE, 1)))
     return max(1, min(MOST_WORKERS, share - 1))

@@ -1,4 +1,4 @@
-"""The device of a run, and the settings of PyTorch that make it give the same bits for the same input."""
+"""Device of a run, and the settings of PyTorch that make results bit-reproducible."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from ablate.training.distributed import Group
 
 
-def resolve_device(name: str, local: int = 0) -> torch.device:
-    """`auto` is CUDA where there is one; else a device as PyTorch names it.
+def resolve_device(name: str, local_rank: int = 0) -> torch.device:
+    """Return the device of a name: `auto` is CUDA where available, other names are PyTorch's.
 
     Args:
         name: infra.device.
-        local: number of this process among those of the machine that compute a run together, a card each.
+        local_rank: number of this process among those that compute a run on this machine, one card each.
 
     Raises:
         UserError: not a device, or not available here.
@@ -38,8 +38,10 @@ def resolve_device(name: str, local: int = 0) -> torch.device:
         raise UserError(f"infra.device={name}: runs are computed on cpu or cuda", way_out)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(f"infra.device={name}: {torch.cuda.device_count()} CUDA devices are here", way_out)
-    if name == "cuda" and local:
-        return torch.device("cuda", local % torch.cuda.device_count())  # SLURM may show one process one card
+    if name == "cuda" and local_rank:
+        return torch.device(
+            "cuda", local_rank % torch.cuda.device_count()
+        )  # SLURM may show one process one card
     return device
 
 
@@ -99,6 +101,6 @@ def _check_kernels(device: torch.device, precision: str, group: Group) -> None:
     from ablate.kernels import selfcheck
 
     dtypes = dict.fromkeys((torch.float32, getattr(torch, precision)))
-    if group.local == 0:
+    if group.local_rank == 0:
         selfcheck.prepare(device, dtypes)
-    group.total(0.0)  # the others wait, then read
+    group.all_reduce_sum(0.0)  # a barrier: the other processes wait, then read

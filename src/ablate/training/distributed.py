@@ -1,8 +1,8 @@
 """Several processes that compute one run together, each with its share of every batch.
 
-A run means the same however many compute it: what a network draws (drop path, dropout) it draws for the
-whole batch, batch norms see the whole batch, and figures are sums over all processes. One process and
-several differ in rounding only. `DistributedDataParallel` averages the gradients.
+A run means the same however many processes compute it: a network draws its randomness (drop path, dropout)
+for the whole batch, batch norms see the whole batch, and figures are sums over all processes. One process
+and several differ in rounding only. `DistributedDataParallel` averages the gradients.
 """
 
 from __future__ import annotations
@@ -48,74 +48,74 @@ class Reduction:
 
 @dataclass(frozen=True)
 class Group:
-    """The processes of one run: this one's number, how many there are, and what they tell each other.
+    """The processes of one run, as this process sees them, and their collective operations.
 
     Every process has to make the same calls in the same order.
 
     Attributes:
-        rank: 0 is the one that claims the run, writes its files and reports.
-        world: processes.
-        local: number of this process among those of its machine, which is that of its card.
-        neighbors: processes on its machine.
-        device: where values stand that are exchanged: the card for NCCL, else the CPU.
+        rank: number of this process; rank 0 claims the run, writes its files and reports.
+        world_size: number of processes.
+        local_rank: number of this process on its machine, and of its card.
+        local_world_size: number of processes on its machine.
+        device: device of the values that are exchanged: the card for NCCL, else the CPU.
     """
 
     rank: int = 0
-    world: int = 1
-    local: int = 0
-    neighbors: int = 1
+    world_size: int = 1
+    local_rank: int = 0
+    local_world_size: int = 1
     device: torch.device = CPU
 
     @property
     def first(self) -> bool:
-        """Whether this process writes and reports."""
+        """True on rank 0, which writes and reports."""
         return self.rank == 0
 
     @property
     def shard(self) -> Shard:
-        """Its share of every batch."""
-        return Shard(self.rank, self.world)
+        """This process's share of every batch."""
+        return Shard(self.rank, self.world_size)
 
-    def total(self, *values: float) -> list[float]:
-        """Sums over all processes, in float64."""
-        if self.world == 1:
+    def all_reduce_sum(self, *values: float) -> list[float]:
+        """Sum each value over all processes, in float64."""
+        if self.world_size == 1:
             return list(values)
         sums = torch.tensor(values, dtype=torch.float64, device=self.device)
         dist.all_reduce(sums)
         return sums.tolist()
 
-    def start_sum(self, values: Tensor) -> Reduction:
-        """Start to sum `values`, on `device`, over all processes; in place."""
-        if self.world == 1:
+    def start_all_reduce(self, values: Tensor) -> Reduction:
+        """Start to sum `values` (on `device`) over all processes, in place."""
+        if self.world_size == 1:
             return Reduction(values, None)
         return Reduction(values, dist.all_reduce(values, async_op=True))
 
-    def told(self, value: T) -> T:
-        """What the first process says; the others' values are ignored."""
-        if self.world == 1:
+    def broadcast(self, value: T) -> T:
+        """Broadcast `value` from rank 0; the values of the other ranks are ignored."""
+        if self.world_size == 1:
             return value
-        told: list[Any] = [value]
-        dist.broadcast_object_list(told, device=self.device)
-        return told[0]
+        values: list[Any] = [value]
+        dist.broadcast_object_list(values, device=self.device)
+        return values[0]
 
     def share(self, network: nn.Module) -> nn.Module:
-        """Make the layers that look at, or draw for, a whole batch do so for that of all processes; in place.
+        """Make batch norm, drop path and dropout work on the whole batch of all processes, in place.
 
         Raises:
-            UserError: a batch norm of another make.
+            UserError: a kind of batch norm that cannot be shared.
         """
-        return network if self.world == 1 else _shared(network, self)
+        return network if self.world_size == 1 else _shared(network, self)
 
     def parallel(self, network: nn.Module) -> nn.Module:
-        """The network whose gradients are averaged over the processes as they are computed."""
-        if self.world == 1:
+        """Wrap the network so that its gradients are averaged over the processes (DDP)."""
+        if self.world_size == 1:
             return network
         # Batch norms see the whole batch, so that every process has the same running statistics: there is
         # nothing to broadcast before each forward pass.
         return DistributedDataParallel(network, gradient_as_bucket_view=True, broadcast_buffers=False)
 
     def without_averaging(self, network: nn.Module) -> AbstractContextManager[None]:
-        """Gradients are only added up within the block: more of them come for the same step."""
+        """Accumulate gradients locally inside the block (DDP no_sync)."""
         return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
 
 
@@ -127,13 +127,13 @@ def joined(group: Group, store: dist.Store | None = None) -> Iterator[Group]:
     """Connect the processes of a group until the block ends.
 
     Args:
-        group: this process's place in it.
-        store: where they find each other; from torchrun's environment variables if None.
+        group: the processes, as this one sees them.
+        store: rendezvous of the processes; by torchrun's environment variables if None.
     """
     if group.device.type == "cuda":
         torch.cuda.set_device(group.device)
     backend = "nccl" if group.device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, store=store, rank=group.rank, world_size=group.world)
+    dist.init_process_group(backend, store=store, rank=group.rank, world_size=group.world_size)
     try:
         yield group
     finally:
@@ -141,7 +141,7 @@ def joined(group: Group, store: dist.Store | None = None) -> Iterator[Group]:
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over all processes; so is its gradient."""
+    """Sum over all processes. The gradient is summed over them too."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -157,9 +157,9 @@ class _Sum(torch.autograd.Function):
 
 
 class SharedBatchNorm(_BatchNorm):
-    """Batch norm over the batch of all processes on a CPU, where PyTorch's SyncBatchNorm is for CUDA only."""
+    """Batch norm over the batch of all processes on a CPU; PyTorch's SyncBatchNorm needs CUDA."""
 
-    world: int
+    world_size: int
 
     def _check_input_dim(self, input: Tensor) -> None:
         """(B, C, …)."""
@@ -169,19 +169,19 @@ class SharedBatchNorm(_BatchNorm):
         if not self.training:
             return super().forward(input)
         axes, shape = [0, *range(2, input.ndim)], (1, -1, *[1] * (input.ndim - 2))
-        count = self.world * input[:, 0].numel()
+        count = self.world_size * input[:, 0].numel()
         x = input.to(torch.promote_types(input.dtype, torch.float32))
         mean = _Sum.apply(x.sum(axes)) / count
         x = x - mean.view(shape)
         variance = _Sum.apply(x.square().sum(axes)) / count
-        self._follow(mean.detach(), variance.detach() * (count / max(1, count - 1)))
+        self._update_statistics(mean.detach(), variance.detach() * (count / max(1, count - 1)))
         x = x * (variance + self.eps).rsqrt().view(shape)
         if self.weight is not None:
             x = x * self.weight.view(shape) + self.bias.view(shape)
         return x.to(input.dtype)
 
-    def _follow(self, mean: Tensor, variance: Tensor) -> None:
-        """Keep the running statistics up."""
+    def _update_statistics(self, mean: Tensor, variance: Tensor) -> None:
+        """Update the running statistics."""
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
             return
         self.num_batches_tracked.add_(1)
@@ -191,7 +191,7 @@ class SharedBatchNorm(_BatchNorm):
 
 
 class SharedDropPath(DropPath):
-    """timm's drop path, its draws those of the whole batch."""
+    """timm's drop path, with the random draws of the whole batch."""
 
     shard: Shard
 
@@ -207,7 +207,7 @@ class SharedDropPath(DropPath):
 
 
 class SharedDropout(nn.Dropout):
-    """PyTorch's dropout, its draws those of the whole batch."""
+    """PyTorch's dropout, with the random draws of the whole batch."""
 
     shard: Shard
 
@@ -226,21 +226,21 @@ def _shared(network: nn.Module, group: Group) -> nn.Module:
     if type(network) in (nn.BatchNorm1d, nn.BatchNorm2d):
         if group.device.type == "cuda":
             return nn.SyncBatchNorm.convert_sync_batchnorm(network)
-        return _turned(network, SharedBatchNorm, world=group.world)
+        return _as_class(network, SharedBatchNorm, world_size=group.world_size)
     if isinstance(network, _BatchNorm):
         raise UserError(
             f"a network with {type(network).__name__} cannot be trained by several processes",
             "use infra.devices=1",
         )
     if type(network) is DropPath:
-        return _turned(network, SharedDropPath, shard=group.shard)
+        return _as_class(network, SharedDropPath, shard=group.shard)
     if type(network) is nn.Dropout:
-        return _turned(network, SharedDropout, shard=group.shard)
+        return _as_class(network, SharedDropout, shard=group.shard)
     return network
 
 
-def _turned(module: nn.Module, into: type[nn.Module], **attributes: Any) -> nn.Module:
-    """The same module, parameters and all, as one of a class with the same fields and `attributes`."""
+def _as_class(module: nn.Module, into: type[nn.Module], **attributes: Any) -> nn.Module:
+    """Change a module's class in place, keeping its parameters, and set the attributes of the new class."""
     module.__class__ = into
     for name, value in attributes.items():
         setattr(module, name, value)

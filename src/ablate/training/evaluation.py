@@ -42,7 +42,7 @@ def evaluate(
     for values, count in zip(torch.stack(figures).tolist() if figures else [], counts, strict=True):
         for meter, value in zip((loss, top1, top5), values, strict=True):
             meter.update(value, count)
-    *sums, images = group.total(loss.sum, top1.sum, top5.sum, loss.count)
+    *sums, images = group.all_reduce_sum(loss.sum, top1.sum, top5.sum, loss.count)
     mean_loss, first, fifth = (value / images for value in sums)
     # timm counts in float32; five decimals are finer than one image in a million
     return {"loss": mean_loss, "top1": round(first, 5), "top5": round(fifth, 5)}

@@ -22,15 +22,13 @@ from ablate.errors import UserError
 from ablate.ops import costs
 from ablate.store import shapes
 from ablate.store.files import append_json_line, read_json_lines, write_text
-from ablate.store.folder import RunFolder
 from ablate.store.locks import LockedError
 from ablate.training import checkpoint as checkpoints
 from ablate.training import cores, memory, network, optimization, utilization
 from ablate.training import device as devices
 from ablate.training.checkpoint import Checkpoint, UnderWay
-from ablate.training.distributed import SOLO, Group
+from ablate.training.context import RunContext
 from ablate.training.evaluation import evaluate
-from ablate.training.progress import Reporter
 from ablate.training.readback import StepReports
 from ablate.training.recipe import Recipe
 from ablate.training.recipe import read as read_recipe
@@ -47,7 +45,7 @@ class NonFiniteLossError(ArithmeticError):
 
 
 def build_model(config: Mapping[str, Any]) -> nn.Module:
-    """The host of a configuration with its operator, initial weights drawn from the run's seed.
+    """Build the host of a configuration with its operator; the run's seed draws the initial weights.
 
     Everything outside the operator's slots is drawn first and is the same for every operator.
 
@@ -60,28 +58,13 @@ def build_model(config: Mapping[str, Any]) -> nn.Module:
 
 
 def host_arguments(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """A host's name, and what its data set and its own settings say about it."""
+    """Return a host's name and its arguments: its own settings, and what the data set determines."""
     settings = dict(config["host"])
     name = settings.pop("name")
     info = data.info(config["data"])
     channels, height, width = info.image_shape
     size = height if height == width else (height, width)
     return name, {"num_classes": info.num_classes, "in_chans": channels, "img_size": size, **settings}
-
-
-@dataclass(frozen=True)
-class Hooks:
-    """What the loop calls, and what it asks, from outside.
-
-    Attributes:
-        epoch: with the figures of a whole epoch, once they are on disk.
-        step: after each optimiser step; may end the run.
-        stop: whether the run is to end here, after a checkpoint.
-    """
-
-    epoch: Callable[[dict[str, Any]], None] = lambda metrics: None
-    step: Callable[[], None] = lambda: None
-    stop: Callable[[], bool] = lambda: False
 
 
 @dataclass
@@ -93,26 +76,21 @@ class Requested:
 
 
 class Training:
-    """The state of one run while it trains; of several processes that train it, the first one writes."""
+    """The state of one run while it trains. Where several processes train it, rank 0 writes the files."""
 
-    def __init__(
-        self,
-        config: Mapping[str, Any],
-        folder: RunFolder,
-        reporter: Reporter,
-        hooks: Hooks | None = None,
-        group: Group = SOLO,
-    ) -> None:
-        self.config, self.folder, self.reporter = config, folder, reporter
-        self.hooks, self.group = hooks or Hooks(), group
+    def __init__(self, context: RunContext) -> None:
+        self.context = context
+        self.config, self.folder, self.reporter = context.config, context.folder, context.reporter
+        self.group = group = context.group
+        config = context.config
         self.recipe: Recipe = read_recipe(config["recipe"])
         infra = config["infra"]
-        self.device = devices.resolve_device(infra["device"], group.local)
+        self.device = devices.resolve_device(infra["device"], group.local_rank)
         torch.set_num_threads(cores.threads(infra["threads"], group))
         devices.prepare(self.device, infra, self.recipe.precision, group)
         memory.reset_peak(self.device)
         if not group.first:
-            group.told(None)  # once the first process has the data, which it may have to download
+            group.broadcast(None)  # wait until rank 0 has the data, which it may have to download
         self.splits: Splits = data.create(
             config["data"],
             seed=derive(config["seed"], "data"),
@@ -126,7 +104,7 @@ class Training:
             shard=group.shard,
         )
         if group.first:
-            group.told(None)
+            group.broadcast(None)
         self.model = build_model(config)
         self.costs = {
             "parameters": costs.parameters(self.model),
@@ -167,11 +145,11 @@ class Training:
         self.schedule = optimization.schedule(self.optimizer, self.recipe, self.updates)
 
     def run(self) -> dict[str, Any]:
-        """Train from where the folder's checkpoint stands, then test; returns the final figures."""
+        """Train from the folder's checkpoint on, then test; return the final figures."""
         if self.group.first:
             self._resume(self._load())
-            self.group.told(self.step)
-        elif self.group.told(0):
+            self.group.broadcast(self.step)
+        elif self.group.broadcast(0):
             self._resume(checkpoints.load(self.folder.checkpoint_path)[0])
         title = f"{self.config['op']['name']} in {self.config['host']['name']}, seed {self.config['seed']}"
         self.reporter.started(title, self.epochs * self.updates, self.step)
@@ -184,7 +162,7 @@ class Training:
             self.reporter.finished()
 
     def _train_epoch(self) -> None:
-        """All that is left of the epoch under way."""
+        """Train what is left of the current epoch."""
         now = self.under_way
         if not now.updates:
             seed_everything(self.config["seed"], "epoch", self.epoch)
@@ -198,11 +176,11 @@ class Training:
             except Exception:
                 self._settle()  # a loss that is not finite explains what failed in the step after it
                 raise
-            stop, due = self.hooks.stop(), self.group.first and self._checkpoint_due()
+            stop, due = self.context.stop(), self.group.first and self._checkpoint_due()
             self.reports.push(self.step, loss, stop=stop, checkpoint=due)
             self._settle(keep=1)
             now.seconds = before + time.perf_counter() - begun
-            self.hooks.step()
+            self.context.on_step()
             self._pause()
         self._settle()
         self._pause()
@@ -210,7 +188,7 @@ class Training:
         now.seconds = before + time.perf_counter() - begun
 
     def _train_step(self, batches: Iterator[tuple[Tensor, Tensor]]) -> Tensor:
-        """One optimiser step; its loss, float64, stays on the device."""
+        """Take one optimizer step. Its loss (float64) stays on the device."""
         now = self.under_way
         self.schedule.step_update(self.step)
         self.optimizer.zero_grad()
@@ -246,15 +224,15 @@ class Training:
             self.reporter.stepped(report.loss)
 
     def _pause(self) -> None:
-        """Write a checkpoint where one is due; end the run where any process was asked to stop.
+        """Write a checkpoint if one is due; end the run if any process received a request to stop.
 
-        Several processes act on what they all have read of a step, so that they act after the same one.
+        Several processes act on the reduced report of a step, so that they act after the same step.
 
         Raises:
-            KeyboardInterrupt: asked to stop; the checkpoint is written.
+            KeyboardInterrupt: a stop was requested; the checkpoint is written.
         """
-        if self.group.world == 1:
-            self.requested = Requested(self.hooks.stop(), self._checkpoint_due())
+        if self.group.world_size == 1:
+            self.requested = Requested(self.context.stop(), self._checkpoint_due())
         now, self.requested = self.requested, Requested()
         if now.stop or now.checkpoint:
             self._settle()
@@ -266,7 +244,7 @@ class Training:
             try:
                 self._save()
             except (OSError, LockedError) as error:  # the disk may have room again before it is needed
-                self.reporter.note(f"no checkpoint at step {self.step}: {error}; training goes on")
+                self.reporter.note(f"no checkpoint at step {self.step}: {error}; training continues")
                 self.saved = time.monotonic()
 
     def _checkpoint_due(self) -> bool:
@@ -292,8 +270,8 @@ class Training:
             self.ema.update(self.model, step=self.step)
 
     def _leave(self) -> None:
-        """The end of the run where that is asked for, with the checkpoint that there is."""
-        if self.hooks.stop():
+        """End the run if a stop was requested; the last checkpoint is the one to resume from."""
+        if self.context.stop():
             raise KeyboardInterrupt
 
     def _end_epoch(self) -> None:
@@ -302,7 +280,7 @@ class Training:
         found = self._evaluate(averaged, self.splits.validation, self._pause)
         if not math.isfinite(found["loss"]):
             raise NonFiniteLossError(self._non_finite("validation loss", found["loss"], self.step))
-        self.hooks.step()
+        self.context.on_step()
         self.epoch += 1
         self.train_seconds += done.seconds
         self.waiting_seconds += done.waiting_seconds
@@ -329,11 +307,11 @@ class Training:
             append_json_line(self.folder.metrics_path, metrics, self.folder.guard)
         self._save()
         self.reporter.epoch_ended({**metrics, **speed}, self.epochs)
-        self.hooks.epoch({**metrics, **speed})
+        self.context.on_epoch({**metrics, **speed})
 
     def _evaluate(self, model: nn.Module, loader: Loader, on_batch: Callable[[], None]) -> dict[str, float]:
-        """Figures of a split; several processes, which take turns at its batches, do not pause at one."""
-        alone = on_batch if self.group.world == 1 else None
+        """Evaluate a split. Several processes share its batches and therefore do not pause between them."""
+        alone = on_batch if self.group.world_size == 1 else None
         return evaluate(model, loader, self._autocast(), on_batch=alone, group=self.group)
 
     def _save(self) -> None:
@@ -373,10 +351,10 @@ class Training:
         lines, broken = read_json_lines(folder.metrics_path, shapes.metrics_line)
         if broken:
             self.reporter.note(
-                f"metrics.jsonl is broken after line {len(lines)}: going on from what is whole"
+                f"metrics.jsonl is broken after line {len(lines)}: resuming from what is whole"
             )
         for path, reason in damaged.items():
-            where = f"going on from step {found.step}" if found else "training starts again"
+            where = f"resuming from step {found.step}" if found else "training starts again"
             self.reporter.note(f"{path.name} cannot be used ({reason}): {where}")
         speed, unreadable = read_json_lines(folder.speed_path, shapes.line)
         if unreadable:  # else the next line would continue half a line
@@ -405,7 +383,7 @@ class Training:
                 self.under_way = UnderWay(**under_way)
 
     def _test(self) -> dict[str, Any]:
-        """Figures on the test split, looked at once, with the weights that were best on validation."""
+        """Evaluate the test split, once, with the weights that were best on validation."""
         model = self.ema.module if self.ema else self.model
         model.load_state_dict(self.best)
         found = self._evaluate(model, self.splits.test, self._leave)
@@ -425,9 +403,9 @@ class Training:
         }
 
     def _usage(self, images_per_second: float, waiting: float) -> dict[str, Any]:
-        """Figures beside the images per second; see `utilization.figures`."""
+        """Return the figures that accompany images per second; see `utilization.figures`."""
         figures = utilization.figures(
-            self.device, self.recipe.precision, self.costs["macs"], images_per_second / self.group.world
+            self.device, self.recipe.precision, self.costs["macs"], images_per_second / self.group.world_size
         )
         return {"data_wait": round(waiting, 4), "peak_memory_bytes": memory.peak(self.device), **figures}
 

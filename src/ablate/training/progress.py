@@ -10,71 +10,71 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 class Reporter(Protocol):
-    """What the loop tells about itself."""
+    """Receiver of the loop's reports."""
 
     def started(self, title: str, steps: int, done: int) -> None:
-        """Training begins, with `done` of `steps` behind it."""
+        """Report that training begins, after `done` of `steps` steps."""
 
     def stepped(self, loss: float) -> None:
-        """One optimiser step is done."""
+        """Report one optimizer step."""
 
     def epoch_ended(self, metrics: dict[str, Any], epochs: int) -> None:
-        """An epoch is trained and evaluated."""
+        """Report an epoch, trained and evaluated."""
 
     def note(self, text: str) -> None:
-        """Something that the user should know."""
+        """Report something that the user should know."""
 
     def finished(self) -> None:
-        """Training has ended, well or not."""
+        """Report that training has ended, successfully or not."""
 
 
 class PlainReporter:
-    """A line an epoch, on stderr."""
+    """One line per epoch, on stderr."""
 
     def __init__(self) -> None:
         self.title = ""
 
     def started(self, title: str, steps: int, done: int) -> None:
-        """Says which run it is."""
+        """Print which run it is."""
         self.title = title
-        self.note(f"{title}: {steps} steps" + (f", going on from step {done}" if done else ""))
+        self.note(f"{title}: {steps} steps" + (f", resuming from step {done}" if done else ""))
 
     def stepped(self, loss: float) -> None:
-        """Silent: lines are for epochs."""
+        """Print nothing: lines are for epochs."""
 
     def epoch_ended(self, metrics: dict[str, Any], epochs: int) -> None:
-        """One line."""
+        """Print the figures of the epoch in one line."""
         self.note(f"{self.title}: {describe_epoch(metrics, epochs)}")
 
     def note(self, text: str) -> None:
-        """One line."""
+        """Print one line."""
         print(text, file=sys.stderr, flush=True)
 
     def finished(self) -> None:
-        """Nothing to close."""
+        """Close nothing."""
 
 
 class Silent:
-    """Nothing: another process of the run reports."""
+    """Reports nothing: rank 0 of the run does."""
 
     def started(self, title: str, steps: int, done: int) -> None:
-        """Nothing."""
+        """Report nothing."""
 
     def stepped(self, loss: float) -> None:
-        """Nothing."""
+        """Report nothing."""
 
     def epoch_ended(self, metrics: dict[str, Any], epochs: int) -> None:
-        """Nothing."""
+        """Report nothing."""
 
     def note(self, text: str) -> None:
-        """Nothing."""
+        """Report nothing."""
 
     def finished(self) -> None:
-        """Nothing."""
+        """Report nothing."""
 
 
 class RichReporter:
-    """A bar with the loss of the last step."""
+    """A progress bar with the loss of the last step."""
 
     def __init__(self, console: Console) -> None:
         self.progress = Progress(
@@ -88,35 +88,35 @@ class RichReporter:
         self.task = self.progress.add_task("", loss=float("nan"))
 
     def started(self, title: str, steps: int, done: int) -> None:
-        """Shows the bar."""
+        """Show the bar."""
         self.progress.update(self.task, description=title, total=steps, completed=done)
         self.progress.start()
 
     def stepped(self, loss: float) -> None:
-        """Moves the bar."""
+        """Move the bar."""
         self.progress.update(self.task, advance=1, loss=loss)
 
     def epoch_ended(self, metrics: dict[str, Any], epochs: int) -> None:
-        """A line above the bar."""
+        """Print a line above the bar."""
         self.progress.console.print(describe_epoch(metrics, epochs), highlight=False)
 
     def note(self, text: str) -> None:
-        """A line above the bar."""
+        """Print a line above the bar."""
         self.progress.console.print(text, style="yellow", highlight=False)
 
     def finished(self) -> None:
-        """Leaves the bar as it is."""
+        """Stop the bar and leave it visible."""
         self.progress.stop()
 
 
 def reporter() -> Reporter:
-    """The one that fits where the output goes."""
+    """Return the reporter that suits the output: a bar on a terminal, lines elsewhere."""
     console = Console(stderr=True)
     return RichReporter(console) if console.is_terminal else PlainReporter()
 
 
 def describe_epoch(metrics: dict[str, Any], epochs: int) -> str:
-    """An epoch's figures in one line."""
+    """Figures of an epoch in one line."""
     return (
         f"epoch {metrics['epoch']}/{epochs}  train loss {metrics['train_loss']:.3f}  "
         f"validation top-1 {metrics['validation_top1']:.2f} %  loss {metrics['validation_loss']:.3f}  "

@@ -2,7 +2,7 @@
 
 Reading a loss at once (`loss.item()`) makes the host wait until the device has finished the step, and
 the device then waits for the host to launch the next one. Here the copy of step n is started when its
-work is launched, and read while step n + 1 is under way.
+work is launched, and read while step n + 1 is in progress.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class StepReport:
     Attributes:
         step: number of the step.
         loss: training loss of the step's batch, the mean over all processes.
-        stop: True if any process was asked to stop during the step.
+        stop: True if any process received a request to stop during the step.
         checkpoint: True if the first process wants a checkpoint.
     """
 
@@ -70,14 +70,14 @@ class StepReports:
         Args:
             step: number of the step.
             loss: this process's loss, float64, on the device.
-            stop: this process was asked to stop.
+            stop: this process received a request to stop.
             checkpoint: a checkpoint is due; only the first process may say so.
         """
         # `full` passes the flags as kernel arguments: a copy from the host would synchronise
         flags = [torch.full_like(loss, float(flag)) for flag in (stop, checkpoint)]
         values = torch.stack([loss, *flags])
-        reduction = self._group.start_sum(values)
-        # NCCL reduces on the device, which goes on without the host; gloo reduces in a thread of its own
+        reduction = self._group.start_all_reduce(values)
+        # NCCL reduces on the device, which continues without the host; gloo reduces in a thread of its own
         copied = HostCopy(reduction.result()) if values.is_cuda else reduction
         self._pending.append((step, copied))
 
@@ -86,4 +86,4 @@ class StepReports:
         while len(self._pending) > keep:
             step, values = self._pending.popleft()
             loss, stop, checkpoint = values.tolist()
-            yield StepReport(step, loss / self._group.world, stop > 0, checkpoint > 0)
+            yield StepReport(step, loss / self._group.world_size, stop > 0, checkpoint > 0)

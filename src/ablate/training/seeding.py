@@ -21,7 +21,7 @@ def seed_everything(seed: int, purpose: str, epoch: int = 0) -> None:
     """Seed the generators of Python, NumPy (timm's mixup) and PyTorch (drop-path, initial weights).
 
     Done at the start of every epoch, so that an epoch does not depend on what ran before it. A run
-    that goes on within an epoch takes `generators` from its checkpoint.
+    that resumes within an epoch restores `generators` from its checkpoint.
     """
     derived = derive(seed, purpose, epoch)
     random.seed(derived)
@@ -30,7 +30,7 @@ def seed_everything(seed: int, purpose: str, epoch: int = 0) -> None:
 
 
 def generators(device: torch.device) -> dict[str, Any]:
-    """Where the generators stand, in types that `torch.load(weights_only=True)` reads."""
+    """Return the states of the generators, in types that `torch.load(weights_only=True)` reads."""
     kind, keys, position, has_normal, normal = np.random.get_state()
     version, internal, gauss = random.getstate()
     return {
@@ -42,7 +42,7 @@ def generators(device: torch.device) -> dict[str, Any]:
 
 
 def restore_generators(state: Mapping[str, Any], device: torch.device) -> None:
-    """Put the generators where `generators` found them."""
+    """Set the generators to the states that `generators` returned."""
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     kind, keys, position, has_normal, normal = state["numpy"]

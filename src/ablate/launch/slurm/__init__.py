@@ -1,7 +1,7 @@
-"""Runs as SLURM jobs: several packed into one, arrays of them, on machines that are taken away.
+"""Runs as SLURM jobs: several runs per job, jobs in arrays, on nodes that may fail or be preempted.
 
-`launch` hands a submission in and writes down as which jobs; `job` is what a job executes; `client` asks
-the cluster and tells it; `queue` says which runs are in jobs that live; `snapshot` keeps the code as it was
-at submission. No torch is imported here, and nothing executable is read from the folder of runs. Start
-reading in `launch`.
+`launch` submits what is ready and may wait for it; `jobs` packs runs into job arrays and records their
+numbers; `job` is the program of a job; `client` runs SLURM's commands; `queue` finds the runs that are in
+living jobs; `snapshot` copies the code at submission. No torch is imported here, and nothing executable is
+read from the folder of runs. Start reading in `launch`.
 """

@@ -1,4 +1,4 @@
-"""SLURM's commands: each ends within seconds, and says so where SLURM does not answer."""
+"""Commands of SLURM. Each ends within seconds and raises an error if SLURM does not answer."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from dataclasses import dataclass
 
 from ablate.errors import UserError
 
-SECONDS = 20.0  # that a command may take
+SECONDS = 20.0  # limit of a command
 LIVE = {"PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "REQUEUED", "REQUEUE_HOLD"}
 
 
 class SlurmError(RuntimeError):
-    """A command of SLURM failed or did not answer; says in whose words."""
+    """A command of SLURM failed or did not answer; the message names it and quotes SLURM."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A line of the queue: a job, or one task of an array."""
+    """One line of the queue: a job, or one task of an array."""
 
     id: str  # 123_4
     state: str  # PENDING, RUNNING, …
@@ -31,17 +31,17 @@ class Job:
 
     @property
     def held(self) -> bool:
-        """Whether SLURM will not start it by itself: after a node failed under it, for one."""
+        """True if SLURM will not start the job by itself, for instance because its node failed."""
         return self.state == "REQUEUE_HOLD" or (self.state == "PENDING" and "held" in self.reason.lower())
 
 
 def available() -> bool:
-    """Whether this machine can hand jobs in."""
+    """Return True if this machine can submit jobs."""
     return shutil.which("sbatch") is not None
 
 
 def require() -> None:
-    """Refuse to go on without SLURM.
+    """Refuse to continue without SLURM.
 
     Raises:
         UserError: no `sbatch` here.
@@ -54,7 +54,7 @@ def require() -> None:
 
 
 def call(command: Sequence[str], given: str | None = None) -> str:
-    """What a command prints.
+    """Run a command and return its output.
 
     Raises:
         SlurmError: it failed, or took longer than it may.
@@ -64,22 +64,13 @@ def call(command: Sequence[str], given: str | None = None) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise SlurmError(f"{command[0]}: {error}") from error
     if done.returncode:
-        told = (done.stderr or done.stdout).strip() or f"exit code {done.returncode}"
-        raise SlurmError(f"{command[0]}: {told.splitlines()[-1].removeprefix(f'{command[0]}: ')}")
+        said = (done.stderr or done.stdout).strip() or f"exit code {done.returncode}"
+        raise SlurmError(f"{command[0]}: {said.splitlines()[-1].removeprefix(f'{command[0]}: ')}")
     return done.stdout
 
 
-def hosts(nodes: str) -> list[str]:
-    """The machines that a list of SLURM's names: gpu[01-03,7].
-
-    Raises:
-        SlurmError: scontrol does not answer.
-    """
-    return call(["scontrol", "show", "hostnames", nodes]).split()
-
-
 def queue() -> dict[str, Job]:
-    """The user's jobs that SLURM has, array tasks one by one.
+    """Return the user's jobs in the queue by number, with each task of an array as a job.
 
     Raises:
         SlurmError: squeue does not answer.
@@ -90,7 +81,7 @@ def queue() -> dict[str, Job]:
 
 
 def ends(jobs: Iterable[str]) -> dict[str, str]:
-    """How jobs ended (OUT_OF_MEMORY, NODE_FAIL, …), as far as the accounting, else the controller, knows."""
+    """Return how jobs ended (OUT_OF_MEMORY, NODE_FAIL, …), by the accounting or else the controller."""
     wanted = sorted(set(jobs))
     if not wanted:
         return {}
@@ -114,7 +105,7 @@ def ends(jobs: Iterable[str]) -> dict[str, str]:
 
 
 def largest_array() -> int:
-    """Tasks that one array may have (`MaxArraySize`).
+    """Return the number of tasks that one array may have (`MaxArraySize`).
 
     Raises:
         SlurmError: scontrol does not answer.
@@ -123,8 +114,8 @@ def largest_array() -> int:
     return max(1, int(found[1]) if found else 1001)
 
 
-def hand_in(script: str) -> str:
-    """The number of the job that this script has become.
+def submit(script: str) -> str:
+    """Submit a batch script and return the number of its job.
 
     Raises:
         SlurmError: refused, in SLURM's words.

@@ -1,11 +1,11 @@
-"""What a job executes: the runs of its pack, each in a worker process, until all are done or time is up.
+"""Program of a job: compute the runs of its pack, each in a worker process, until all are done or time is up.
 
     python -m ablate.launch.slurm.job RECORD FIRST
 
-SIGUSR2, which comes before the time limit and from clusters that announce preemption, ends the step under
-way, writes a checkpoint and puts the job back into the queue. SIGTERM does the same without the queue:
-`scancel` sends it, and where a preempted job gets it SLURM itself requeues. A job that starts again goes
-through its pack again: what is finished, or failed in this job, is not run again.
+SIGUSR2, which SLURM sends before the time limit and some clusters send before preemption, ends the current
+step, writes a checkpoint and puts the job back into the queue. SIGTERM does the same without the queue:
+`scancel` sends it, and where a preempted job gets it SLURM itself requeues the job. A job that starts again
+reads its pack again: what is finished, or failed in this job, is not run again.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from ablate import commands
-from ablate.execution import environment
-from ablate.execution import process_group as together
-from ablate.execution.execute import SUPERSEDED, Outcome
+from ablate.execution import environment, series
+from ablate.execution.follower import follow
 from ablate.execution.interruption import CLAIM_LOST, FAILURE, INTERRUPTION, Stop, stoppable
-from ablate.execution.process_group import Place
-from ablate.launch.local import Event, WorkerPool
+from ablate.execution.outcome import SUPERSEDED, Outcome
+from ablate.execution.place import Place, from_environment
+from ablate.launch.local.pool import Event, WorkerPool
 from ablate.launch.slurm import client, snapshot
 from ablate.launch.slurm.client import SlurmError
 from ablate.store import jobs as records
@@ -35,12 +35,12 @@ REQUEUES = 1000  # a job that is put back more often than this makes no progress
 
 
 def main() -> None:
-    """Exit code 0 when every run of the pack has ended, well or not: how is in their folders."""
+    """Compute the pack. The exit code is 0 once every run has ended; their folders say how."""
     path, first = Path(sys.argv[1]), int(sys.argv[2])
     jobs = records.read(path)
     if jobs is None:
         sys.exit(f"error: {path} is not the record of a submission")
-    place = together.from_environment()
+    place = from_environment()
     if place is not None and place.rank:
         _follow(place, jobs.infra)
         return
@@ -56,7 +56,7 @@ def main() -> None:
     with stoppable() as stop:
         try:
             if place is not None:
-                _together(place, [folder for folder in folders if folder.signature in ready], jobs.infra)
+                _run_in_group(place, [folder for folder in folders if folder.signature in ready], jobs.infra)
             else:
                 workers = max(1, min(jobs.side_by_side, len(ready)))
                 outcomes = WorkerPool(runs_dir, ready, workers, jobs.infra).run(_report, lambda: _leave(stop))
@@ -65,8 +65,8 @@ def main() -> None:
             _end(stop)
 
 
-def _together(place: Place, folders: list[RunFolder], infra: dict[str, Any]) -> None:
-    """Runs that take several machines: this process is the first of those that compute them.
+def _run_in_group(place: Place, folders: list[RunFolder], infra: dict[str, Any]) -> None:
+    """Compute runs that need several machines, as rank 0 of their processes.
 
     A run that fails ends all processes; what is left of the pack is done when the job starts again.
     """
@@ -76,7 +76,7 @@ def _together(place: Place, folders: list[RunFolder], infra: dict[str, Any]) -> 
             runs[folder.path] = folder.config()
         except DamagedError as error:
             _ended(folder.signature, Outcome(DAMAGED, str(error)))
-    done = together.run(place, infra["device"], runs, lambda signature: _say(f"{signature} started"), _ended)
+    done = series.run(place, infra["device"], runs, lambda signature: _say(f"{signature} started"), _ended)
     if len(done) < len(runs):
         _say("a run failed and ended the processes of this job; the others are done in the next one")
         _requeue()
@@ -88,9 +88,9 @@ def _together(place: Place, folders: list[RunFolder], infra: dict[str, Any]) -> 
 
 
 def _follow(place: Place, infra: dict[str, Any]) -> None:
-    """Another process of the same job: it says nothing, and ends with the first one."""
+    """Compute as another rank of the same job: it prints nothing, and ends with rank 0."""
     try:
-        together.follow(place, infra["device"])
+        follow(place, infra["device"])
     except KeyboardInterrupt:
         time.sleep(PATIENCE)
         sys.exit(INTERRUPTION)
@@ -122,11 +122,11 @@ def _ended(signature: str, outcome: Outcome) -> None:
 
 
 def _end(stop: Stop) -> None:
-    """The workers have written their checkpoints: back into the queue, or wait for what SLURM does."""
-    _say(f"asked to stop by {stop.asked_by.name if stop.asked_by else 'Ctrl-C'}; checkpoints are written")
-    if stop.asked_by == signal.SIGUSR2 and int(os.environ.get("SLURM_RESTART_COUNT", "0")) < REQUEUES:
+    """Requeue the job, whose workers have written their checkpoints, or wait for SLURM to act."""
+    _say(f"stopped by {stop.requested_by.name if stop.requested_by else 'Ctrl-C'}; checkpoints are written")
+    if stop.requested_by == signal.SIGUSR2 and int(os.environ.get("SLURM_RESTART_COUNT", "0")) < REQUEUES:
         _requeue()
-    time.sleep(PATIENCE if stop.asked_by else 0)  # a job that ended by itself would not be requeued
+    time.sleep(PATIENCE if stop.requested_by else 0)  # a job that ended by itself would not be requeued
     sys.exit(INTERRUPTION)
 
 

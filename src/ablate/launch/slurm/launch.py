@@ -1,153 +1,48 @@
-"""Hand a submission in: pack its runs, write the record, submit arrays, write down their numbers."""
+"""Run a submission as jobs of a SLURM cluster; with `infra.launcher.wait`, wait until they have ended."""
 
 from __future__ import annotations
 
-import os
-import secrets
-import shlex
-import sys
-from collections.abc import Sequence
-from dataclasses import replace
-from datetime import UTC, datetime
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from ablate.compose.infra import Launcher
-from ablate.compose.infra import read_launcher as read_settings
-from ablate.errors import UserError
-from ablate.execution import environment
-from ablate.launch.slurm import client, queue, snapshot
-from ablate.launch.slurm.client import SlurmError
-from ablate.store.files import write_text
-from ablate.store.jobs import Array, Jobs
-from ablate.store.jobs import folder as jobs_folder
-from ablate.store.locks import locked
+from rich.console import Console
 
-LOCK_SECONDS = 300.0  # that another launcher of the study may take to submit its jobs
+from ablate import commands
+from ablate.execution.outcome import Outcome
+from ablate.launch.alone import check_alone
+from ablate.launch.slurm import queue
+from ablate.launch.slurm.jobs import submit_jobs
+from ablate.launch.submission import Submission
+from ablate.store import manifest
+from ablate.store.folder import PENDING, RunFolder
+
+Watch = Callable[[Path, str], None]  # shows a study, by folder of runs and name, until nothing is running
 
 
-def hand_in(runs_dir: Path, study: str, ready: Sequence[str], infra: dict[str, Any]) -> Jobs | None:
-    """Submit runs, packed and in arrays; None if all of them are in living jobs already.
-
-    Two launchers of one study take turns, and the second hands in what the first did not. The record is
-    written first: a launcher that dies after it leaves jobs that are found by their names.
-
-    Raises:
-        UserError: SLURM refuses, in its own words; nothing was submitted, or what was is in the record.
-    """
-    client.require()
-    settings = read_settings(infra["launcher"])
-    place = jobs_folder(runs_dir, study)
-    place.mkdir(parents=True, exist_ok=True)
-    with locked(place / ".lock", LOCK_SECONDS):
-        before = queue.of_study(runs_dir, study)
-        if before.silent:
-            raise UserError(f"SLURM does not answer: {before.silent}", "try again when it does")
+def launch(submission: Submission, console: Console, watch: Watch) -> dict[str, Outcome]:
+    """Submit what is ready, and return the states of the runs as their folders and the queue have them."""
+    check_alone("slurm")
+    planned, runs_dir, infra = submission.manifest, submission.runs_dir, submission.infra
+    if manifest.find(runs_dir, planned.name) is None:
+        planned.save(runs_dir)
+    if submission.ready:
+        jobs = submit_jobs(runs_dir, planned.name, submission.ready, dict(infra))
+        if jobs is None:
+            console.print("all of them are in jobs already: another launcher was faster")
+        else:
+            numbers = ", ".join(f"{array.job} ({array.count})" for array in jobs.arrays)
+            where = commands.shown(jobs.path(runs_dir))
+            console.print(f"submitted as job arrays {numbers}: {where}", markup=False, soft_wrap=True)
+    if infra["launcher"]["wait"]:
         try:
-            client.cancel(before.held)  # their runs are handed in anew
-        except SlurmError as error:
-            raise UserError(f"SLURM does not answer: {error}", "try again when it does") from error
-        left = [signature for signature in ready if signature not in before.live]
-        if not left:
-            return None
-        size = settings.runs_per_job
-        packs = [left[start : start + size] for start in range(0, len(left), size)]
-        jobs = Jobs(
-            id=f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}",
-            study=study,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            packs=packs,
-            arrays=_arrays(len(packs)),
-            side_by_side=settings.side_by_side,
-            infra=infra,
-            code=snapshot.state(environment.repository()),
-        )
-        source = snapshot.take() if settings.snapshot else None
-        jobs.code["snapshot"] = str(source) if source else None
-        jobs.logs(runs_dir).mkdir(parents=True)
-        jobs.save(runs_dir)
-        _submit(jobs, runs_dir, settings, source)
-    return jobs
+            watch(runs_dir, planned.name)
+        except KeyboardInterrupt:
+            cancel = commands.command("cancel", planned.name, runs_dir=runs_dir)
+            console.print(f"the jobs continue without this display; to end them: {cancel}", soft_wrap=True)
+    live = queue.of_study(runs_dir, planned.name).live
+    return {name: _outcome(submission.folder(name), in_job=name in live) for name in submission.ready}
 
 
-def _arrays(packs: int) -> list[Array]:
-    """As few arrays as the cluster takes."""
-    try:
-        most = client.largest_array()
-    except SlurmError as error:
-        raise UserError(f"SLURM does not answer: {error}", "try again when it does") from error
-    return [Array(None, first, min(most, packs - first)) for first in range(0, packs, most)]
-
-
-def _submit(jobs: Jobs, runs_dir: Path, settings: Launcher, source: Path | None) -> None:
-    for number, array in enumerate(jobs.arrays):
-        script = _script(jobs, array, runs_dir, settings, source)
-        write_text(jobs.logs(runs_dir) / f"{number}.sbatch", script)  # to be looked at: sbatch reads a pipe
-        try:
-            found = client.hand_in(script)
-        except SlurmError as error:
-            done = sum(one.count for one in jobs.arrays[:number])
-            jobs.arrays = jobs.arrays[:number]
-            jobs.packs = jobs.packs[:done]
-            if done:
-                jobs.save(runs_dir)
-            else:
-                jobs.path(runs_dir).unlink()
-            raise UserError(
-                f"SLURM refuses the jobs: {error}",
-                "see the settings under infra.launcher, `sinfo`, and `sacctmgr show assoc user=$USER`"
-                + (f"; {done} of the jobs were submitted before" if done else ""),
-            ) from error
-        jobs.arrays[number] = replace(array, job=found)
-        jobs.save(runs_dir)
-
-
-def _script(jobs: Jobs, array: Array, runs_dir: Path, settings: Launcher, source: Path | None) -> str:
-    """submitit's batch script for an array, with our command in it: no pickle is written, and none read."""
-    from submitit import SlurmExecutor
-
-    executor = SlurmExecutor(jobs.logs(runs_dir))
-    more = {key.replace("-", "_"): value for key, value in (settings.sbatch or {}).items()}  # in ours' place
-    # On one machine a worker starts the other processes of a run; on several SLURM starts them all.
-    tasks = jobs.infra["devices"] if settings.nodes > 1 else 1
-    given = {
-        "partition": settings.partition,
-        "account": settings.account,
-        "qos": settings.qos,
-        "constraint": settings.constraint,
-        "cpus_per_task": settings.cpus and max(1, settings.cpus // tasks),
-        "gpus_per_node": settings.gpus,
-        "mem": settings.memory,
-    }
-    try:
-        executor.update_parameters(
-            job_name=jobs.name(array),
-            comment=f"ablate {jobs.study}",
-            time=settings.time,
-            nodes=settings.nodes,
-            ntasks_per_node=tasks,
-            array_parallelism=settings.parallelism,
-            signal_delay_s=settings.signal_seconds,
-            stderr_to_stdout=True,
-            srun_args=["--kill-on-bad-exit=1"],
-            wckey=None,
-            setup=[*settings.setup, *_environment(source)],
-            additional_parameters={"requeue": True, **more},
-            **{key: value for key, value in given.items() if value is not None},
-        )
-    except (ValueError, TypeError) as error:
-        raise UserError(
-            f"submitit refuses the settings of infra.launcher: {error}", "see conf/infra"
-        ) from error
-    executor.parameters["map_count"] = array.count
-    arguments = ["-P", "-u", "-m", "ablate.launch.slurm.job", str(jobs.path(runs_dir)), str(array.first)]
-    command = shlex.join([sys.executable, *arguments])
-    return str(executor._make_submission_file_text(command, jobs.id))
-
-
-def _environment(source: Path | None) -> list[str]:
-    """Shell lines before the command: the copied code first on the path, if there is one."""
-    if source is None:
-        return []
-    rest = os.environ.get("PYTHONPATH")
-    return [f"export PYTHONPATH={shlex.quote(str(source) + (os.pathsep + rest if rest else ''))}"]
+def _outcome(folder: RunFolder, in_job: bool) -> Outcome:
+    """Outcome by the run's folder; a run in a job is pending, whatever an earlier attempt left there."""
+    return Outcome(PENDING if in_job else folder.state(), str(folder.status().get("error") or ""))

@@ -1,4 +1,4 @@
-"""Which runs of a study are in jobs that live."""
+"""The queue as a study sees it: which of its runs are in living jobs."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class Queue:
     """The jobs of a study.
 
     Attributes:
-        live: signature → the job of the queue that has the run before it.
-        last: signature → number of the last job that had it, living or not.
+        live: signature → the job of the queue that is to compute the run.
+        last: signature → number of the last job that had the run, living or not.
         jobs: all living jobs of the study.
-        held: those that SLURM holds, with its reason; they are not living.
-        unsent: signatures of runs whose launcher ended before it handed them in.
-        silent: why the cluster's word is missing; None if it answered.
+        held: jobs that SLURM holds, with its reason; they are not living.
+        unsent: signatures of runs whose launcher ended before it submitted them.
+        silent: why the cluster did not answer; None if it did.
     """
 
     live: dict[str, Job] = field(default_factory=dict)
@@ -34,9 +34,9 @@ class Queue:
 
 
 def of_study(runs_dir: Path, study: str) -> Queue:
-    """The study's jobs, by its records and the cluster's queue; empty without records.
+    """Return the study's jobs, by its records and the cluster's queue; empty without records.
 
-    A run that failed in a living job is not before that job any more, even if it is asked for again.
+    A living job computes a run that failed in it no more, even if the run is requested again.
     """
     found, submissions = Queue(), records.of_study(runs_dir, study)
     if not submissions:
@@ -69,7 +69,7 @@ def _ahead(folder: RunFolder, created: str) -> bool:
 
 
 def _named(submission: Jobs, queued: dict[str, Job]) -> Jobs:
-    """With the numbers of arrays whose launcher died before it wrote them down: found by their names."""
+    """Find, by their names, the numbers of arrays whose launcher died before it recorded them."""
     if all(array.job is not None for array in submission.arrays):
         return submission
     numbers = {job.name: job.id.partition("_")[0] for job in queued.values()}

@@ -1,4 +1,4 @@
-"""The code as it is at submission: which it is, and a copy that jobs run from."""
+"""The code at submission: its state, and a copy that jobs run from."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HOME = Path("~/.cache/ablate/snapshots")
 
 
 def state(repository: dict[str, Any]) -> dict[str, Any]:
-    """Commit, whether there are uncommitted changes, and their digest: what two states are compared by."""
+    """State of the code for comparisons: commit, presence of uncommitted changes, and their digest."""
     diff = repository["diff"]
     digest = hashlib.sha256(diff.encode()).hexdigest()[:12] if diff else None
     return {"commit": repository["commit"], "dirty": repository["dirty"], "changes": digest}
@@ -30,7 +30,7 @@ def take() -> Path:
     """Copy this package, Hydra's entry and `conf` into the user's own cache, once for every state of them.
 
     Returns:
-        What PYTHONPATH is to begin with.
+        Folder to put first into PYTHONPATH.
 
     Raises:
         UserError: others could write there.
@@ -57,7 +57,7 @@ def take() -> Path:
 
 
 def _entry() -> Path:
-    """Hydra's entry, found without importing it: it would bring in Hydra."""
+    """Find the folder of Hydra's entry without importing it, which would import Hydra."""
     found = importlib.util.find_spec("hydra_plugins.ablate_launchers")
     assert found is not None
     assert found.origin is not None

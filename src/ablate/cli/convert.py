@@ -1,0 +1,31 @@
+"""`ablate convert`: a checkpoint of ours from one that authors published."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ablate.cli.parsing import add_model, add_verb
+
+
+def add(verbs: argparse._SubParsersAction) -> None:
+    """Add the verb."""
+    sub = add_verb(
+        verbs,
+        convert,
+        "a checkpoint of ours from one under its authors' names",
+        "ablate convert elsa_swin_tiny.pth.tar --model elsa_swin_tiny -o elsa_swin_tiny.pt",
+    )
+    sub.add_argument("checkpoint", metavar="OFFICIAL", type=Path, help="the authors' file (.pth, .pth.tar)")
+    sub.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="the file to write")
+    add_model(sub)
+
+
+def convert(arguments: argparse.Namespace) -> None:
+    """Convert a checkpoint, and print the path of ours."""
+    from ablate.official import checkpoints
+
+    checkpoints.convert_file(
+        arguments.checkpoint, arguments.model, arguments.output, arguments.overrides, arguments.img_size
+    )
+    print(arguments.output)

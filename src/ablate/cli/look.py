@@ -1,0 +1,43 @@
+"""`ablate look`: pictures of what a run's operators look at."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from ablate.cli.parsing import add_runs_dir, add_verb, positive
+
+
+def add(verbs: argparse._SubParsersAction) -> None:
+    """Add the verb."""
+    sub = add_verb(
+        verbs,
+        look,
+        "what a run's operators look at: filters, gates or receptive fields on test images",
+        "ablate look 3f2a --images 6 --at 0.3 0.5",
+    )
+    sub.add_argument("run", metavar="RUN", help="the beginning of a run's signature")
+    add_runs_dir(sub)
+    sub.add_argument("--images", type=positive, default=4, help="number of test images (default: 4)")
+    sub.add_argument(
+        "--at",
+        nargs=2,
+        type=float,
+        default=(0.5, 0.5),
+        metavar=("ROW", "COLUMN"),
+        help="the position whose filter is shown, in shares of height and width (default: 0.5 0.5)",
+    )
+    sub.add_argument("-o", "--output", type=Path, help="where to write (default: `look` in the run's folder)")
+
+
+def look(arguments: argparse.Namespace) -> None:
+    """Draw what a run's operators look at, and print the paths of the figure."""
+    from ablate.studies.look import look
+
+    at = tuple(arguments.at)
+    done = look(arguments.runs_dir, arguments.run, arguments.images, at, arguments.output)
+    if done.drawn < done.found:
+        print(f"the first {done.drawn} of {done.found} maps are drawn", file=sys.stderr)
+    for path in done.paths:
+        print(path)

@@ -1,0 +1,65 @@
+"""Check that requested runs can exist, before anything is written or built."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ablate.compose import infra as infrastructure
+from ablate.compose.request import Request
+from ablate.errors import UserError
+from ablate.store.identity import pair_key
+
+
+def check(requests: Sequence[Request], processes: int | None = None) -> None:
+    """Ask every part of a run whether it can exist, once for configurations that differ in their seed only.
+
+    Args:
+        requests: the runs of one command.
+        processes: that compute each run; by infra.devices and infra.launcher.nodes if None.
+
+    Raises:
+        UserError: the first combination that cannot exist, with its overrides.
+    """
+    from ablate import data, hosts
+    from ablate.training import optimization
+    from ablate.training.device import resolve_device
+    from ablate.training.loop import host_arguments
+    from ablate.training.recipe import read as read_recipe
+
+    checked: set[str] = set()
+    for request in requests:
+        _check_seed(request.config["seed"])
+        key = pair_key(request.config)
+        if key in checked:
+            continue
+        checked.add(key)
+        config = request.config
+        try:
+            infra = infrastructure.read(config["infra"])
+            resolve_device(infra.device)
+            recipe = read_recipe(config["recipe"])
+            recipe.check_share(processes or infra.devices * infra.launcher["nodes"])
+            optimization.check(recipe)
+            data.check(
+                config["data"],
+                recipe.augment,
+                batch_size=recipe.batch_size,
+                data_root=Path(infra.data_root) if infra.data_root else None,
+                download=infra.download,
+            )
+            name, arguments = host_arguments(config)
+            hosts.check(name, config["op"], **arguments)
+        except UserError as error:
+            if len(requests) == 1:
+                raise
+            where = " ".join(f"{name}={value}" for name, value in request.overrides.items())
+            raise UserError(f"{error.problem}  [{where}]", error.way_out) from error
+
+
+def _check_seed(seed: Any) -> None:
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        raise UserError(
+            f"seed={seed!r} is not a whole number of 0 or more", "several seeds: seed=0,1,2 with -m"
+        )

@@ -1,0 +1,41 @@
+"""A requested run: its resolved configuration, and the overrides that belong to its study."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from ablate.compose import structure
+
+
+@dataclass(frozen=True)
+class Request:
+    """One requested run: its resolved configuration and the overrides that led to it."""
+
+    config: dict[str, Any]
+    overrides: dict[str, str]
+
+
+def single(config: DictConfig, overrides: Sequence[str]) -> Request:
+    """Request the run of a configuration that Hydra composed."""
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    plain.pop("hydra", None)
+    return request(plain, overrides)
+
+
+def request(plain: dict[str, Any], overrides: Sequence[str]) -> Request:
+    """Request the run of a resolved configuration.
+
+    Raises:
+        UserError: the configuration lacks a group, or has a setting that does not exist.
+    """
+    structure.check(plain)
+    if root := plain["infra"].get("data_root"):  # frozen as an absolute path: a retry may start elsewhere
+        plain["infra"]["data_root"] = str(Path(str(root)).expanduser().absolute())
+    named = (override.lstrip("+").partition("=") for override in overrides if not override.startswith("~"))
+    levels = {key: value for key, _, value in named if not key.startswith(("hydra", "infra", "study"))}
+    return Request(plain, levels)

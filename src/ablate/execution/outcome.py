@@ -1,0 +1,39 @@
+"""Outcome of a run, as its launcher sees it."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from pathlib import Path
+
+from ablate.errors import UserError
+from ablate.store.folder import FAILED
+
+SKIPPED, CLAIMED, SUPERSEDED = "skipped", "claimed", "superseded"
+# Errors that every other run of the same folder would meet too.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """End of a run.
+
+    Attributes:
+        state: a state of `store.folder`; or `skipped`: the run was finished before; `claimed`: another
+            process is computing it; `superseded`: another process claimed it while this one stood still;
+            `damaged`: its frozen configuration cannot be used.
+        detail: for the user.
+        no_room: the disk is full or cannot be written, so that no other run can succeed either.
+    """
+
+    state: str
+    detail: str = ""
+    no_room: bool = False
+
+
+def failure(error: Exception, path: Path) -> Outcome:
+    """Outcome of an exception. An error of the disk that names no path gets the run's."""
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        error.filename = error.filename or str(path)
+        return Outcome(FAILED, str(error), no_room=True)
+    return Outcome(FAILED, str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")

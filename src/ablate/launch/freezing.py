@@ -1,0 +1,51 @@
+"""Freeze a run: write its configuration and first state into its folder, unless it is done or active."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from ablate.execution.claim import living_holder
+from ablate.store import damage
+from ablate.store.files import write_json, write_text
+from ablate.store.folder import FAILED, FINISHED, PENDING, RUNNING, RunFolder, dump
+
+READY, QUEUED = "ready", "queued"  # to be started now; in a job of the cluster
+
+
+def freeze(
+    folder: RunFolder, config: dict[str, Any], *, queued: bool, retry: bool, thorough: bool = False
+) -> str:
+    """Freeze one run unless it is finished, being computed, queued or failed, and return its state.
+
+    Args:
+        folder: of the run.
+        config: of the run.
+        queued: the run is in a job of the cluster.
+        retry: a run that failed is frozen again.
+        thorough: read every byte of a finished run, which is not finished if it is damaged.
+
+    Returns:
+        READY if the run is frozen now; else FINISHED, RUNNING, QUEUED or FAILED.
+    """
+    if folder.finished() and not (thorough and damage.find_changed(folder)):
+        return FINISHED
+    if folder.path.exists() and living_holder(folder.path) is not None:
+        return RUNNING
+    if queued:
+        return QUEUED
+    if folder.state() == FAILED and not retry:
+        return FAILED
+    folder.path.mkdir(exist_ok=True)
+    write_text(folder.config_path, dump(config))
+    if folder.status_is_new():
+        record = {"state": PENDING, "attempt": 0, "created": _now(), "updated": _now(), "error": None}
+        write_json(folder.status_path, {**record, "epoch": 0, "epochs": config["recipe"].get("epochs")})
+    elif folder.state() in (FAILED, FINISHED):  # damaged; jobs skip the runs that failed
+        again = {"state": PENDING, "asked": _now(), "updated": _now(), "error": None}
+        write_json(folder.status_path, {**folder.status(), **again})
+    return READY
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

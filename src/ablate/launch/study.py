@@ -1,0 +1,85 @@
+"""A study, from requests to outcomes: submit, start, sum up, and compute the exit code of the program."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+
+from rich.console import Console
+
+from ablate.compose.request import Request
+from ablate.execution.follower import follow_and_end
+from ablate.execution.interruption import CLAIM_LOST, FAILURE, INTERRUPTION, termination_as_interrupt
+from ablate.execution.outcome import CLAIMED, SKIPPED, SUPERSEDED, Outcome
+from ablate.execution.place import from_environment
+from ablate.execution.serving import served
+from ablate.launch.submission import Submission
+from ablate.launch.submit import submit
+from ablate.launch.summary import sum_up
+from ablate.store.folder import FAILED, FINISHED, PENDING
+
+# A launcher: runs what is ready of a submission and returns the outcomes by signature.
+Launch = Callable[[Submission, Console], Mapping[str, Outcome]]
+
+
+def run_study(
+    requests: Sequence[Request], launch: Launch, *, lenient: bool = False, portion: bool = False
+) -> Submission:
+    """Submit, run what is ready, sum up. Ends the program if a run failed, unless `lenient`.
+
+    Of several processes that torchrun or srun started, rank 0 does so; the others train the runs that it
+    broadcasts, and end.
+
+    Args:
+        requests: the runs of one command.
+        launch: computes the runs that are ready.
+        lenient: a run that fails does not end the program, and notes are not printed.
+        portion: the runs are a part of their study only; see `submit`.
+
+    Raises:
+        UserError: a run that cannot exist; then nothing was written.
+    """
+    place = from_environment()
+    if place is not None and place.rank:
+        follow_and_end(place, requests[0].config["infra"]["device"])
+    console = Console(stderr=True, highlight=False)
+    with ExitStack() as stack:
+        submission = submit(
+            requests,
+            command=f"ablate train {shlex.join(sys.argv[1:])}",
+            note=lambda text: None if lenient else console.print(text, markup=False, soft_wrap=True),
+            announce=lambda runs_dir, runs: stack.enter_context(served(runs_dir, runs)),
+            portion=portion,
+        )
+        code = start(submission, launch)
+    if code and not lenient:
+        sys.exit(code)
+    return submission
+
+
+def start(submission: Submission, launch: Launch) -> int:
+    """Run what is ready, sum up, and return an exit code: 0 if every run is finished, running or in a job.
+
+    Ends the program on Ctrl-C.
+    """
+    console = Console(stderr=True, highlight=False)
+    count = len(submission.configs)
+    parts = [f"{count} run{'s' * (count != 1)}"]
+    parts += [f"{number} {words}" for words, number in submission.counts().items()]
+    console.print(f"{submission.manifest.name}: {', '.join(parts)}")
+    try:
+        with termination_as_interrupt():
+            outcomes = launch(submission, console)
+    except KeyboardInterrupt:
+        console.print("interrupted; the same command resumes where it stopped")
+        sys.exit(INTERRUPTION)
+    sum_up(submission, outcomes, console)
+    well = (FINISHED, SKIPPED, CLAIMED, PENDING)  # pending: in the queue of a cluster
+    done = {signature for signature, outcome in outcomes.items() if outcome.state in well}
+    if not submission.failed and done.issuperset(submission.ready):
+        return 0
+    failed = submission.failed or any(outcome.state == FAILED for outcome in outcomes.values())
+    superseded = any(outcome.state == SUPERSEDED for outcome in outcomes.values())
+    return CLAIM_LOST if superseded and not failed else FAILURE

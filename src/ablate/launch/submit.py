@@ -1,0 +1,61 @@
+"""Submit runs: check all of them, freeze all of them, and add them to their study."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from ablate.compose.check import check
+from ablate.compose.infra import read as read_infra
+from ablate.compose.request import Request
+from ablate.execution.place import from_environment
+from ablate.launch.freezing import freeze
+from ablate.launch.plan import Note, Plan
+from ablate.launch.slurm import queue
+from ablate.launch.submission import Submission
+from ablate.store.identity import signature
+
+Announce = Callable[[Path, Iterable[str]], object]  # called with the folder of runs and the signatures
+
+
+def submit(
+    requests: Sequence[Request],
+    command: str,
+    note: Note,
+    announce: Announce = lambda runs_dir, signatures: None,
+    *,
+    portion: bool = False,
+) -> Submission:
+    """Check every run, then freeze its configuration and add it to the study's manifest.
+
+    Nothing is written if any run is refused. A single run without a study's name needs no manifest.
+    `announce` is called before the first run is pending; see `ablate.execution.serving`.
+
+    Args:
+        requests: the runs of one command.
+        command: recorded in the manifest.
+        note: prints what the user should know.
+        announce: called with the folder of runs and the signatures.
+        portion: the command runs a part of the study; its baseline and conditions of a path may be missing.
+
+    Raises:
+        UserError: the first combination that cannot exist, with its overrides; a baseline that is not one of
+            the study's conditions.
+    """
+    runs_dir = Path(read_infra(requests[0].config["infra"]).runs_dir).expanduser().resolve()
+    place = from_environment()
+    check(requests, place.world_size if place else None)
+    plan = Plan(requests, runs_dir, command, portion)
+    planned = plan.manifest()
+    plan.check(planned, note)
+    configs = {signature(request.config): request.config for request in requests}
+    runs_dir.mkdir(parents=True, exist_ok=True)
+    announce(runs_dir, configs)
+    submission = Submission(runs_dir, planned, configs)
+    in_jobs = queue.of_study(runs_dir, planned.name).live
+    for name, config in configs.items():
+        retry = config["infra"]["retry_failed"]
+        submission.add(name, freeze(submission.folder(name), config, queued=name in in_jobs, retry=retry))
+    if len(configs) > 1 or requests[0].config["study"]["name"]:
+        submission.manifest = plan.save(note)
+    return submission
