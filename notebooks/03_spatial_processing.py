@@ -31,7 +31,7 @@ tables["table"]
 
 # %% [markdown]
 # Each level against its factor's reference, averaged over the others. The norm changes most, though ELSA's
-# paper takes it for secondary; sliding neighbourhoods change least, and for the worse.
+# paper takes it for secondary; sliding neighborhoods change least, and for the worse.
 
 # %%
 figures.main_effects(findings, evidence.factorial)
@@ -63,7 +63,7 @@ tables["variance"]
 figures.accuracy_against_macs(findings)
 
 # %% [markdown]
-# The border rule by itself, in a study of its own: NAT's neighbourhoods, which move inside at the border,
+# The border rule by itself, in a study of its own: NAT's neighborhoods, which move inside at the border,
 # lose what masked ones gain over windows, and more.
 
 # %%

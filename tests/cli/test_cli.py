@@ -50,7 +50,7 @@ def test_a_study_from_sweep_to_report(ablate: Callable, tmp_path: Path) -> None:
     drawn = {path.name for path in (tmp_path / "page").glob("*.png")}
     assert drawn == {"differences.png", "accuracy_macs.png", "learning_curves.png"}
     unpaired = ablate("report", "small", "--unpaired", "--output", "groups")
-    assert "UNPAIRED as asked for" in unpaired.out
+    assert "UNPAIRED as requested" in unpaired.out
     for folder, paired in (("page", True), ("groups", False)):
         page = (tmp_path / folder / "index.html").read_text(encoding="utf-8")
         assert ("The sign-flip test asks" in page, "a permutation test, which asks" in page) == (

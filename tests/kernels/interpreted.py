@@ -45,7 +45,7 @@ from ablate.kernels.slide_attention.triton import filters as slide_filters
 
 
 class Case(NamedTuple):
-    """A batch of maps and a neighbourhood; dtypes of the taps form and, at stride 1, the matrix form."""
+    """A batch of maps and a neighborhood; dtypes of the taps form and, at stride 1, the matrix form."""
 
     batch: int
     height: int
@@ -247,7 +247,7 @@ MIXED = [
 
 
 def slide_attention_errors() -> Iterator[tuple[str, str, Case, float]]:
-    """Of attention over mixed neighbours and of its gradients."""
+    """Of attention over mixed neighbors and of its gradients."""
     slide_filters.PROGRAMS = 1  # each then adds up several tiles
     slide.MOST = 2 * 7 * 9 * 2 * 2 * 16  # two images of the first case
     for case in MIXED:
@@ -279,7 +279,7 @@ def check_selfcheck() -> None:
     cpu, single, half = torch.device("cpu"), torch.float32, torch.float16
     attention_bias.PROGRAMS = 32
     cases.HEIGHT, cases.WIDTH = 7, 9
-    cases.CASES = (  # the interpreter is slow: two neighbourhoods, and one of mixed neighbours
+    cases.CASES = (  # the interpreter is slow: two neighborhoods, and one of mixed neighbors
         cases.Case(5, 1, "zero", 1, 2, 16, multiply=1, add=1, axial=True),
         cases.Case(3, 2, "inside", 1, 2, 16, multiply=cases.IMAGES, add=1, axial=True),
     )

@@ -23,7 +23,7 @@ SEVERAL = 3  # roundings on the way to a gradient
 
 
 class Case(NamedTuple):
-    """Heads and a neighbourhood."""
+    """Heads and a neighborhood."""
 
     heads: int
     head_width: int

@@ -1,4 +1,4 @@
-"""Attention over mixed neighbours: the compiled loops, and parts of a batch, against the reference."""
+"""Attention over mixed neighbors: the compiled loops, and parts of a batch, against the reference."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_parts_of_a_batch(images: int, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_who_computes_on_a_gpu(
     width: int, kernel: int, dtype: torch.dtype, who: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Large neighbourhoods and wide heads take more registers than there are."""
+    """Large neighborhoods and wide heads take more registers than there are."""
     pytest.importorskip("triton")
     monkeypatch.setattr(dispatch, "_without_card", lambda: None)
     with FakeTensorMode():

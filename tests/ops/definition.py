@@ -1,4 +1,4 @@
-"""Neighbourhoods, windows, sums and batch norm as they are defined, position by position.
+"""Neighborhoods, windows, sums and batch norm as they are defined, position by position.
 
 Slow and plain on purpose: what the operators are compared with.
 """
@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 Position = tuple[int, int]
-Tap = tuple[Position | None, int]  # a neighbour, None outside the map; its entry in a table of offsets
+Tap = tuple[Position | None, int]  # a neighbor, None outside the map; its entry in a table of offsets
 Taps = dict[Position, list[Tap]]  # of every position with an output, rows first
 
 
 def along(
     position: int, length: int, kernel: int, dilation: int, border: str
 ) -> list[tuple[int | None, int]]:
-    """Neighbours along one axis, each with its row in a table of offsets."""
+    """Neighbors along one axis, each with its row in a table of offsets."""
     radius = kernel // 2
     if border == "inside":
         alike = [place for place in range(length) if place % dilation == position % dilation]

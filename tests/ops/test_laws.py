@@ -112,7 +112,7 @@ def test_a_filter_per_channel_of_one_tap_without_norm_is_a_pointwise_product(siz
     st.lists(st.sampled_from(TERMS), min_size=1, unique=True),
 )
 def test_three_ways_to_see_the_whole_map(side: int, weights: str, terms: list[str]) -> None:
-    """One window, a neighbourhood moved inside that is as large as the map, and the global region."""
+    """One window, a neighborhood moved inside that is as large as the map, and the global region."""
     common = {
         "weights": {"name": weights, "terms": terms},
         "resolution": (side, side),
@@ -188,7 +188,7 @@ def test_a_dynamic_convolution_of_equal_kernels_is_a_convolution(
 def test_carafe_keeps_a_constant_inside(stride: int) -> None:
     operator = drawn(build("carafe", kernel=5, stride=stride, heads="1x"))
     constant = image(1, 1).expand(-1, 9, 11, -1)
-    edge = 2 // stride  # positions whose 5×5 neighbourhood leaves the map
+    edge = 2 // stride  # positions whose 5×5 neighborhood leaves the map
     inside = operator(constant)[:, edge:-edge, edge:-edge]
     close(inside, constant[:, : inside.shape[1], : inside.shape[2]])
 

@@ -202,7 +202,7 @@ def test_every_kernel_of_an_operator_of_its_own_is_checked_against_the_map(name:
 
 
 @pytest.mark.parametrize(("kernel", "dilation"), [(7, 50), (7, 4), (99, 1)])
-def test_a_neighbourhood_never_fills_up_a_map_beyond_need(kernel: int, dilation: int) -> None:
+def test_a_neighborhood_never_fills_up_a_map_beyond_need(kernel: int, dilation: int) -> None:
     """Where the map is seen first when it computes, too."""
     operator = ops.create("na", 24, heads=3, region={"kernel": kernel, "dilation": dilation})
     with pytest.raises(UserError, match="14×14"):

@@ -121,7 +121,7 @@ def csa(operator: nn.Module, x: Tensor, given: SimpleNamespace) -> Tensor:
     return exchanged(operator, x, given, lambda slots, _: torch.einsum("btc,tdc->btd", slots, operator.taps))
 
 
-# Attention in sliding neighbourhoods
+# Attention in sliding neighborhoods
 
 
 def sasa(operator: nn.Module, x: Tensor, given: SimpleNamespace) -> Tensor:

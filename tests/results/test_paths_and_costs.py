@@ -42,7 +42,7 @@ def test_a_walk_through_an_unknown_condition_is_refused(findings):
 
 def test_nobody_on_the_front_is_beaten_and_everybody_else_is(findings):
     front = costs.pareto(findings.summaries)
-    assert front == ["dwconv", "lsa_neighborhood", "elsa"]  # lsa costs as much as its neighbourhood form
+    assert front == ["dwconv", "lsa_neighborhood", "elsa"]  # lsa costs as much as its neighborhood form
     assert costs.pareto(findings.summaries, higher=False)[0] == "dwconv"
 
 

@@ -1,4 +1,4 @@
-"""The sums as authors write them: neighbours copied out by `F.unfold`, then products and sums.
+"""The sums as authors write them: neighbors copied out by `F.unfold`, then products and sums.
 
 Border `zero`: what lies outside the map is 0 and takes part. `heads` comes first everywhere, maps are
 (B, H, W, C), tables (1, C, K²).

@@ -39,8 +39,8 @@ def aggregate(
 ) -> Tensor:
     """y[i, c] = Σ_t (multiply[c, o] · F[i, g(c), t] + add[c, o]) · v[n(i, t), c], with o = o(i, t).
 
-    Channels belong to heads in contiguous blocks; o is the relative offset of the neighbour, which is
-    the tap itself unless the neighbourhood moves inside at the border. Filters broadcast over batch
+    Channels belong to heads in contiguous blocks; o is the relative offset of the neighbor, which is
+    the tap itself unless the neighborhood moves inside at the border. Filters broadcast over batch
     and positions: those of shape (1, 1, 1, G, K²) are the same at every position. With a stride, i
     runs over H' = ⌈H / stride⌉ rows and W' columns.
 

@@ -59,15 +59,15 @@ class Neighborhood(NamedTuple):
 class AxisTaps(NamedTuple):
     """The taps of every position along one axis; all three are (⌈length / stride⌉, kernel)."""
 
-    position: Tensor  # index of the neighbour, clamped into the map
-    valid: Tensor  # False where the neighbour lies outside the map
+    position: Tensor  # index of the neighbor, clamped into the map
+    valid: Tensor  # False where the neighbor lies outside the map
     offset: Tensor  # row of the relative-position table that belongs to the tap
 
 
 def offsets_per_axis(kernel: int, border: str) -> int:
     """Distinct relative offsets along one axis.
 
-    A centred neighbourhood has `kernel`; one that moves inside at the border also sees offsets
+    A centred neighborhood has `kernel`; one that moves inside at the border also sees offsets
     up to ±(kernel - 1), as in NAT's table of (2·kernel - 1)².
     """
     return 2 * kernel - 1 if border == "inside" else kernel
@@ -77,7 +77,7 @@ def axis_taps(length: int, neighborhood: Neighborhood) -> AxisTaps:
     """The taps along one axis, of every `stride`-th position.
 
     `reflect` mirrors what lies outside at the outermost position. `inside` follows NAT (Hassani et al.,
-    2023): within each residue class modulo the dilation the neighbourhood moves inwards until all of
+    2023): within each residue class modulo the dilation the neighborhood moves inwards until all of
     its `kernel` taps are real.
 
     Raises:
@@ -114,7 +114,7 @@ def axis_taps(length: int, neighborhood: Neighborhood) -> AxisTaps:
 class MapTaps(NamedTuple):
     """The taps of a map's positions; L = height · width, T = kernel², Q of the L positions at a stride."""
 
-    neighbor: Tensor  # (Q, T) flat position of the neighbour; L where it lies outside the map
+    neighbor: Tensor  # (Q, T) flat position of the neighbor; L where it lies outside the map
     valid: Tensor  # (Q, T)
     offset: Tensor  # (Q, T) flat index into the relative-position table
 
@@ -126,7 +126,7 @@ def strided(length: int, stride: int) -> int:
 
 @constant
 def map_taps(height: int, width: int, neighborhood: Neighborhood, device: torch.device) -> MapTaps:
-    """The taps of every position at `stride`, rows first within the map and within the neighbourhood."""
+    """The taps of every position at `stride`, rows first within the map and within the neighborhood."""
     kernel, _, border, _ = neighborhood
     rows = axis_taps(height, neighborhood)
     columns = axis_taps(width, neighborhood)

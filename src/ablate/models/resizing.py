@@ -2,7 +2,7 @@
 
 Every table of relative positions is a grid of offsets, (2H − 1) × (2W − 1) of a window or map of H × W, and
 is resized as timm's `resize_rel_pos_bias_table` does, which keeps the entry of offset 0. Source windows and
-maps are taken to be square, as in timm. Tables of sliding neighbourhoods depend on the kernel only and stay.
+maps are taken to be square, as in timm. Tables of sliding neighborhoods depend on the kernel only and stay.
 """
 
 from __future__ import annotations

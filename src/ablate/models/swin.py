@@ -15,12 +15,12 @@ VARIANTS = ("tiny", "small", "base")
 FEATURES = {"flatten_sequential": True, "out_indices": (0, 1, 2, 3)}  # as timm reads its Swin
 
 ELSA = (
-    "ELSA-{variant} (Zhou et al., 2021): ELSA with a 7×7 neighbourhood, λ=0, γ=1 in stages 1 to 3, as in the "
+    "ELSA-{variant} (Zhou et al., 2021): ELSA with a 7×7 neighborhood, λ=0, γ=1 in stages 1 to 3, as in the "
     "authors' code; stage 4 keeps window attention, there one window, whose "
     "bias table is not weight-decayed here. Group width 4 in tiny, else 8."
 )
 NA = (
-    "Swin-{variant} with neighbourhood attention (NAT, Hassani et al., 2023) of 7×7 in every stage, without "
+    "Swin-{variant} with neighborhood attention (NAT, Hassani et al., 2023) of 7×7 in every stage, without "
     "dilation."
 )
 SLIDE = (

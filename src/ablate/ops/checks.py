@@ -14,7 +14,7 @@ def odd_kernel(path: str, kernel: int) -> None:
     positive(path, kernel)
     if kernel % 2 == 0:
         raise UserError(
-            f"{path}={kernel} is even: a neighbourhood has a centre", f"use {kernel - 1} or {kernel + 1}"
+            f"{path}={kernel} is even: a neighborhood has a centre", f"use {kernel - 1} or {kernel + 1}"
         )
 
 
@@ -64,7 +64,7 @@ def kernel_fits(
         largest = max(2 * side - 1, PUBLISHED_KERNEL)
         if kernel > largest:
             raise UserError(
-                f"{path}={kernel} is too large for {size}: no position has a neighbour {radius} away",
+                f"{path}={kernel} is too large for {size}: no position has a neighbor {radius} away",
                 f"use {path}={largest} or less, or fill earlier stages (host.stages)",
             )
         return

@@ -17,7 +17,7 @@ def parameters(module: nn.Module) -> int:
 def macs(module: nn.Module, *shape: int) -> int:
     """Multiply-accumulates of one forward pass over an input of `shape`.
 
-    Matrix products, convolutions and the sums over neighbourhoods count; norms, activations and
+    Matrix products, convolutions and the sums over neighborhoods count; norms, activations and
     element-wise products do not, as in the papers' "FLOPs". Runs on the meta device: no data, no
     arithmetic.
     """

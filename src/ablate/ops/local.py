@@ -23,7 +23,7 @@ class LocalOperator(nn.Module):
     The unified form of ELSA (Zhou et al., 2021) for convolution, dynamic filters, local
     self-attention and Hadamard attention. Channels belong to heads in contiguous blocks.
 
-    With a stride, a sliding neighbourhood whose weights result from the centre makes filters for every
+    With a stride, a sliding neighborhood whose weights result from the centre makes filters for every
     `stride`-th position only, from the mean over its block (involution, ELSA); what pairs positions
     (attention, windows) works on the whole map and is averaged over the blocks (SASA, LESA).
 

@@ -145,13 +145,13 @@ def contenders(stage: Stage) -> Iterator[Contender]:
 
 
 def flex(stage: Stage, device: torch.device) -> Contender:
-    """Neighbourhood attention by PyTorch's flex_attention."""
+    """Neighborhood attention by PyTorch's flex_attention."""
     bias = {"bias": (stage.heads, KERNEL**2)}
     return Contender("flex_attention", partial(flexible, stage, device), ("query", "key", "value"), bias)
 
 
 def flexible(stage: Stage, device: torch.device) -> Callable[..., Tensor]:
-    """Neighbourhood attention by PyTorch's flex_attention, taps outside the map masked; compiled on a card.
+    """Neighborhood attention by PyTorch's flex_attention, taps outside the map masked; compiled on a card.
 
     Its bias is read by `score_mod`, and its gradient adds up with atomics: other bits at every call.
     """

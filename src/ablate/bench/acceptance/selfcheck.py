@@ -20,7 +20,7 @@ def run(setting: Setting) -> Iterator[dict[str, Any]]:
 
 
 def _small(setting: Setting) -> Iterator[dict[str, Any]]:
-    """One small neighbourhood, in this process: the interpreter takes a minute for some others."""
+    """One small neighborhood, in this process: the interpreter takes a minute for some others."""
     cases.HEIGHT, cases.WIDTH = 3, 4
     cases.CASES = (cases.Case(3, 1, "zero", 1, 1, 16),)
     for module in verdicts.MODULES:

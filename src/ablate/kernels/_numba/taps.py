@@ -46,14 +46,14 @@ class TapBlocks(NamedTuple):
 
 
 class TapRuns(NamedTuple):
-    """Runs of positions whose neighbours at one tap are evenly spaced and have one offset."""
+    """Runs of positions whose neighbors at one tap are evenly spaced and have one offset."""
 
     tap: np.ndarray  # (runs,)
     offset: np.ndarray  # (runs,)
     begin: np.ndarray  # (runs,) first position
     length: np.ndarray  # (runs,) positions
-    other: np.ndarray  # (runs,) neighbour of the first position
-    step: np.ndarray  # (runs,) from one position's neighbour to the next one's
+    other: np.ndarray  # (runs,) neighbor of the first position
+    step: np.ndarray  # (runs,) from one position's neighbor to the next one's
 
 
 @lru_cache(maxsize=256)

@@ -12,7 +12,7 @@ TAPS = 4
 def arguments(**factors: Tensor | None) -> dict[str, Tensor | int | None]:
     """Named factors (B or 1, C, offsets) as (B or 1, offsets, C), and 1 where each image has its own.
 
-    Neighbouring threads have neighbouring channels, which are then read together.
+    Neighboring threads have neighboring channels, which are then read together.
     """
     found: dict[str, Tensor | int | None] = {}
     for name, factor in factors.items():

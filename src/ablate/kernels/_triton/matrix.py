@@ -1,8 +1,8 @@
 """The matrix form: where it pays, and how much of a sum one of its programs computes.
 
-A tile of 8 × 8 positions meets 8 + K − 1 rows of as many neighbours. For one of these rows at a
-time the filters of the tile are laid out as a matrix (64 positions, neighbours in the row), zero
-where a neighbour is not a tap, so that tensor cores do the sum: they multiply 16-bit operands
+A tile of 8 × 8 positions meets 8 + K − 1 rows of as many neighbors. For one of these rows at a
+time the filters of the tile are laid out as a matrix (64 positions, neighbors in the row), zero
+where a neighbor is not a tap, so that tensor cores do the sum: they multiply 16-bit operands
 exactly and add in float32. Most entries are zero, and it still takes far fewer instructions than
 the taps form does, which converts every operand to float32. Float32 operands would have to be
 split into three parts each, after which as many instructions are left as in the taps form.
@@ -19,9 +19,9 @@ from ablate.kernels._triton.tiles import power_of_two
 from ablate.kernels.geometry import Neighborhood, strided
 
 SIDE = 8  # positions along each side of a tile
-SMALLEST = 16  # channels and neighbours in a row: what tensor cores multiply at once
+SMALLEST = 16  # channels and neighbors in a row: what tensor cores multiply at once
 WIDEST = 128  # channels of one program
-SPAN = 64  # neighbours in a row of one program
+SPAN = 64  # neighbors in a row of one program
 WARPS = 4
 
 
@@ -30,14 +30,14 @@ class MatrixTile:
     """The part of the output of one program: 8 × 8 positions of one residue class and one head."""
 
     channels: int  # of the head, a power of two
-    span: int  # neighbours in a row, a power of two
+    span: int  # neighbors in a row, a power of two
     programs: int
 
     @classmethod
     def of(
         cls, batch: int, height: int, width: int, kernel: int, dilation: int, heads: int, head_width: int
     ) -> MatrixTile:
-        """The tile for maps of `height` × `width` positions, outputs and neighbours alike."""
+        """The tile for maps of `height` × `width` positions, outputs and neighbors alike."""
         channels = min(max(power_of_two(head_width), SMALLEST), WIDEST)
         span = max(power_of_two(SIDE + kernel - 1), SMALLEST)
         tiles = [strided(strided(length, dilation), SIDE) for length in (height, width)]

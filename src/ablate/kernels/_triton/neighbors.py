@@ -19,7 +19,7 @@ def locate(
 ) -> tuple[tl.tensor, tl.tensor, tl.tensor, tl.tensor, tl.tensor]:
     """This program's image, rows (P,), columns (P,), heads (HEADS,) and channels of a head (CHANNELS,).
 
-    The heads of a tile of positions are neighbours in the order of programs, and so are the tiles
+    The heads of a tile of positions are neighbors in the order of programs, and so are the tiles
     of an image: what several of them read is then still in the L2 cache.
     """
     WIDTH_PARTS: tl.constexpr = (HEAD_WIDTH + CHANNELS - 1) // CHANNELS
@@ -49,9 +49,9 @@ def first_neighbor(
     DILATION: tl.constexpr,
     BORDER: tl.constexpr,
 ) -> tl.tensor:
-    """The neighbour at tap 0 along one axis, before it is mirrored; the others follow every DILATION.
+    """The neighbor at tap 0 along one axis, before it is mirrored; the others follow every DILATION.
 
-    `inside` (NAT, Hassani et al., 2023) moves the neighbourhood into the map among the positions
+    `inside` (NAT, Hassani et al., 2023) moves the neighborhood into the map among the positions
     of one residue class modulo the dilation.
     """
     RADIUS: tl.constexpr = (K - 1) // 2

@@ -13,7 +13,7 @@ def reach(length: int, neighborhood: Neighborhood, device: torch.device) -> Tens
     """(length, M) int32: output · kernel + tap of all that read a position along one axis, then −1.
 
     M is the most that read one position: `kernel` at stride 1 under `zero`, about kernel / stride
-    with a stride, up to 1.5 · kernel where neighbourhoods move inside and crowd at the border.
+    with a stride, up to 1.5 · kernel where neighborhoods move inside and crowd at the border.
     """
     taps = axis_taps(length, neighborhood)
     pair = torch.arange(taps.position.numel()).view(taps.position.shape)[taps.valid]

@@ -43,7 +43,7 @@ def steps_of(length: tl.tensor, residue: tl.tensor, DILATION: tl.constexpr) -> t
 
 @triton.jit
 def first_step(step: tl.tensor, steps: tl.tensor, K: tl.constexpr, BORDER: tl.constexpr) -> tl.tensor:
-    """The neighbour at tap 0; `inside` (NAT, Hassani et al., 2023) moves it into the map."""
+    """The neighbor at tap 0; `inside` (NAT, Hassani et al., 2023) moves it into the map."""
     if BORDER == "inside":
         return tl.minimum(tl.maximum(step - K // 2, 0), steps - K)
     else:
@@ -52,7 +52,7 @@ def first_step(step: tl.tensor, steps: tl.tensor, K: tl.constexpr, BORDER: tl.co
 
 @triton.jit
 def first_reader(step: tl.tensor, K: tl.constexpr, BORDER: tl.constexpr) -> tl.tensor:
-    """The first position whose neighbourhood holds `step`."""
+    """The first position whose neighborhood holds `step`."""
     if BORDER == "inside":
         return tl.where(step < K, 0, step - K // 2)
     else:
@@ -61,7 +61,7 @@ def first_reader(step: tl.tensor, K: tl.constexpr, BORDER: tl.constexpr) -> tl.t
 
 @triton.jit
 def last_reader(step: tl.tensor, steps: tl.tensor, K: tl.constexpr, BORDER: tl.constexpr) -> tl.tensor:
-    """The last position whose neighbourhood holds `step`."""
+    """The last position whose neighborhood holds `step`."""
     if BORDER == "inside":
         return tl.where(step >= steps - K, steps - 1, step + K // 2)
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 VECTOR = 16  # bytes that a thread reads at once
-LINE = 128  # bytes of a line of the cache: what neighbouring threads read together
+LINE = 128  # bytes of a line of the cache: what neighboring threads read together
 THREADS = 256  # of one program at most
 WARP = 32
 POSITIONS = 32  # of one program: a tile of 4 × 8 reads 140 positions at K = 7
@@ -21,7 +21,7 @@ def power_of_two(number: int) -> int:
 class Tile:
     """The part of the output of one program; every number is a power of two.
 
-    A program walks the rows of the neighbourhood. Of each row a thread holds `taps` taps of one
+    A program walks the rows of the neighborhood. Of each row a thread holds `taps` taps of one
     position and of the few channels that make 16 bytes, so that a sum over taps stays within it.
     """
 
@@ -36,7 +36,7 @@ class Tile:
     def of(cls, height: int, width: int, taps: int, heads: int, head_width: int, itemsize: int) -> Tile:
         """The tile for maps of `height` × `width` outputs and `taps` taps in a row.
 
-        Channels come first, because neighbouring threads must read neighbouring channels: a line
+        Channels come first, because neighboring threads must read neighboring channels: a line
         of them from one head or, where heads are narrow, from several. Positions share the rest.
         Channels are read together where the width of a head allows it: at a width of 3 one by one.
 

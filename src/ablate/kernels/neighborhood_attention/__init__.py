@@ -1,4 +1,4 @@
-"""Softmax attention over sliding neighbourhoods in one pass, as the PyTorch operator `ablate::attention`.
+"""Softmax attention over sliding neighborhoods in one pass, as the PyTorch operator `ablate::attention`.
 
 A fast implementation keeps only the logarithm of each row's sum, never the K² weights; the backward
 pass computes them again, and a second derivative is refused. Where there is none, for this device,
@@ -42,7 +42,7 @@ def attention(
 ) -> Tensor:
     """y_i = Σ_t softmax_t( q_i · k_{n(i,t)} + bias[g, offset(i, t)] ) v_{n(i,t)} for each head g.
 
-    With `axial`, the logits gain what each query has for the neighbour's row offset and for its column
+    With `axial`, the logits gain what each query has for the neighbor's row offset and for its column
     offset: q_i·r_Δ where r is one vector of rows and one of columns (SASA, Ramachandran et al., 2019).
 
     Under border `zero`, taps outside the map have key and value 0 and take part; under `mask` they

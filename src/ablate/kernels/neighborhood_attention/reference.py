@@ -1,4 +1,4 @@
-"""Neighbourhood attention composed of the three sums: the reference for every fast path."""
+"""Neighborhood attention composed of the three sums: the reference for every fast path."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Four sums over sliding neighbourhoods, as the PyTorch operators `ablate::aggregate`, … of a table below.
+"""Four sums over sliding neighborhoods, as the PyTorch operators `ablate::aggregate`, … of a table below.
 
-With n(i, t) the neighbour of position i at tap t, o(i, t) the relative offset between the two, g the
+With n(i, t) the neighbor of position i at tap t, o(i, t) the relative offset between the two, g the
 head of a channel, and the filter of a channel F' = F[i, g, t] · m[c, o(i, t)] + a[c, o(i, t)], its
 static factors m and a being left out (1 and 0) or the same at every position of an image:
 

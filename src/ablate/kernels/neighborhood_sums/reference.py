@@ -1,6 +1,6 @@
-"""The sums over a sliding neighbourhood in plain PyTorch: the reference for every fast path.
+"""The sums over a sliding neighborhood in plain PyTorch: the reference for every fast path.
 
-Positions i are every `stride`-th of the map per axis. Neighbours outside the map have value 0 under
+Positions i are every `stride`-th of the map per axis. Neighbors outside the map have value 0 under
 the borders `zero` and `mask`; `inside` and `reflect` have none.
 
 Two forms give the same sums. *Taps* walks the K² taps over shifted maps: memory does not depend on
@@ -213,7 +213,7 @@ def _at_taps(
 
 
 def _neighbors(x: Tensor, neighborhood: Neighborhood) -> Iterator[tuple[int, Tensor]]:
-    """Each tap's number and the map of its neighbours, zero where they lie outside."""
+    """Each tap's number and the map of its neighbors, zero where they lie outside."""
     kernel, dilation, border, stride = neighborhood
     _, height, width, _ = x.shape
     if border in ("inside", "reflect"):
@@ -233,7 +233,7 @@ def _neighbors(x: Tensor, neighborhood: Neighborhood) -> Iterator[tuple[int, Ten
 def _matrices(
     filters: Tensor, height: int, width: int, neighborhood: Neighborhood
 ) -> Iterator[tuple[slice, Tensor]]:
-    """(B, H', W', G, K²) → chunks of images and their (b, G, Q, L): row i is i's filter at its neighbours."""
+    """(B, H', W', G, K²) → chunks of images and their (b, G, Q, L): row i is i's filter at its neighbors."""
     batch, heads = filters.shape[0], filters.shape[3]
     queries, length = (
         strided(height, neighborhood.stride) * strided(width, neighborhood.stride),

@@ -1,6 +1,6 @@
 """Features of pairs of positions between batch norms, computed in parts so that no pairs are stored.
 
-Of small networks on a neighbourhood's pairs (SAN):
+Of small networks on a neighborhood's pairs (SAN):
 
     pairs:    F_ij = softmax_j( W₂ relu(W₁ h_ij + c₁) + c₂ ),   h_ij = relu(a_i − b_j)
     patches:  y_i = Σ_t W_t relu(s_t b_{n(i,t)} + u_t)

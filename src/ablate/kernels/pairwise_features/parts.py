@@ -36,14 +36,14 @@ def inner(neighbor: Tensor, kernel: int) -> tuple[int, int]:
 
 
 def taps(neighbor: Tensor, part: Part, kernel: int) -> Tensor:
-    """The neighbours of a part, (b, C, K, K, rows, W): a view."""
+    """The neighbors of a part, (b, C, K, K, rows, W): a view."""
     images, rows = part
     reached = neighbor[images, :, rows.start : rows.stop + kernel - 1]
     return reached.unfold(2, kernel, 1).unfold(3, kernel, 1).permute(0, 1, 4, 5, 2, 3)
 
 
 def gather(of_taps: Tensor, part: Part, of_neighbor: Tensor, sign: int) -> None:
-    """Add gradients of a part's neighbours (b, C, K, K, rows, W) to those of the padded map."""
+    """Add gradients of a part's neighbors (b, C, K, K, rows, W) to those of the padded map."""
     (images, rows), kernel = part, of_taps.shape[2]
     theirs = of_neighbor[images, :, rows.start : rows.stop + kernel - 1]
     theirs.add_(F.fold(of_taps.flatten(4).flatten(1, 3), theirs.shape[2:], kernel), alpha=sign)

@@ -1,6 +1,6 @@
 """Mean and variance of what pairs and patches hold, without making them, and a batch norm that has them.
 
-Of a neighbourhood, every sum over positions and taps is a mean over the map or over its neighbourhoods: of
+Of a neighborhood, every sum over positions and taps is a mean over the map or over its neighborhoods: of
 features centred at their mean, summed in float64, so that what cancels between terms is far below float32.
 """
 
@@ -18,7 +18,7 @@ Moments = tuple[Tensor, Tensor]  # mean and variance, biased
 
 
 def of_differences(own: Tensor, neighbor: Tensor, kernel: int) -> tuple[Tensor, Tensor]:
-    """Mean and variance (C,) of a_i − b_j over all positions i and their neighbours j, in float64.
+    """Mean and variance (C,) of a_i − b_j over all positions i and their neighbors j, in float64.
 
     E(a_i − b_j)² = E a_i² + E b_j² − 2 E(a_i · mean_j b_j), of centred a and b.
 
@@ -37,7 +37,7 @@ def of_differences(own: Tensor, neighbor: Tensor, kernel: int) -> tuple[Tensor, 
 
 
 def of_taps(neighbor: Tensor, kernel: int) -> tuple[Tensor, Tensor]:
-    """Mean and variance (C, K, K) of the neighbours at each tap over all positions, in float64."""
+    """Mean and variance (C, K, K) of the neighbors at each tap over all positions, in float64."""
     neighbor, centre = _centred(neighbor, _by_tap(neighbor, kernel).mean((1, 2)))
     mean = _by_tap(neighbor, kernel)
     variance = _by_tap(neighbor.square(), kernel) - mean.square()

@@ -1,4 +1,4 @@
-"""Example inputs for every kernel at neighbourhoods that together reach every form of it."""
+"""Example inputs for every kernel at neighborhoods that together reach every form of it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ IMAGES, HEIGHT, WIDTH = 2, 9, 11  # more than one tile of 8 × 8, and none of th
 
 
 class Case(NamedTuple):
-    """A neighbourhood, the heads, and which optional operands there are."""
+    """A neighborhood, the heads, and which optional operands there are."""
 
     kernel: int
     dilation: int
@@ -33,7 +33,7 @@ class Case(NamedTuple):
 
 CASES: tuple[Case, ...] = (
     Case(7, 1, "zero", 1, 2, 32),  # Swin's heads
-    Case(7, 1, "inside", 1, 2, 16),  # neighbourhood attention
+    Case(7, 1, "inside", 1, 2, 16),  # neighborhood attention
     Case(7, 1, "mask", 1, 1, 96),  # wider than attention in one pass takes
     Case(7, 1, "zero", 1, 4, 3),  # heads whose width is not a power of two
     Case(7, 1, "zero", 1, 8, 1),  # as many heads as channels

@@ -1,4 +1,4 @@
-"""Softmax attention over neighbours that static filters mix: `ablate::slide_attention` in PyTorch.
+"""Softmax attention over neighbors that static filters mix: `ablate::slide_attention` in PyTorch.
 
     y_i = Σ_t softmax_t( q_i·(k_{i,t} + b_t) ) v_{i,t}
     k_{i,t} = Σ_s w_{t,s} ⊙ k_{n(i,s)} + u_t,   v_{i,t} in the same way
@@ -33,13 +33,13 @@ LARGEST = 5  # K: a GPU's registers
 def attention(
     query: Tensor, key: Tensor, value: Tensor, mix: Tensor, own: Tensor, table: Tensor, *, kernel: int
 ) -> Tensor:
-    """The equation above; neighbours outside the map are 0 and are mixed as such.
+    """The equation above; neighbors outside the map are 0 and are mixed as such.
 
     Args:
         query: (B, H, W, C), scaled as its logits are to be.
         key: (B, H, W, C).
         value: (B, H, W, C).
-        mix: w, (C/heads, K², K²): channel of a head, tap, neighbour; shared by heads, keys and values.
+        mix: w, (C/heads, K², K²): channel of a head, tap, neighbor; shared by heads, keys and values.
         own: u, (C/heads, K²).
         table: b, (heads, K²): one number for all channels of a head.
         kernel: K, odd.

@@ -1,7 +1,7 @@
-"""Attention over mixed neighbours on a CPU: loops compiled by Numba, float32, no map of a tap in memory.
+"""Attention over mixed neighbors on a CPU: loops compiled by Numba, float32, no map of a tap in memory.
 
-Two sums do all the work. `_products` has what pairs a position with its K² mixed neighbours, a number a
-tap: Σ_c x[c] (Σ_s w[t,s,c] y[n(s),c] + e[t,c]). `_mixture` sums neighbours by the filter that numbers a
+Two sums do all the work. `_products` has what pairs a position with its K² mixed neighbors, a number a
+tap: Σ_c x[c] (Σ_s w[t,s,c] y[n(s),c] + e[t,c]). `_mixture` sums neighbors by the filter that numbers a
 tap make of w: Σ_s (Σ_t p_t w[t,s,c]) y[n(s),c] + Σ_t p_t e[t,c]. Gradients are the same sums with other
 operands; that of w is summed by strips of lines, each strip on its own, so that the same input gives the
 same bits.
@@ -111,7 +111,7 @@ def _vectors(width: int) -> Vectors:
 
 @njit(fastmath=FAST)
 def _within(position: Any, length: Any, kernel: Any, sign: Any) -> Any:
-    """The first neighbour along an axis that lies in the map, and the one after the last."""
+    """The first neighbor along an axis that lies in the map, and the one after the last."""
     half = kernel // 2
     if sign > 0:
         return max(0, half - position), min(kernel, length - position + half)
@@ -187,7 +187,7 @@ def _mixture(
 ) -> None:
     """out[c] = Σ_s (Σ_t p_t w[t,s,c]) y[n(s),c] + Σ_t p_t e[t,c].
 
-    With `sign` −1, n(s) is the position that has this one as its neighbour s. Its numbers p lie
+    With `sign` −1, n(s) is the position that has this one as its neighbor s. Its numbers p lie
     `apart` · (columns to the right of the map's first one, rows below that of `numbers_at`) further on; 0
     apart, all are one position's.
     """

@@ -1,4 +1,4 @@
-"""Attention over mixed neighbours in plain PyTorch, a few images at a time, instead of `triton`.
+"""Attention over mixed neighbors in plain PyTorch, a few images at a time, instead of `triton`.
 
 What the K² maps of keys and values take is bounded by a constant, whatever K and the batch are; the
 backward pass gathers them again. Images are differentiated one part after another, in the same order

@@ -1,4 +1,4 @@
-"""Attention over mixed neighbours as in its paper: convolutions gather K² maps of keys and of values."""
+"""Attention over mixed neighbors as in its paper: convolutions gather K² maps of keys and of values."""
 
 from __future__ import annotations
 

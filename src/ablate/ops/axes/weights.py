@@ -328,7 +328,7 @@ def check(config: WeightsConfig, region: RegionConfig, slot: Slot) -> None:
     if isinstance(config, HadamardConvConfig) and not isinstance(region, NeighborhoodConfig):
         raise UserError(
             f"op/weights=hadamard_conv with op/region={region.name}: its K×K convolution makes one weight "
-            "for each tap of a sliding neighbourhood; a window's positions have no common taps",
+            "for each tap of a sliding neighborhood; a window's positions have no common taps",
             "use op/region=neighborhood, or op/weights=hadamard, which works in every region",
         )
     if isinstance(config, (BottleneckConfig, PooledConfig)) and slot.dim % config.reduction:

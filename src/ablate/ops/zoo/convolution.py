@@ -24,7 +24,7 @@ from ablate.ops.registry import RESNET, register
 class Convolution(nn.Module):
     """K×K convolution C → C with zero padding, initialised as in PyTorch.
 
-    Unlike the sums over a neighbourhood it mixes channels: each output channel has a filter for
+    Unlike the sums over a neighborhood it mixes channels: each output channel has a filter for
     every input channel of its group. `groups="C"` is the depthwise convolution (`dwconv`).
 
     Args:

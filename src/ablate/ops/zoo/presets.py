@@ -30,7 +30,7 @@ register_preset(
     year=2023,
     equation="y_i = Σ_j softmax_j( q_i·k_j/√d + r^b_{j−i} ) v_j   (j in the K×K moved into the map)",
     quirks=(
-        "at borders the neighbourhood moves inside, within its residue class modulo the dilation, and the "
+        "at borders the neighborhood moves inside, within its residue class modulo the dilation, and the "
         "bias follows the true offset: its table has (2K−1)² entries; op.region.border=mask leaves taps out",
         "a map smaller than K · dilation is filled up with zeros at its right and bottom, and they take "
         "part, as in NATTEN up to 0.14",

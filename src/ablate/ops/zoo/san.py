@@ -18,7 +18,7 @@ from ablate.ops.registry import RESNET, register
 
 CHANNELS = "a filter for every 8 channels, interleaved; value projection"
 QUIRKS = (
-    "the neighbourhood is filled up by reflection at borders: a map needs more than ⌊K/2⌋ positions a side",
+    "the neighborhood is filled up by reflection at borders: a map needs more than ⌊K/2⌋ positions a side",
     "filters are interleaved: channel c has filter c mod (C/share)",
     "the authors' block reads 4·C channels and its 1×1 convolution restores them; here the operator maps C "
     "to C, and relations have C/4 channels as there",
@@ -30,7 +30,7 @@ class SharedAggregation(nn.Module, ABC):
     """The common part of both forms: three projections, reflection, and interleaved filters.
 
     Each makes its filters in two ways. The plain one holds what the network reads for every pair of a
-    neighbourhood. The other one (`kernels.relations`) holds none of it, in training neither: batch norms
+    neighborhood. The other one (`kernels.relations`) holds none of it, in training neither: batch norms
     are given their statistics, and become a scale and a shift of the layers around them.
     """
 
@@ -197,7 +197,7 @@ class PairwiseSelfAttention(SharedAggregation):
     equivariance=1,
 )
 class PatchwiseSelfAttention(SharedAggregation):
-    """All weights of a neighbourhood at once, from all of its features.
+    """All weights of a neighborhood at once, from all of its features.
 
     Args:
         dim: channels C.

@@ -35,7 +35,7 @@ from ablate.ops.registry import RESNET, register
     equivariance=1,
 )
 class StandAloneSelfAttention(nn.Module):
-    """Attention over K×K neighbours with relative rows and columns.
+    """Attention over K×K neighbors with relative rows and columns.
 
     Row and column vectors have half a head's width each and are shared by all heads.
 

@@ -1,4 +1,4 @@
-"""Slide attention (Pan et al., 2023): neighbours gathered by depthwise convolutions, fixed plus learned."""
+"""Slide attention (Pan et al., 2023): neighbors gathered by depthwise convolutions, fixed plus learned."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from ablate.ops.registry import register
     equivariance=1,
 )
 class SlideAttention(nn.Module):
-    """Attention over K×K neighbours that a depthwise convolution brings to each position.
+    """Attention over K×K neighbors that a depthwise convolution brings to each position.
 
     Args:
         dim: channels C.
@@ -62,7 +62,7 @@ class SlideAttention(nn.Module):
         return {"bias_table"}
 
     def merged(self) -> tuple[Tensor, Tensor]:
-        """Weight (d, K², K²), taps by neighbours, and bias (d, K²) of the convolution that both paths are."""
+        """Weight (d, K², K²), taps by neighbors, and bias (d, K²) of the convolution that both paths are."""
         assert self.shift.bias is not None
         assert self.deform.bias is not None
         weight, bias = self.shift.weight + self.deform.weight, self.shift.bias + self.deform.bias

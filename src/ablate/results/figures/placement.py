@@ -55,7 +55,7 @@ def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list
     if count > 1 and gap * (count - 1) > high - low:
         gap = (high - low) / (count - 1)
     order = np.argsort(np.asarray(wanted, dtype=float), kind="stable")
-    # With the gaps taken out, positions only have to ascend: pool neighbours that do not.
+    # With the gaps taken out, positions only have to ascend: pool neighbors that do not.
     pools: list[tuple[float, int]] = []
     for rank, index in enumerate(order):
         mean, size = float(wanted[index]) - gap * rank, 1

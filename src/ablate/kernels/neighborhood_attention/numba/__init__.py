@@ -1,6 +1,6 @@
-"""Neighbourhood attention on a CPU: loops compiled by Numba, float32, without the K² weights in memory.
+"""Neighborhood attention on a CPU: loops compiled by Numba, float32, without the K² weights in memory.
 
-Four neighbouring positions are computed together, so that what one of them meets is loaded once for
+Four neighboring positions are computed together, so that what one of them meets is loaded once for
 all: `pairs.products` are the dot products of a block with all that it meets, `pairs.weighted` the sums with
 their weights, and both serve the forward pass and its gradients. The backward pass runs twice over the
 pairs, once from the queries and once from the keys, and computes weights and their gradients again in

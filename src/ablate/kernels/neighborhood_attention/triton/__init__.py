@@ -1,4 +1,4 @@
-"""Neighbourhood attention on CUDA tensors: scores, softmax and sum in one pass, gradients in three.
+"""Neighborhood attention on CUDA tensors: scores, softmax and sum in one pass, gradients in three.
 
 (Hassani et al., 2023, where the border is `inside`; tiles in the manner of FlashAttention, Dao et
 al., 2022.) The K² weights of a position never reach memory: backward they are computed again from

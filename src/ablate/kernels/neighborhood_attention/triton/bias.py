@@ -1,4 +1,4 @@
-"""Gradient of fused neighbourhood attention with respect to its table of relative position biases."""
+"""Gradient of fused neighborhood attention with respect to its table of relative position biases."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ablate.kernels.geometry import Neighborhood, offsets_per_axis, strided
 from ablate.kernels.neighborhood_attention.inputs import Inputs
 from ablate.kernels.neighborhood_attention.triton.forward import LOG2_E, axial_of, load_axial, load_bias
 
-QUERIES = SMALLEST  # neighbours in a row
+QUERIES = SMALLEST  # neighbors in a row
 PROGRAMS = 4096  # about; what each adds up is summed afterwards, in a fixed order
 
 
@@ -103,7 +103,7 @@ def bias_gradient_kernel(
 ) -> None:
     """All pairs of one head whose rows lie one offset apart, or every `parts`-th tile of them.
 
-    A tile is QUERIES neighbours in a row and the keys that they may meet, which begin at the
+    A tile is QUERIES neighbors in a row and the keys that they may meet, which begin at the
     same offset from the first query in every tile: gradients of the same offset are at the same
     place in all tiles, add up in registers, and become one number per offset at the end. No atomics.
 

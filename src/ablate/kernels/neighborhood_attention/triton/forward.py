@@ -1,4 +1,4 @@
-"""Fused neighbourhood attention: softmax of scores and sum of values without the K² map in memory."""
+"""Fused neighborhood attention: softmax of scores and sum of values without the K² map in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gradients of fused neighbourhood attention with respect to its keys and values."""
+"""Gradients of fused neighborhood attention with respect to its keys and values."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def key_gradients_kernel(
         axial = axial_of(axial, image, height * width, head, heads, K, BORDER)
     of_keys = tl.zeros((SIDE * SIDE, CHANNELS), tl.float32)
     of_values = tl.zeros((SIDE * SIDE, CHANNELS), tl.float32)
-    for start in tl.range(left, right + 1, SPAN):  # twice only where neighbourhoods crowd at a border
+    for start in tl.range(left, right + 1, SPAN):  # twice only where neighborhoods crowd at a border
         reader = start + tl.arange(0, SPAN)  # (SPAN,)
         real = reader < columns
         tap = column[:, None] - first_step(reader, columns, K, BORDER)[None, :]  # (P, SPAN)

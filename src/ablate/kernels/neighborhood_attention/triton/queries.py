@@ -1,4 +1,4 @@
-"""Gradient of fused neighbourhood attention with respect to its queries."""
+"""Gradient of fused neighborhood attention with respect to its queries."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The sums on a CPU: loops compiled by Numba, float32 throughout.
 
-Sums stay in registers, those of four neighbouring positions at a time, so that a value is loaded once
+Sums stay in registers, those of four neighboring positions at a time, so that a value is loaded once
 for all taps that meet it, and a filter takes its static factors on the way: no copy of the map and no
 filter per channel is ever made, memory is that of inputs and outputs. Half precision is computed in
 float32, float64 by the reference. Numba keeps the compiled loops beside this file or in the user's
@@ -186,7 +186,7 @@ def _alike(multiply: Tensor | None, add: Tensor | None) -> tuple[Tensor | None, 
 
 
 def _by_offset(static: Tensor | None) -> np.ndarray | None:
-    """(B or 1, C, offsets) → flat, channels last, so that a vector holds neighbouring channels."""
+    """(B or 1, C, offsets) → flat, channels last, so that a vector holds neighboring channels."""
     return None if static is None else flat(static.transpose(1, 2))
 
 

@@ -61,7 +61,7 @@ def aggregate_matrix_kernel(
     SPAN: tl.constexpr,
     CHANNELS: tl.constexpr,
 ) -> None:
-    """One tile of outputs: a row of neighbours at a time, filters × values on the tensor cores.
+    """One tile of outputs: a row of neighbors at a time, filters × values on the tensor cores.
 
     Swin-T at batch 64, K = 7, bfloat16: stage 1 (56 × 56 × 96, 3 heads) moves 136 MB, stage 3
     (14 × 14 × 384, 12 heads) 34 MB, 41 and 10 µs on an H100. Laid out as matrices the 1.9 and 0.47

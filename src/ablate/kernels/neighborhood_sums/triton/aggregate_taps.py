@@ -80,7 +80,7 @@ def aggregate_taps_kernel(
     HEADS: tl.constexpr,
     CHANNELS: tl.constexpr,
 ) -> None:
-    """One tile of outputs: all taps of a row at a time, rows of the neighbourhood in a loop.
+    """One tile of outputs: all taps of a row at a time, rows of the neighborhood in a loop.
 
     Swin-T at batch 64, K = 7, float32: stage 1 (56 × 56 × 96, 3 heads) reads 195 MB, writes 77 MB
     and does 1.9 GFLOP; stage 3 (14 × 14 × 384, 12 heads) reads 49 MB, writes 19 MB, 0.47 GFLOP. On

@@ -63,7 +63,7 @@ def aggregate_transpose_matrix_kernel(
 ) -> None:
     """One tile of inputs: a row of those that read it at a time, transposed filters × their outputs.
 
-    It gathers: no atomics, the same bits always. The readers of an input are neighbours of each
+    It gathers: no atomics, the same bits always. The readers of an input are neighbors of each
     other under `inside` too: `first_reader` and `last_reader` bound them.
 
     Bytes and operations are those of `aggregate_matrix_kernel`: Swin-T's stages 1 and 3 at batch 64
@@ -90,9 +90,9 @@ def aggregate_transpose_matrix_kernel(
     left = first_reader(tile_column, K, BORDER)
     right = last_reader(tl.minimum(tile_column + SIDE, columns) - 1, columns, K, BORDER)
     total = tl.zeros((SIDE * SIDE, CHANNELS), tl.float32)
-    for start in tl.range(left, right + 1, SPAN):  # twice only where neighbourhoods crowd at a border
+    for start in tl.range(left, right + 1, SPAN):  # twice only where neighborhoods crowd at a border
         reader = start + tl.arange(0, SPAN)  # (SPAN,)
-        # one reader's taps are neighbours in memory: positions come last, to be read in that order
+        # one reader's taps are neighbors in memory: positions come last, to be read in that order
         tap = column[None, :] - first_step(reader, columns, K, BORDER)[:, None]  # (SPAN, P)
         reader_at = residue_column + reader * DILATION
         filter_at = reader_at[:, None] * heads * (K * K) + row[None, :] * K + tap

@@ -14,7 +14,7 @@ from ablate.kernels._triton.reach import reach
 from ablate.kernels._triton.tiles import Tile
 from ablate.kernels.geometry import Neighborhood, offsets_per_axis
 
-TAPS = 8  # of a row at a time: where neighbourhoods crowd at the border, only tiles there take more
+TAPS = 8  # of a row at a time: where neighborhoods crowd at the border, only tiles there take more
 
 
 def launch_aggregate_transpose_taps(

@@ -83,7 +83,7 @@ def scores_taps_kernel(
     HEADS: tl.constexpr,
     CHANNELS: tl.constexpr,
 ) -> None:
-    """One tile of queries: all taps of a row at a time, rows of the neighbourhood in a loop.
+    """One tile of queries: all taps of a row at a time, rows of the neighborhood in a loop.
 
     Swin-T at batch 64, K = 7, float32: stage 1 (56 × 56 × 96, 3 heads) reads 154 MB, writes 118 MB
     and does 1.9 GFLOP; stage 3 (14 × 14 × 384, 12 heads) reads 39 MB, writes 30 MB, 0.47 GFLOP. On

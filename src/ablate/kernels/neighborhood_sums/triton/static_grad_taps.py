@@ -105,7 +105,7 @@ def static_grad_kernel(
     OFFSETS: tl.constexpr = 2 * K - 1 if BORDER == "inside" else K
     PASSES: tl.constexpr = (OFFSETS + TAPS - 1) // TAPS
     WIDTH_PARTS: tl.constexpr = (HEAD_WIDTH + CHANNELS - 1) // CHANNELS
-    program = tl.program_id(0)  # those of one tile are neighbours: it is then still in the L2 cache
+    program = tl.program_id(0)  # those of one tile are neighbors: it is then still in the L2 cache
     down = program % OFFSETS
     program = program // OFFSETS
     across = program % PASSES * TAPS + tl.arange(0, TAPS)

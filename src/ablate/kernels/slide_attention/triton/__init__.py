@@ -1,7 +1,7 @@
-"""Attention over mixed neighbours on CUDA tensors: one pass forward, three backward, no map of a tap.
+"""Attention over mixed neighbors on CUDA tensors: one pass forward, three backward, no map of a tap.
 
 Positions of all images follow each other; a program has 64 of them and one head. What pairs them with
-one of their neighbours are two products of matrices, channels by taps and taps by channels, so that
+one of their neighbors are two products of matrices, channels by taps and taps by channels, so that
 tensor cores do nearly all of it. Backward a position's weights and their slopes, a number for each head
 and tap, are written once and read by two kernels: of a few images at a time, so that they stay in the L2
 cache. All gradients gather: the same operands give the same bits. Arguments as in `reference`; maps are

@@ -1,4 +1,4 @@
-"""Gradients of attention over mixed neighbours with respect to the filters that mix them."""
+"""Gradients of attention over mixed neighbors with respect to the filters that mix them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ablate.kernels._triton.matrix import WARPS
 from ablate.kernels._triton.residues import load_channels
 from ablate.kernels.slide_attention.triton.positions import Mixture, locate_tile, step_to, tiles
 
-SUMS = 5120  # that a program's registers hold: 3 × 3 taps and neighbours, heads of 32 channels
+SUMS = 5120  # that a program's registers hold: 3 × 3 taps and neighbors, heads of 32 channels
 PROGRAMS = 512  # about; what each adds up is summed afterwards, in a fixed order
 POSITIONS = {torch.float32: 16, torch.bfloat16: 32, torch.float16: 32}  # of a tile: no spills
 
@@ -72,7 +72,7 @@ def slide_filter_gradient_kernel(
     PRECISION: tl.constexpr,
     TOGETHER: tl.constexpr,
 ) -> None:
-    """Some neighbours of one head, all where they are nine, at every `parts`-th tile of positions.
+    """Some neighbors of one head, all where they are nine, at every `parts`-th tile of positions.
 
     dw_n = Σ_i s_iᵀ (q_i ⊙ k_n) + p_iᵀ (g_i ⊙ v_n), and du in the same way with 1 instead of k and v, which
     comes after the last neighbor. A program adds up its tiles in registers: no atomics.
@@ -112,7 +112,7 @@ def slide_filter_gradient_kernel(
             v = tl.where(constant, 1.0, v).to(q.dtype)
             total = tl.dot(s, q * k, totals[0], input_precision=PRECISION)
             last = (tl.dot(p, g * v, total, input_precision=PRECISION),)
-            totals = totals[1:] + last  # after the last neighbour the first is first again
+            totals = totals[1:] + last  # after the last neighbor the first is first again
     partial += ((part * heads + head).to(tl.int64) * (K * K + 1) + neighbor) * (TAPS * CHANNELS)
     for place in tl.static_range(0, TOGETHER):
         at = place * (TAPS * CHANNELS) + tap[:, None] * CHANNELS + channel[None, :]

@@ -1,4 +1,4 @@
-"""Attention over mixed neighbours in one pass: no map of a tap in memory."""
+"""Attention over mixed neighbors in one pass: no map of a tap in memory."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def slide_forward_kernel(
 ) -> None:
     """Some positions of one head: the logits of all taps, one neighbor at a time, and then the sum.
 
-    With w_n (taps, channels) of neighbour n: logits = Σ_n (q ⊙ k_n) w_nᵀ + q (u + b)ᵀ and, with their
+    With w_n (taps, channels) of neighbor n: logits = Σ_n (q ⊙ k_n) w_nᵀ + q (u + b)ᵀ and, with their
     softmax p, y = Σ_n (p w_n) ⊙ v_n + p u.
 
     Swin-T at batch 128, K = 3, bfloat16: stage 1 (56 × 56 × 96, 3 heads) moves 308 MB, stage 4 (7 × 7 ×

@@ -1,4 +1,4 @@
-"""Positions, neighbours and taps of a program: what the kernels of attention over mixed neighbours share."""
+"""Positions, neighbors and taps of a program: what the kernels of attention over mixed neighbors share."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Mixture:
     """The static operands as the kernels take them, taps and channels filled up with zeros.
 
     Attributes:
-        filters: (K² + 1, TAPS, CHANNELS) in the dtype of the maps: w of each neighbour, and u.
+        filters: (K² + 1, TAPS, CHANNELS) in the dtype of the maps: w of each neighbor, and u.
         table: (heads, TAPS), float32.
     """
 
@@ -58,7 +58,7 @@ class Mixture:
 
     @property
     def together(self) -> int:
-        """Neighbours of one round of a loop: all of them would be too much for a B200's tensor memory."""
+        """Neighbors of one round of a loop: all of them would be too much for a B200's tensor memory."""
         return 1 if self.split else self.kernel
 
     @property
@@ -118,7 +118,7 @@ def step_to(
 def load_filters(
     filters: tl.tensor, neighbor: tl.tensor, TAPS: tl.constexpr, CHANNELS: tl.constexpr
 ) -> tl.tensor:
-    """(TAPS, CHANNELS): what a neighbour contributes to every tap."""
+    """(TAPS, CHANNELS): what a neighbor contributes to every tap."""
     tap, channel = tl.arange(0, TAPS), tl.arange(0, CHANNELS)
     return tl.load(filters + neighbor * (TAPS * CHANNELS) + (tap[:, None] * CHANNELS + channel[None, :]))
 

@@ -1,4 +1,4 @@
-"""Weights and slopes of attention over mixed neighbours, and its gradients by query and table."""
+"""Weights and slopes of attention over mixed neighbors, and its gradients by query and table."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def slide_query_gradient_kernel(
 ) -> None:
     """Some positions of one head: weights p computed again, slopes s, and what follows from the two alone.
 
-    With mixed neighbours k_t and v_t: s_t = p_t (g·v_t − Σ_r p_r g·v_r) and dq = Σ_t s_t (k_t + b_t), all as
+    With mixed neighbors k_t and v_t: s_t = p_t (g·v_t − Σ_r p_r g·v_r) and dq = Σ_t s_t (k_t + b_t), all as
     products of matrices like forward.
 
     Swin-T at batch 128, K = 3, bfloat16: stage 1 moves 462 MB, a sixth of it weights and slopes, stage 4 58

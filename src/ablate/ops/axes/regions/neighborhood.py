@@ -88,14 +88,14 @@ class NeighborhoodRegion(Region):
         )
 
     def at_query(self, maps: Tensor) -> Tensor:
-        """A gather only where the neighbourhood moves inside: else tap t has offset t everywhere."""
+        """A gather only where the neighborhood moves inside: else tap t has offset t everywhere."""
         if self.border != "inside":
             return maps
         offset = self._offset(maps.shape[1], maps.shape[2], maps.device)  # (H, W, T)
         return maps.gather(-1, offset[None, :, :, None].expand(*maps.shape[:-1], -1))
 
     def at_key(self, maps: Tensor) -> Tensor:
-        """The neighbour's map at the offset between the two."""
+        """The neighbor's map at the offset between the two."""
         height, width, offsets = maps.shape[1], maps.shape[2], maps.shape[-1]
         found = self._taps(height, width, maps.device)
         flat = F.pad(
@@ -105,7 +105,7 @@ class NeighborhoodRegion(Region):
         return picked.unflatten(-1, (height, width, self.taps)).permute(0, 2, 3, 1, 4)
 
     def table(self, table: Tensor, height: int, width: int) -> Tensor:
-        """(1, 1, 1, G, T), or (1, H, W, G, T) where the neighbourhood moves inside."""
+        """(1, 1, 1, G, T), or (1, H, W, G, T) where the neighborhood moves inside."""
         if self.border != "inside":
             return table[None, None, None]
         offset = self._offset(height, width, table.device)
@@ -178,7 +178,7 @@ def check_values(config: NeighborhoodConfig) -> None:
 def check_neighborhood(
     region: NeighborhoodConfig, resolution: tuple[int, int], path: str = "op.region"
 ) -> None:
-    """Refuse a neighbourhood that is too large for a map; `path` is where its settings are.
+    """Refuse a neighborhood that is too large for a map; `path` is where its settings are.
 
     Raises:
         UserError: see `checks.kernel_fits`.

@@ -200,7 +200,7 @@ class WindowRegion(AllPairsRegion):
         return torch.einsum("wclt,bwtc->bwlc", add * mask, by_image).flatten(0, 1)
 
     def _seam(self, shape: torch.Size, device: torch.device) -> Tensor | None:
-        """(windows, 1, L, L): which pairs were neighbours before the roll; None without a shift."""
+        """(windows, 1, L, L): which pairs were neighbors before the roll; None without a shift."""
         _, height, width, _ = shape
         shift = self._shifts(height, width)
         return window_mask(*self._tiles(height, width), self.size, shift, device) if any(shift) else None
@@ -253,7 +253,7 @@ def pair_offsets(height: int, width: int, device: torch.device) -> Tensor:
 
 @constant
 def window_mask(rows: int, columns: int, size: int, shift: tuple[int, int], device: torch.device) -> Tensor:
-    """(windows, 1, L, L): True for pairs that were neighbours before the roll."""
+    """(windows, 1, L, L): True for pairs that were neighbors before the roll."""
 
     def part(count: int, shift: int) -> Tensor:
         length = count * size
