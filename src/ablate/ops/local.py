@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import torch
 from torch import Tensor, nn
 
 from ablate.kernels.layout import average_pool
-from ablate.ops.axes import OperatorConfig, regions, weights
+from ablate.ops.axes import OperatorConfig, weights
 from ablate.ops.axes.channel import GhostHead, projection, resolve_heads
 from ablate.ops.axes.norms import NORMS
-from ablate.ops.axes.regions import NeighborhoodConfig, RegionConfig
 from ablate.ops.axes.weights import HadamardConfig, PairwiseConfig, StaticConfig
 from ablate.ops.slot import Slot
 
@@ -23,9 +21,9 @@ class LocalOperator(nn.Module):
     The unified form of ELSA (Zhou et al., 2021) for convolution, dynamic filters, local
     self-attention and Hadamard attention. Channels belong to heads in contiguous blocks.
 
-    With a stride, a sliding neighborhood whose weights result from the centre makes filters for every
-    `stride`-th position only, from the mean over its block (involution, ELSA); what pairs positions
-    (attention, windows) works on the whole map and is averaged over the blocks (SASA, LESA).
+    With a stride there are two rules. Filters that are generated from the centre feature of a sliding
+    neighborhood: average each block of the map, generate one filter per block (involution, ELSA). Pairwise
+    weights and windows: compute on the whole map, then average each block (SASA, LESA).
 
     Args:
         config: the point on the two axes, checked for the slot by `ops.resolve`.
@@ -38,7 +36,8 @@ class LocalOperator(nn.Module):
         self.heads = resolve_heads(channel.heads, dim, slot.heads)
         stride = slot.stride if _strides_itself(config) else 1
         self.pooling = slot.stride // stride
-        self.region = regions.build(_without_idle_mask(config), slot, stride)
+        region = config.region.without_norm() if config.norm.name == "identity" else config.region
+        self.region = region.build(slot, stride)
         self.norm = NORMS[config.norm.name]
         self.weights = weights.build(config.weights, dim, self.heads, self.region)
         self.value = projection(channel.value, dim, channel.value_initialization)
@@ -71,8 +70,7 @@ class LocalOperator(nn.Module):
 
 def _strides_itself(config: OperatorConfig) -> bool:
     pairs = isinstance(config.weights, (PairwiseConfig, HadamardConfig))
-    sliding = isinstance(config.region, NeighborhoodConfig) and config.region.border != "inside"
-    return sliding and not pairs
+    return config.region.strides_itself and not pairs
 
 
 def _attends(config: OperatorConfig) -> bool:
@@ -81,14 +79,3 @@ def _attends(config: OperatorConfig) -> bool:
     plain = isinstance(kind, PairwiseConfig) and {"content"} <= set(kind.terms) <= {"content", "bias"}
     ghost = channel.ghost_lambda or channel.ghost_gamma
     return plain and config.norm.name == "softmax" and not ghost
-
-
-def _without_idle_mask(config: OperatorConfig) -> RegionConfig:
-    """Replace `mask` by `zero` where there is no norm: a tap outside of the map has value 0 under both.
-
-    Under `zero`, static filters stay the same at every position, and are a convolution.
-    """
-    region = config.region
-    if isinstance(region, NeighborhoodConfig) and region.border == "mask" and config.norm.name == "identity":
-        return dataclasses.replace(region, border="zero")
-    return region

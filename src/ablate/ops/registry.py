@@ -36,8 +36,8 @@ class OperatorSpec:
         equation: what it computes, in the letters of `ablate ops NAME`.
         quirks: what the authors' code does that one would not expect, and how to switch it off.
         strides: those it has a form for.
-        equivariance: away from borders, moving the input by a multiple of this many positions moves
-            the output alike; 0 where it does not (windows, absolute positions, pooled features).
+        equivariance: away from borders, shifting the input by a multiple of this many positions shifts the
+            output equally; 0 if there is no such property (windows, absolute positions, pooled features).
         host: overrides of `ablate train` for a small network of the kind that its paper puts it into.
         ends_in_norm: its last layer is a normalisation, so that a host leaves out its own.
         sliding: its settings that are sizes of a sliding kernel, refused where it is too large for the map.
@@ -113,7 +113,7 @@ def register(
     """Register an operator of its own: a class decorator.
 
     The class is an `nn.Module` that maps (B, H, W, C) to (B, H', W', C), channels last. Its
-    constructor takes `dim` and those of heads, resolution, stride and index that it needs, all
+    constructor must take `dim`, and may take `heads`, `resolution`, `stride` and `index`, all
     given by the host; its other arguments become the operator's settings in Python (`create`) and
     in Hydra (`op=<name> op.<setting>=…`), checked against their annotations (`Literal` too).
     Defaults are in `conf/op/<name>.yaml` or else in the signature. A file with `heads` makes
@@ -302,14 +302,7 @@ def describe_channel(config: axes.OperatorConfig) -> str:
 def describe_spatial(config: axes.OperatorConfig) -> str:
     """The spatial processing in a few words: region, weights, norm."""
     region, weights = config.region, config.weights
-    if isinstance(region, axes.WindowConfig):
-        where = f"window {region.size}×{region.size}" + (", shifted" if region.shift == "alternate" else "")
-    elif isinstance(region, axes.NeighborhoodConfig):
-        where = f"neighborhood {region.kernel}×{region.kernel}"
-        if config.norm.name != "identity":  # without a norm all taps outside the map are lost alike
-            where += f", border {region.border}"
-    else:
-        where = "whole map"
+    where = region.describe(normalized=config.norm.name != "identity")
     symbols = {"content": "q·k", "query_position": "q·rᵏ", "key_position": "rᵠ·k", "bias": "rᵇ"}
     if isinstance(weights, axes.PairwiseConfig):
         what = " + ".join(symbols[term] for term in weights.terms)
@@ -328,8 +321,7 @@ def describe_spatial(config: axes.OperatorConfig) -> str:
 
 
 def _equivariance(config: axes.OperatorConfig) -> int:
-    sliding = isinstance(config.region, axes.NeighborhoodConfig)
-    return 1 if sliding and not isinstance(config.weights, axes.PooledConfig) else 0
+    return 1 if config.region.sliding and not isinstance(config.weights, axes.PooledConfig) else 0
 
 
 def _typed(path: str, value: Any, hint: Any) -> Any:

@@ -99,7 +99,7 @@ def parse(config: Mapping[str, Any]) -> OperatorConfig:
         region=_level("region", config["region"]),
     )
     channel.check_values(parsed.channel)
-    regions.check_values(parsed.region)
+    parsed.region.check_values()
     weights.check_values(parsed.weights)
     return parsed
 
@@ -112,12 +112,12 @@ def check(config: OperatorConfig, slot: Slot) -> None:
     """
     resolve_heads(config.channel.heads, slot.dim, slot.heads)
     weights.check(config.weights, config.region, slot)
-    if config.norm.name == "filter_norm" and regions.taps(config.region, slot) == 1:
+    if config.norm.name == "filter_norm" and config.region.taps(slot) == 1:
         raise UserError(
             "op/norm=filter_norm over a single tap: a standard deviation needs two",
             "use a larger region or op/norm=identity",
         )
-    regions.check(config.region, slot)
+    config.region.check(slot)
 
 
 def _level(axis: str, config: Any) -> Any:

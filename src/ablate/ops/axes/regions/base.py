@@ -1,11 +1,64 @@
-"""The interface of a region."""
+"""The two classes of a level of the region axis: its settings, and the region itself."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
+
+from ablate.ops.slot import Slot
+
+
+@dataclass(frozen=True)
+class RegionConfig(ABC):
+    """Settings of a level of the region axis; the fields of a subclass are its settings.
+
+    Attributes:
+        sliding: the region moves with the position, so that moving the input moves the output.
+    """
+
+    name: str
+    sliding: ClassVar[bool] = False
+
+    @abstractmethod
+    def check_values(self) -> None:
+        """Refuse values that no map could take.
+
+        Raises:
+            UserError: names the setting.
+        """
+
+    @abstractmethod
+    def check(self, slot: Slot) -> None:
+        """Refuse a region that cannot exist in a slot.
+
+        Raises:
+            UserError: names the setting, and the largest value that fits.
+        """
+
+    @abstractmethod
+    def taps(self, slot: Slot) -> int:
+        """Number of positions that one position meets; at least 4 where the map is not known."""
+
+    @abstractmethod
+    def build(self, slot: Slot, stride: int) -> Region:
+        """Build the region of checked settings; `stride` is 1 unless `strides_itself`."""
+
+    @abstractmethod
+    def describe(self, normalized: bool) -> str:
+        """Describe the region in a few words; `normalized` is False if there is no norm."""
+
+    @property
+    def strides_itself(self) -> bool:
+        """True if filters can be made for every `stride`-th position only."""
+        return False
+
+    def without_norm(self) -> RegionConfig:
+        """The same region where there is no norm, in the form that computes fastest."""
+        return self
 
 
 class Region(ABC):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -12,20 +14,57 @@ from ablate import kernels
 from ablate.errors import unknown
 from ablate.kernels.geometry import MapTaps, Neighborhood, map_taps, strided
 from ablate.kernels.layout import average_pool
-from ablate.ops.axes.regions.base import Region
+from ablate.ops.axes.regions.base import Region, RegionConfig
 from ablate.ops.checks import kernel_fits, odd_kernel, positive
+from ablate.ops.slot import Slot
 
 BORDERS = ("zero", "mask", "inside")
 
 
 @dataclass(frozen=True)
-class NeighborhoodConfig:
+class NeighborhoodConfig(RegionConfig):
     """The kernel² positions around each position, `dilation` apart."""
 
-    name: str
     kernel: int
     dilation: int
     border: str
+    sliding: ClassVar[bool] = True
+
+    def check_values(self) -> None:
+        """Refuse an even kernel, a dilation below 1, an unknown border."""
+        odd_kernel("op.region.kernel", self.kernel)
+        positive("op.region.dilation", self.dilation)
+        if self.border not in BORDERS:
+            raise unknown("op.region.border", self.border, BORDERS)
+
+    def check(self, slot: Slot) -> None:
+        """Refuse a kernel that is too large for the map."""
+        if slot.resolution is not None:
+            check_neighborhood(self, slot.resolution)
+
+    def taps(self, slot: Slot) -> int:
+        """K²."""
+        return self.kernel**2
+
+    def build(self, slot: Slot, stride: int) -> NeighborhoodRegion:
+        """Build the region, at any stride."""
+        return NeighborhoodRegion(self, stride)
+
+    def describe(self, normalized: bool) -> str:
+        """Size and border; without a norm all taps outside of the map are lost alike."""
+        return f"neighborhood {self.kernel}×{self.kernel}" + (f", border {self.border}" if normalized else "")
+
+    @property
+    def strides_itself(self) -> bool:
+        """True unless the neighborhood moves inside at the border."""
+        return self.border != "inside"
+
+    def without_norm(self) -> NeighborhoodConfig:
+        """With border `zero` instead of `mask`: a tap outside of the map has value 0 under both.
+
+        Under `zero`, static filters stay the same at every position, and are a convolution.
+        """
+        return dataclasses.replace(self, border="zero") if self.border == "mask" else self
 
 
 class NeighborhoodRegion(Region):
@@ -161,18 +200,6 @@ class NeighborhoodRegion(Region):
 
     def _taps(self, height: int, width: int, device: torch.device) -> MapTaps:
         return map_taps(height, width, self.neighborhood, device)
-
-
-def check_values(config: NeighborhoodConfig) -> None:
-    """Refuse values that no map could take.
-
-    Raises:
-        UserError: an even kernel, a dilation below 1, an unknown border.
-    """
-    odd_kernel("op.region.kernel", config.kernel)
-    positive("op.region.dilation", config.dilation)
-    if config.border not in BORDERS:
-        raise unknown("op.region.border", config.border, BORDERS)
 
 
 def check_neighborhood(

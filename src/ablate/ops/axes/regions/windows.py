@@ -12,7 +12,7 @@ from ablate.errors import UserError, unknown
 from ablate.kernels.geometry import constant
 from ablate.kernels.layout import split_heads
 from ablate.kernels.precision import in_autocast
-from ablate.ops.axes.regions.base import Region, position_products
+from ablate.ops.axes.regions.base import Region, RegionConfig, position_products
 from ablate.ops.checks import positive
 from ablate.ops.slot import Slot
 
@@ -20,19 +20,69 @@ SHIFTS = ("alternate", "none")
 
 
 @dataclass(frozen=True)
-class WindowConfig:
+class WindowConfig(RegionConfig):
     """Non-overlapping windows of size², shifted by half in odd blocks (Swin)."""
 
-    name: str
     size: int
     shift: str
 
+    def check_values(self) -> None:
+        """Refuse a size below 1, an unknown shift."""
+        positive("op.region.size", self.size)
+        if self.shift not in SHIFTS:
+            raise unknown("op.region.shift", self.shift, SHIFTS)
+
+    def check(self, slot: Slot) -> None:
+        """Refuse a window that is larger than the map."""
+        if slot.resolution is not None and self.size > min(slot.resolution):
+            height, width = slot.resolution
+            raise UserError(
+                f"op.region.size={self.size}: the window is larger than the map of {height}×{width}",
+                f"use op.region.size={min(height, width)} or less, op/region=global, or fill earlier stages "
+                "(host.stages)",
+            )
+
+    def taps(self, slot: Slot) -> int:
+        """Positions of a window."""
+        return self.size**2
+
+    def build(self, slot: Slot, stride: int) -> WindowRegion:
+        """Build the region; blocks of odd `slot.index` are shifted."""
+        return WindowRegion(self, slot)
+
+    def describe(self, normalized: bool) -> str:
+        """Size and shift."""
+        return f"window {self.size}×{self.size}" + (", shifted" if self.shift == "alternate" else "")
+
 
 @dataclass(frozen=True)
-class GlobalConfig:
+class GlobalConfig(RegionConfig):
     """The whole map."""
 
-    name: str
+    def check_values(self) -> None:
+        """Nothing to check: it has no settings."""
+
+    def check(self, slot: Slot) -> None:
+        """Refuse a slot whose map is not known."""
+        if slot.resolution is None:
+            raise UserError(
+                "op/region=global needs to know the map: its relative positions are learned for one size",
+                "give resolution=(height, width)",
+            )
+
+    def taps(self, slot: Slot) -> int:
+        """Positions of the map."""
+        height, width = slot.resolution or (2, 2)
+        return height * width
+
+    def build(self, slot: Slot, stride: int) -> GlobalRegion:
+        """Build the region for the map of the slot."""
+        assert slot.resolution is not None  # `check` has refused it
+        return GlobalRegion(*slot.resolution)
+
+    def describe(self, normalized: bool) -> str:
+        """The map."""
+        return "whole map"
 
 
 class AllPairsRegion(Region):
@@ -212,32 +262,6 @@ class WindowRegion(AllPairsRegion):
         return (
             self.target_shift if height > self.size else 0,
             self.target_shift if width > self.size else 0,
-        )
-
-
-def check_values(config: WindowConfig) -> None:
-    """Refuse values that no map could take.
-
-    Raises:
-        UserError: a size below 1, an unknown shift.
-    """
-    positive("op.region.size", config.size)
-    if config.shift not in SHIFTS:
-        raise unknown("op.region.shift", config.shift, SHIFTS)
-
-
-def check_window(config: WindowConfig, resolution: tuple[int, int]) -> None:
-    """Refuse a window that is larger than a map.
-
-    Raises:
-        UserError: names the largest size that fits.
-    """
-    height, width = resolution
-    if config.size > min(resolution):
-        raise UserError(
-            f"op.region.size={config.size}: the window is larger than the map of {height}×{width}",
-            f"use op.region.size={min(resolution)} or less, op/region=global, or fill earlier stages "
-            "(host.stages)",
         )
 
 
