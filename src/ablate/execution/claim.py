@@ -1,4 +1,7 @@
-"""One process at a time in a run folder; a claim outlives neither its process nor its heartbeat."""
+"""One process at a time in a run folder.
+
+A claim is valid only while its process lives and keeps updating it.
+"""
 
 from __future__ import annotations
 
@@ -35,8 +38,8 @@ class LostClaimError(ClaimedError):
 class Claim:
     """The right to write into a run folder, kept alive by a thread until it is released.
 
-    It is a fencing token: `writing` compares the token in the folder with this one, under the lock under
-    which another process would claim the folder, around every change of a file.
+    Its token makes it safe: `writing` takes the folder's lock, checks that the token in claim.json is still
+    ours, then lets the caller change files. Another process needs the same lock to claim the folder.
     """
 
     def __init__(self, path: Path, **more: Any) -> None:
