@@ -38,8 +38,7 @@ class LostClaimError(ClaimedError):
 class Claim:
     """The right to write into a run folder, kept alive by a thread until it is released.
 
-    Its token makes it safe: `writing` takes the folder's lock, checks that the token in claim.json is still
-    ours, then lets the caller change files. Another process needs the same lock to claim the folder.
+    Every claim writes a token of its own into claim.json. Before files are changed, `writing` compares it.
     """
 
     def __init__(self, path: Path, **more: Any) -> None:
@@ -79,7 +78,9 @@ class Claim:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Change files of the folder within this block only: nobody can claim the folder meanwhile.
+        """Take the folder's lock, check that the token is still ours, then let the caller change files.
+
+        No other process can claim the folder until the block ends.
 
         Raises:
             LostClaimError: the claim is not this process's any more.
