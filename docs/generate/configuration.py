@@ -13,8 +13,8 @@ from generate.markdown import table, toctree
 
 CONF = ROOT / "conf"
 GROUPS = {
-    "op": "The operator. One choice per operator of the zoo; its four axes are groups of their own below.",
-    "op/channel": "The channel axis: how many filters there are over the channels.",
+    "op": "The operator. One choice per operator of the zoo; its two axes are four groups below.",
+    "op/channel": "The channel setting: how many filters there are over the channels.",
     "op/region": "The region: which positions around a position take part.",
     "op/weights": "The weights: which computation generates the filter weights.",
     "op/norm": "The norm: what is done to the weights over the positions of the region.",

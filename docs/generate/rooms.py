@@ -13,9 +13,9 @@ from generate.files import link
 from generate.markdown import fence, table
 
 SOURCE = ROOT / "src" / "ablate"
-GROUND = ("errors", "settings", "configuration", "plugins", "commands")  # everyone may import them
+GROUND = ("errors", "configuration", "commands")  # below all packages
 ORDER = (  # from the ground; a room that is not named here comes last
-    *("store", "results", "kernels", "ops", "data", "hosts", "models", "official", "tasks", "training"),
+    *("store", "results", "kernels", "ops", "data", "hosts", "models", "official", "training"),
     *("compose", "execution", "launch", "studies", "bench", "cli"),
 )
 TOUR = """# Dive into the code
@@ -38,7 +38,7 @@ def rooms() -> list[str]:
 
 
 def ground() -> list[str]:
-    """Return the modules that everyone may import."""
+    """Return the modules below all packages."""
     return [name for name in GROUND if (SOURCE / f"{name}.py").exists()]
 
 
@@ -57,7 +57,7 @@ def imports() -> Counter[tuple[str, str]]:
 
 def tour() -> str:
     """Return the page with every package and its files."""
-    parts = [TOUR, "## The ground", "Every package may import these modules."]
+    parts = [TOUR, "## The ground", "Every package may import these; `results` omits `configuration`."]
     parts.append(_files([SOURCE / f"{name}.py" for name in ground()]))
     for room in rooms():
         folder = SOURCE / room

@@ -1,8 +1,8 @@
 """The command line: `ablate VERB`, one file per verb, each with `add` (its parser) and its function.
 
-A verb prints, and leaves decisions to the packages below. Each imports what it needs when it runs: none but
-those that compute load torch. `main` is the console script; `train` passes the rest to Hydra. Nothing but
-Hydra's entries (`hydra_plugins`) imports this. Start reading here.
+A verb prints, and leaves decisions to the packages below. Each imports what it needs when it runs: only the
+verbs that compute load torch. `main` is the console script; `train` passes the rest to Hydra. Only `__main__`
+(`python -m ablate`) and Hydra's entries (`hydra_plugins`) import this. Start reading here.
 """
 
 from __future__ import annotations

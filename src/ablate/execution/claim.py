@@ -1,4 +1,7 @@
-"""One process at a time in a run folder; a claim outlives neither its process nor its heartbeat."""
+"""One process at a time in a run folder.
+
+A claim is valid only while its process lives and keeps updating it.
+"""
 
 from __future__ import annotations
 
@@ -35,8 +38,7 @@ class LostClaimError(ClaimedError):
 class Claim:
     """The right to write into a run folder, kept alive by a thread until it is released.
 
-    It is a fencing token: `writing` compares the token in the folder with this one, under the lock under
-    which another process would claim the folder, around every change of a file.
+    Every claim writes a token of its own into claim.json. Before files are changed, `writing` compares it.
     """
 
     def __init__(self, path: Path, **more: Any) -> None:
@@ -76,7 +78,9 @@ class Claim:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Change files of the folder within this block only: nobody can claim the folder meanwhile.
+        """Take the folder's lock, check that the token is still ours, then let the caller change files.
+
+        No other process can claim the folder until the block ends.
 
         Raises:
             LostClaimError: the claim is not this process's any more.

@@ -3,7 +3,8 @@
 `slots` is what hosts have in common; `swin`, `resnet`, `convnext` and `volo` are the families, one
 published network or more and one for 28×28 images each. A host's parameters outside its slots are
 drawn before any operator's, so that runs with one seed start from the same bits whatever the
-operator. May import `ablate.ops`; used by training. Start reading in `create` below.
+operator. May import `ablate.ops`; used by `models`, `training`, `compose.check` and `bench`. Start
+reading in `create` below.
 """
 
 from __future__ import annotations

@@ -2,13 +2,13 @@
 
 One folder per operation: `neighborhood_sums` (four sums), `neighborhood_attention` (scores, softmax and
 sum in one pass), `slide_attention` (the same over neighbors that static filters mix), `pairwise_features`
-(the filters of SAN and LESA, in plain PyTorch on every device). The `__init__` of a folder is the PyTorch
-operator with gradients and FLOP counts, `reference` computes it in plain PyTorch, `numba` on the CPU and
-`triton` on CUDA.
+(the filters of SAN and LESA). The `__init__` of a folder is the PyTorch operator with gradients and FLOP
+counts, `reference` computes it in plain PyTorch, `numba` (a file or a folder) on the CPU, `triton` on CUDA.
+`pairwise_features` has none of the three: plain PyTorch computes it on every device.
 `geometry` defines which positions a neighborhood reaches, `precision` the dtype under autocast, `dispatch`
 chooses the implementation, `selfcheck` compares the Triton kernels with the reference before their first use,
-`_numba` and `_triton` hold what the kernels of a backend share. Used by `ablate.ops`. Start reading in
-`neighborhood_sums`.
+`_numba` and `_triton` hold what the kernels of a backend share. Used by `ops`, `training` and `bench`. Start
+reading in `neighborhood_sums`; docs/concepts/kernels.md has a table of which file computes which gradient.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ def aggregate(
         return _convolution(values, static if add is None else static + add, *neighborhood)
     y = None
     if add is not None and multiply is None and border in ("zero", "mask"):
-        # The sum is linear in its filters: the static part alone is a depthwise convolution.
+        # The sum is linear in its filters: the static part alone (ELSA's γ·s) is a depthwise convolution,
+        # whose gradients are PyTorch's.
         y, add = _convolution(values, add, *neighborhood), None
     filters = filters.expand(batch, strided(height, stride), strided(width, stride), -1, -1).contiguous()
     dynamic = neighborhood_sums.aggregate(values.contiguous(), filters, multiply, add, *neighborhood)

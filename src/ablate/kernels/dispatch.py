@@ -36,7 +36,10 @@ def use(choice: str) -> None:
 
 
 def threads_start() -> None:
-    """Called by what starts the threads of compiled loops, which no fork of the process takes along."""
+    """Record that this process starts Numba threads. Call this before they start.
+
+    A forked child does not inherit threads, so it must not use these kernels.
+    """
     global _threads_started
     _threads_started = True
 

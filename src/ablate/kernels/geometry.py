@@ -15,7 +15,7 @@ Build = TypeVar("Build", bound=Callable[..., object])
 def constant(build: Build) -> Build:
     """Cache index tensors by geometry and device; training may use those that inference computed.
 
-    A graph that is being compiled gets the computation instead: its constants are the compiler's.
+    Under torch.compile nothing is cached; the compiler folds the constants.
     """
 
     @lru_cache(maxsize=64)
@@ -32,6 +32,11 @@ def constant(build: Build) -> Build:
 
 class Neighborhood(NamedTuple):
     """A sliding neighborhood: kernel² taps around every `stride`-th position.
+
+    `zero` and `mask` give the same taps; they differ in which of them count in a norm (`valid`): under `mask`
+    those inside the map, under `zero` all of them, with value 0 outside. `inside` moves the neighborhood into
+    the map. `reflect` mirrors the map at its border; it exists for kernels only (SAN) and is refused as
+    `op.region.border`.
 
     Attributes:
         kernel: K, odd.

@@ -1,4 +1,4 @@
-"""Launchers that start processes of their own do so from one process."""
+"""The launchers `local` and `slurm` may not be used inside torchrun or a multi-task srun."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Refusals that operators of their own share; `path` is the setting's name in the message."""
+"""Checks of settings that operators share; `path` is the name of the setting in the message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Presets and axis levels, read from `conf/op/`: the one place of an operator's defaults."""
+"""Presets and levels of their four groups, read from `conf/op/`: the one place of an operator's defaults."""
 
 from __future__ import annotations
 

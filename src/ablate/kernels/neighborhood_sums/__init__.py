@@ -10,10 +10,16 @@ static factors m and a being left out (1 and 0) or the same at every position of
                              + b[g, o(i, t)]
     static_grad   m[c, o]    = Σ_{i, t: o(i, t) = o}  F[i, g, t] · y[i, c] · v[n(i, t), c], and a without F
 
-The bias b may be left out too. Each is a derivative of another, so that the four are closed under
-differentiation, of any order. They are registered with fake implementations and FLOP formulas:
-tracing, the meta device and `torch.utils.flop_counter` see one operator whatever computes it.
-`reference` computes them in plain PyTorch, `numba` on the CPU, `triton` on CUDA.
+The bias b may be left out too. In ELSA F is the softmax of the weights, and the static factors are the
+ghost head: m = o^λ and a = γ·s. Its gradients are those of `aggregate` (`_aggregate_backward`): of the
+filters by `scores`, of the values by `aggregate_transpose`, of m and a by `static_grad`. With λ = 0 and
+border `zero` or `mask`, `kernels.aggregate` computes the part with a as a convolution of PyTorch, and calls
+this `aggregate` with F alone.
+
+The gradient of each of the four is computed with the others, so that derivatives of any order exist. They are
+registered with fake implementations and FLOP formulas: tracing, the meta device and
+`torch.utils.flop_counter` see one operator whatever computes it. `reference` computes them in plain PyTorch,
+`numba` on the CPU, `triton` on CUDA.
 """
 
 from __future__ import annotations

@@ -5,10 +5,10 @@ Of small networks on a neighborhood's pairs (SAN):
     pairs:    F_ij = softmax_j( W₂ relu(W₁ h_ij + c₁) + c₂ ),   h_ij = relu(a_i − b_j)
     patches:  y_i = Σ_t W_t relu(s_t b_{n(i,t)} + u_t)
 
-`pair_filters` and `patch_features` are operators with gradients and FLOP counts; so is `pair_moments`,
-mean and covariance of h, of which a batch norm of W₁h needs no more. `statistics` has those of what goes
-into relu. Loops over `parts` compute them in the dtype of the maps, on a CPU as on CUDA. They refuse a
-second derivative: that is for the plain form, which the operators of `zoo.san` are written in.
+`pair_filters` and `patch_features` are operators with gradients and FLOP counts. So is `pair_moments`, the
+mean and covariance of h: a batch norm of W₁h needs only these two. `statistics` has the mean and variance of
+the inputs of relu. Loops over `parts` compute them in the dtype of the maps, on a CPU as on CUDA. They refuse
+a second derivative: that is for the plain form, which the operators of `zoo.san` are written in.
 
 `attend` is attention with normalised similarities (LESA), and `of_similarities` has their statistics.
 """

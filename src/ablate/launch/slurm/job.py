@@ -3,8 +3,8 @@
     python -m ablate.launch.slurm.job RECORD FIRST
 
 SIGUSR2, which SLURM sends before the time limit and some clusters send before preemption, ends the current
-step, writes a checkpoint and puts the job back into the queue. SIGTERM does the same without the queue:
-`scancel` sends it, and where a preempted job gets it SLURM itself requeues the job. A job that starts again
+step, writes a checkpoint and puts the job back into the queue. On SIGTERM the job saves a checkpoint but does
+not requeue itself: after `scancel` it ends; after a preemption SLURM requeues it. A job that starts again
 reads its pack again: what is finished, or failed in this job, is not run again.
 """
 

@@ -1,4 +1,4 @@
-"""The channel axis: heads, ghost head, and the projections around the sum."""
+"""The channel setting: heads, ghost head, and the linear layers before and after the sum."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ INITIALIZATIONS = ("transformer", "convolution")
 
 @dataclass(frozen=True)
 class Channel:
-    """Channel setting: how many distinct filters there are over the channels, and what surrounds them."""
+    """Channel setting: how many distinct filters there are over the channels, and the layers around them."""
 
     heads: str
     ghost_lambda: int
@@ -62,7 +62,7 @@ class GhostHead(nn.Module):
 
 
 def read(config: Any) -> Channel:
-    """Read the settings of the channel axis; λ is checked first, because the reason explains more."""
+    """Read the channel setting; λ is checked first, because the reason explains more."""
     if isinstance(config, Mapping) and "ghost_lambda" in config:
         config = {**config, "ghost_lambda": _whole_lambda(config["ghost_lambda"])}
     return read_settings(Channel, "op.channel", config)

@@ -1,4 +1,4 @@
-"""The norm axis: normalisation of the weights over the taps of a region."""
+"""The factor `op/norm`: normalization of the weights over the taps of a region."""
 
 from __future__ import annotations
 

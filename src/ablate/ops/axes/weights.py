@@ -1,4 +1,4 @@
-"""The weights axis: generators of the weights A_ij before they are normalised, one class per level.
+"""The factor `op/weights`: generators of the weights A_ij before they are normalized, one class per level.
 
 Each maps groups (B', H', W', C) to logits in its region's layout, one map per head.
 """

@@ -4,11 +4,11 @@ Four neighboring positions are computed together, so that what one of them meets
 all: `pairs.products` are the dot products of a block with all that it meets, `pairs.weighted` the sums with
 their weights, and both serve the forward pass and its gradients. The backward pass runs twice over the
 pairs, once from the queries and once from the keys, and computes weights and their gradients again in
-both: sums are gathered, nothing is added to by two threads, and the same input gives the same bits.
+both. No two threads add to the same element, and the same input gives the same bits.
 
 Operations, stage 1 of Swin-T, batch 8 (56×56, 96 channels, 3 heads, K = 7): 236 M
-multiply-accumulates forward, 826 M backward, 3.7 M exponentials in each of the three passes. Of four
-positions not all meet what one of them does: K + 3 columns are computed in a row where K are needed.
+multiply-accumulates forward, 826 M backward, 3.7 M exponentials in each of the three passes. A block of
+four positions reads K + 3 columns in each row; each position needs only K of them.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 (Hassani et al., 2023, where the border is `inside`; tiles in the manner of FlashAttention, Dao et
 al., 2022.) The K² weights of a position never reach memory: backward they are computed again from
-the logarithm of their sum. All gradients gather: the same operands give the same bits. Arguments as
-in `reference`; maps are contiguous and of one dtype, and products are summed in float32.
+the logarithm of their sum. No two programs add to the same element: the same operands give the same
+bits. Arguments as in `reference`; maps are contiguous and of one dtype, and products are summed in float32.
 """
 
 from __future__ import annotations

@@ -1,22 +1,21 @@
 """The sums on a CPU: loops compiled by Numba, float32 throughout.
 
-Sums stay in registers, those of four neighboring positions at a time, so that a value is loaded once
-for all taps that meet it, and a filter takes its static factors on the way: no copy of the map and no
-filter per channel is ever made, memory is that of inputs and outputs. Half precision is computed in
+Sums stay in registers, those of four neighboring positions at a time. A value is therefore loaded once for
+all taps that meet it. A filter is combined with its static factors while it is read: there is no copy of the
+map and no filter per channel, and memory is that of inputs and outputs. Half precision is computed in
 float32, float64 by the reference. Numba keeps the compiled loops beside this file or in the user's
 cache; one is compiled for each width of a vector, with and without static factors.
 
-Operations and bytes, stage 1 of Swin-T, batch 8 (56×56, 96 channels, 3 heads, K = 7): 118 M
-multiply-accumulates for each sum and as many more for static factors, three operations for each in
-`static_grad`; 15 MB of filters, 10 MB each of values and output. With vectors of 8 lanes bound by arithmetic,
-with those of 16 `aggregate` without static factors by traffic. Its inner loop is 16 multiply-additions in
-31 instructions. In turns with a matrix product of 1024 on two AVX-512 cores it takes 2.3 times what its
-operations would at that rate, 1.2 times what a copy of its bytes does (3.0 and 1.7 before rows shared
-values and filters were prefetched), with static factors 2.2 (2.9); where contenders leave nothing in
-the caches 2.7 and 2.6 (`ablate bench kernels`), without static factors 1.4 times what traffic alone takes.
-On two AVX2 cores, before either: 60 of 164 GFLOP/s; 8 lanes 36, 32 lanes (which spill) 51, the row unrolled
-whole (LLVM reorders it and spills) 52, heads before blocks of columns 40. Tap by tap instead of value by
-value is a fifth slower.
+Operations and bytes in stage 1 of Swin-T at batch 8 (56×56, 96 channels, 3 heads, K = 7):
+
+    each sum            118 M multiply-accumulates, and as many more with static factors
+    `static_grad`       three operations for each of them
+    memory              15 MB of filters, 10 MB of values, 10 MB of output
+
+With vectors of 8 lanes, arithmetic limits the speed. With 16 lanes, memory traffic limits `aggregate` without
+static factors; its inner loop is 16 multiply-additions in 31 instructions. 32 lanes spill registers. A loop
+over taps instead of values was a fifth slower on two AVX2 cores. `ablate bench kernels` measures the speed,
+and benchmarks/ has the records.
 """
 
 from __future__ import annotations

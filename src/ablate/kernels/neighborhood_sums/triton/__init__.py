@@ -1,8 +1,8 @@
 """The four sums on CUDA tensors, by the form that takes fewer instructions.
 
 Arguments as in `reference`; operands are contiguous and of one dtype, float32 or 16 bits, and sums
-are taken in float32. All gather: no two programs write one element, and the same operands give the
-same bits.
+are taken in float32. No two programs add to the same element; the order of additions is therefore
+fixed, and the same operands give the same bits.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ Positions of all images follow each other; a program has 64 of them and one head
 one of their neighbors are two products of matrices, channels by taps and taps by channels, so that
 tensor cores do nearly all of it. Backward a position's weights and their slopes, a number for each head
 and tap, are written once and read by two kernels: of a few images at a time, so that they stay in the L2
-cache. All gradients gather: the same operands give the same bits. Arguments as in `reference`; maps are
-contiguous and of one dtype, and products are summed in float32.
+cache. No two programs add to the same element: the same operands give the same bits. Arguments as in
+`reference`; maps are contiguous and of one dtype, and products are summed in float32.
 """
 
 from __future__ import annotations
