@@ -3,9 +3,10 @@
     y_i[c] = Σ_j  F_ij[c] · v_j[c]
     F_ij[c] = (o_Δ[c])^λ · Norm_j( A_ij[g(c)] )  +  γ · s_Δ[c]
 
-One module per axis. *Channel setting*: `channel` (heads, ghost head λ and γ, value and output projection).
+One module per group of settings. *Channel setting*: `channel` (heads, ghost head λ and γ, value and output
+projection).
 *Spatial processing*: `weights` (what generates A), `norms` and `regions` (with their borders). Each module
-has the typed configuration of its axis, the checks, and the module that computes it. Defaults are in
+has the typed configuration of its group, the checks, and the module that computes it. Defaults are in
 `conf/op/`.
 `parse` reads a configuration, `check` refuses what cannot exist in a slot. May import `ablate.kernels`.
 """
