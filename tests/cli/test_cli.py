@@ -331,7 +331,7 @@ def test_a_killed_run_is_seen_as_lost_and_taken_over(
     assert folder.state() == "running"
     assert "1 lost" in ablate("status", "killed").out
     running(*LONG, "study.name=killed")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while folder.status()["attempt"] < 2 and time.monotonic() < deadline:
         time.sleep(0.1)
     assert folder.status()["attempt"] == 2
