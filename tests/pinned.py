@@ -1,4 +1,4 @@
-"""What must not change while the code is rearranged: identities, public names, the command line.
+"""Identities, public names and the command line, which must not change while the code is rearranged.
 
 `python -m tests.pinned` writes tests/golden/pinned.json and tests/test_pinned.py compares. A change that is
 meant (a new option, a new study) is written with it and read in the diff.

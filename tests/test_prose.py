@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-CODE = [*sorted((ROOT / "src").rglob("*.py")), *sorted((ROOT / "analysis").glob("*.py"))]
+CODE = [path for folder in ("src", "analysis", "docs") for path in sorted((ROOT / folder).rglob("*.py"))]
 PAGES = [
     *(path for path in sorted(ROOT.glob("*.md")) if path.name != "CHANGELOG.md"),
     *(path for path in sorted((ROOT / "docs").rglob("*.md")) if "generated" not in path.parts),

@@ -107,7 +107,7 @@ def _table(settings: list[Setting]) -> str:
 def read(path: Path) -> tuple[str, list[Setting]]:
     """Return the comment at the head of a file, and its settings with their comments.
 
-    A comment stands behind its setting, or on lines of its own before it; a comment that goes on is
+    A comment is after its setting, or on lines of its own before it; a comment that continues is
     indented on the next line.
     """
     head: list[str] = []
@@ -121,7 +121,7 @@ def read(path: Path) -> tuple[str, list[Setting]]:
             deep = len(line) - len(line.lstrip())
             if not settings and not parents:
                 head.append(text)
-            elif deep > 20 and settings:  # the comment of the line before goes on
+            elif deep > 20 and settings:  # the comment of the line before continues
                 last = settings.pop()
                 settings.append(Setting(last.path, last.default, f"{last.meaning} {text}"))
             else:

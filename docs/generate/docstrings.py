@@ -42,7 +42,7 @@ def escape(line: str) -> str:
 
 @cache
 def _canonical() -> dict[str, str]:
-    """Where an object is documented, by the name of the module that defines it."""
+    """Pages that document an object, by the name of the module that defines it."""
     found: dict[str, str] = {}
     for module in public():
         for name in getattr(importlib.import_module(module), "__all__", ()):

@@ -18,7 +18,7 @@ def rooms(
 ) -> str:
     """Draw packages from the ground up, and an arc for each pair of which one imports the other.
 
-    A thicker arc stands for more importing modules. The colour follows a package that is pointed at.
+    A thicker arc means more importing modules. The colour follows a package that is pointed at.
     """
     shown = list(reversed(names))
     height = TOP + ROW * (len(shown) + 1) + 10

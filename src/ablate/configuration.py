@@ -10,11 +10,14 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ablate.errors import UserError, unknown
 
-Settings = TypeVar("Settings")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Settings = TypeVar("Settings", bound="DataclassInstance")
 
 
 @cache
@@ -41,23 +44,18 @@ def read_settings(kind: type[Settings], path: str, config: Any, beside: tuple[st
     Raises:
         UserError: names the setting, what was given and what is possible.
     """
-    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
-    optional = {
-        field.name
-        for field in fields(kind)  # type: ignore[arg-type]
-        if (field.default, field.default_factory) != (MISSING, MISSING)
-    }
+    known = {field.name: field for field in fields(kind)}
+    names = list(known)
     if not isinstance(config, Mapping):
         raise UserError(f"{path}={config!r} is not a group of settings", f"give {', '.join(names)}")
     for key in config:
         if key not in names:
             raise unknown("setting", f"{path}.{key}", [f"{path}.{name}" for name in (*beside, *names)])
-    for name in names:
-        if name not in config and name not in optional:
+    for name, field in known.items():
+        if name not in config and (field.default, field.default_factory) == (MISSING, MISSING):
             raise UserError(f"{path}.{name} is missing", f"settings: {', '.join(names)}")
-    annotations = {field.name: str(field.type) for field in fields(kind)}  # type: ignore[arg-type]
     given = [name for name in names if name in config]
-    return kind(**{name: convert(f"{path}.{name}", config[name], annotations[name]) for name in given})
+    return kind(**{name: convert(f"{path}.{name}", config[name], str(known[name].type)) for name in given})
 
 
 def convert(path: str, value: Any, annotation: str) -> Any:

@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ablate.compose.request import Request
 from ablate.compose.study import Study
 from ablate.errors import UserError
 from ablate.launch import growth
 from ablate.launch.growth import Member, grow, text
+from ablate.launch.plan import Plan
 from ablate.results import conditions
 from ablate.store import identity, manifest
 from ablate.store.folder import RunFolder, dump
@@ -180,3 +182,23 @@ def test_texts_of_levels() -> None:
         "[1,2]",
         "{a:null}",
     ]
+
+
+def test_a_study_records_each_of_its_commands_once(tmp_path: Path) -> None:
+    """However often what it has is submitted again."""
+    first, second = member({"op": "lsa"}), member({"op": "lsa"}, {"recipe.epochs": 3})
+
+    def submitted(run: Member, command: str) -> str:
+        request = Request(dict(run.config), dict(run.overrides))
+        planned = Plan([request], tmp_path, command).manifest()
+        manifest.study_dir(tmp_path, "s").mkdir(parents=True, exist_ok=True)
+        planned.save(tmp_path)
+        return planned.command
+
+    study = {"name": "s", "question": None, "factors": None, "baseline": None, "paths": None}
+    for run in (first, second):
+        run.config["study"].update(study, metric="test_top1")
+    commands = [submitted(run, f"ablate train {name}") for run, name in ((first, "a"), (second, "b"))]
+    assert commands[-1] == "ablate train a\nablate train b"
+    for _ in range(3):
+        assert submitted(first, "ablate train again") == commands[-1]

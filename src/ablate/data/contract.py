@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -161,6 +161,8 @@ class Storage:
 
 class DataSet(Protocol):
     """One entry of the catalogue: a frozen dataclass whose fields are the keys of its configuration."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
     def info(self) -> DataInfo:

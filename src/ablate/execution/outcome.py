@@ -1,4 +1,4 @@
-"""Outcome of a run, as its launcher sees it."""
+"""The outcome of a run, which its launcher receives."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Outcome:
 
 
 def failure(error: Exception, path: Path) -> Outcome:
-    """Outcome of an exception. An error of the disk that names no path gets the run's."""
+    """Return the outcome of an exception; an error of the disk without a path receives that of the run."""
     if isinstance(error, OSError) and error.errno in NO_ROOM:
         error.filename = error.filename or str(path)
         return Outcome(FAILED, str(error), no_room=True)

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 
 from ablate import commands
@@ -37,13 +38,27 @@ class Plan:
     command: str
     partial: bool = False
 
-    @property
+    @cached_property
     def study(self) -> str:
         """Name of the study; a sweep without a name gets one that is the same for the same runs."""
         if name := read_study(self.requests[0].config["study"]).name:
             return name
-        signatures = sorted(signature(request.config) for request in self.requests)
+        signatures = sorted(member.signature for member in self.members)
         return f"sweep-{hashlib.sha256(json.dumps(signatures).encode()).hexdigest()[:8]}"
+
+    @cached_property
+    def members(self) -> list[growth.Member]:
+        """The runs as members of the study."""
+        return [
+            growth.Member(
+                signature(request.config),
+                pair_key(request.config),
+                request.config["seed"],
+                request.overrides,
+                source=request.config,
+            )
+            for request in self.requests
+        ]
 
     def manifest(self) -> Manifest:
         """Merge the runs into the study's manifest as it is on disk, without writing it.
@@ -54,23 +69,13 @@ class Plan:
         study = read_study(self.requests[0].config["study"])
         study.check_paths()
         earlier = manifest.find(self.runs_dir, self.study)
-        added = [
-            growth.Member(
-                signature(request.config),
-                pair_key(request.config),
-                request.config["seed"],
-                request.overrides,
-                source=request.config,
-            )
-            for request in self.requests
-        ]
-        planned = growth.grow(earlier, self.study, added, study, self.runs_dir)
+        planned = growth.grow(earlier, self.study, self.members, study, self.runs_dir)
         command = self.command
         if earlier is not None:
             known = {run.signature for run in earlier.runs}
-            if known.issuperset(member.signature for member in added):  # nothing is added
+            if known.issuperset(member.signature for member in self.members):  # nothing is added
                 command = earlier.command
-            command = "\n".join(dict.fromkeys([*earlier.command.splitlines(), command]))
+            command = "\n".join(dict.fromkeys([*earlier.command.splitlines(), *command.splitlines()]))
             if replace(planned, command=command, updated=earlier.updated) == earlier:
                 return earlier
         now = datetime.now(UTC).isoformat(timespec="seconds")

@@ -13,7 +13,6 @@ from ablate.launch.freezing import freeze
 from ablate.launch.plan import Note, Plan
 from ablate.launch.slurm import queue
 from ablate.launch.submission import Submission
-from ablate.store.identity import signature
 
 Announce = Callable[[Path, Iterable[str]], object]  # called with the folder of runs and the signatures
 
@@ -48,7 +47,9 @@ def submit(
     plan = Plan(requests, runs_dir, command, portion)
     planned = plan.manifest()
     plan.check(planned, note)
-    configs = {signature(request.config): request.config for request in requests}
+    configs = {
+        member.signature: request.config for member, request in zip(plan.members, requests, strict=True)
+    }
     runs_dir.mkdir(parents=True, exist_ok=True)
     announce(runs_dir, configs)
     submission = Submission(runs_dir, planned, configs)

@@ -10,11 +10,14 @@ split into three parts each, after which as many instructions are left as in the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ablate.kernels._triton.launch import Launch, border_rule
 from ablate.kernels._triton.tiles import power_of_two
 from ablate.kernels.geometry import Neighborhood, strided
 
@@ -68,6 +71,43 @@ def pays(maps: Tensor, head_width: int, neighborhood: Neighborhood) -> bool:
     if SIDE + kernel - 1 > SPAN or min(maps.shape[1:3]) < dilation * SIDE // 2:
         return False
     return kernel >= 3 and head_width >= (12 if kernel >= 5 else 48)
+
+
+def matrix_launch(
+    kernel: Any,
+    tensors: Mapping[str, Tensor | None],
+    heads: int,
+    neighborhood: Neighborhood,
+    *,
+    split_heads: bool = False,
+) -> Launch:
+    """Build the launch of a sum in the matrix form.
+
+    Args:
+        kernel: the Triton function.
+        tensors: its tensors by name; the first is a map (B, H, W, C).
+        heads: number of heads.
+        neighborhood: of the sum, with stride 1.
+        split_heads: several programs share the channels of a wide head.
+    """
+    maps = next(iter(tensors.values()))
+    assert maps is not None
+    batch, height, width, channels = maps.shape
+    head_width = channels // heads
+    tile = MatrixTile.of(batch, height, width, neighborhood.kernel, neighborhood.dilation, heads, head_width)
+    return Launch(
+        kernel,
+        tile.programs * (tile.parts(head_width) if split_heads else 1),
+        {**tensors, "height": height, "width": width, "heads": heads},
+        {
+            "K": neighborhood.kernel,
+            "DILATION": neighborhood.dilation,
+            "BORDER": border_rule(height, width, neighborhood),
+            "HEAD_WIDTH": head_width,
+            **tile.constants(),
+        },
+        WARPS,
+    )
 
 
 def precision(dtype: torch.dtype) -> str:

@@ -6,8 +6,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ablate.kernels._triton.launch import Launch, border_rule
-from ablate.kernels._triton.matrix import WARPS, MatrixTile
+from ablate.kernels._triton.launch import Launch
+from ablate.kernels._triton.matrix import matrix_launch
 from ablate.kernels._triton.residues import first_step, locate_class, steps_of
 from ablate.kernels.geometry import Neighborhood
 
@@ -16,32 +16,10 @@ def launch_aggregate_matrix(
     values: Tensor, filters: Tensor, neighborhood: Neighborhood
 ) -> tuple[Launch, Tensor]:
     """The call that computes `aggregate` at stride 1, and the tensor that it fills."""
-    kernel, dilation, _, _ = neighborhood
-    batch, height, width, channels = values.shape
-    heads = filters.shape[3]
-    head_width = channels // heads
-    tile = MatrixTile.of(batch, height, width, kernel, dilation, heads, head_width)
     out = values.new_empty(values.shape)
-    launch = Launch(
-        aggregate_matrix_kernel,
-        tile.programs * tile.parts(head_width),
-        {
-            "values": values,
-            "filters": filters,
-            "out": out,
-            "height": height,
-            "width": width,
-            "heads": heads,
-        },
-        {
-            "K": kernel,
-            "DILATION": dilation,
-            "BORDER": border_rule(height, width, neighborhood),
-            "HEAD_WIDTH": head_width,
-            **tile.constants(),
-        },
-        WARPS,
-    )
+    tensors = {"values": values, "filters": filters, "out": out}
+    heads = filters.shape[3]
+    launch = matrix_launch(aggregate_matrix_kernel, tensors, heads, neighborhood, split_heads=True)
     return launch, out
 
 

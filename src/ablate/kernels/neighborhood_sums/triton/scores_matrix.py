@@ -7,8 +7,8 @@ import triton.language as tl
 from torch import Tensor
 
 from ablate.kernels._triton.factors import first_offset
-from ablate.kernels._triton.launch import Launch, border_rule
-from ablate.kernels._triton.matrix import WARPS, MatrixTile
+from ablate.kernels._triton.launch import Launch
+from ablate.kernels._triton.matrix import matrix_launch
 from ablate.kernels._triton.residues import first_step, load_channels, locate_class, steps_of
 from ablate.kernels.geometry import Neighborhood
 
@@ -17,33 +17,9 @@ def launch_scores_matrix(
     query: Tensor, key: Tensor, bias: Tensor | None, heads: int, neighborhood: Neighborhood
 ) -> tuple[Launch, Tensor]:
     """The call that computes `scores` at stride 1, and the tensor that it fills."""
-    kernel, dilation, _, _ = neighborhood
-    batch, height, width, channels = query.shape
-    head_width = channels // heads
-    tile = MatrixTile.of(batch, height, width, kernel, dilation, heads, head_width)
-    out = query.new_empty(batch, height, width, heads, kernel * kernel)
-    launch = Launch(
-        scores_matrix_kernel,
-        tile.programs,
-        {
-            "query": query,
-            "key": key,
-            "bias": bias,
-            "out": out,
-            "height": height,
-            "width": width,
-            "heads": heads,
-        },
-        {
-            "K": kernel,
-            "DILATION": dilation,
-            "BORDER": border_rule(height, width, neighborhood),
-            "HEAD_WIDTH": head_width,
-            **tile.constants(),
-        },
-        WARPS,
-    )
-    return launch, out
+    out = query.new_empty(*query.shape[:3], heads, neighborhood.taps)
+    tensors = {"query": query, "key": key, "bias": bias, "out": out}
+    return matrix_launch(scores_matrix_kernel, tensors, heads, neighborhood), out
 
 
 @triton.jit(do_not_specialize=["height", "width", "heads"])
