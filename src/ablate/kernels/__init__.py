@@ -3,7 +3,7 @@
 One folder per operation: `neighborhood_sums` (four sums), `neighborhood_attention` (scores, softmax and
 sum in one pass), `slide_attention` (the same over neighbors that static filters mix), `pairwise_features`
 (the filters of SAN and LESA). The `__init__` of a folder is the PyTorch operator with gradients and FLOP
-counts, `reference` computes it in plain PyTorch, `numba` (a file or a folder) on the CPU, `triton` on CUDA.
+counts, `reference` computes it in plain PyTorch, `numba` on the CPU, `triton` on CUDA.
 `pairwise_features` has none of the three: plain PyTorch computes it on every device.
 `geometry` defines which positions a neighborhood reaches, `precision` the dtype under autocast, `dispatch`
 chooses the implementation, `selfcheck` compares the Triton kernels with the reference before their first use,
