@@ -9,7 +9,7 @@ from pathlib import Path
 
 from generate import ROOT, Pages
 from generate.files import link
-from generate.markdown import table, toctree
+from generate.markdown import plain, table, toctree
 
 CONF = ROOT / "conf"
 GROUPS = {
@@ -79,7 +79,7 @@ def _group(group: str, meaning: str, choices: list[str]) -> str:
         head, settings = read(path)
         source = link(path.relative_to(ROOT).as_posix(), depth=2)
         title = f"`{group}={choice}`" if group != "infra" else "Settings"
-        parts += [f"## {title}", f"{_prose(head)} ({source})"]
+        parts += [f"## {title}", f"{plain(head)} ({source})"]
         if group in ("study", "variant"):
             continue
         shown = [setting for setting in settings if setting.path != "name"]
@@ -100,7 +100,7 @@ def _table(settings: list[Setting]) -> str:
     rows = []
     for each in settings:
         path, default = (f"`{text}`" if text else "" for text in (each.path, each.default))
-        rows.append((path, default, _prose(each.meaning) if each.path else f"**{_prose(each.meaning)}**"))
+        rows.append((path, default, plain(each.meaning) if each.path else f"**{plain(each.meaning)}**"))
     return table(["setting", "default", "meaning"], rows)
 
 
@@ -156,10 +156,3 @@ def _split(rest: str) -> tuple[str, str]:
         return "", rest.lstrip("# ")
     value, _, meaning = rest.partition(" #")
     return value.strip(), meaning.strip()
-
-
-def _prose(text: str) -> str:
-    """Return a comment as Markdown: nothing in it is markup but `code`."""
-    parts = re.split(r"(`[^`]*`)", text)
-    parts[::2] = [re.sub(r"([*_<\[\]])", r"\\\1", part) for part in parts[::2]]
-    return "".join(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 
@@ -15,6 +16,13 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], align: str = "") -
 def cell(text: str) -> str:
     """Return text as one cell of a table."""
     return text.replace("|", r"\|").replace("\n", " ")
+
+
+def plain(text: str) -> str:
+    """Return plain text as Markdown: nothing in it is markup but `code`."""
+    parts = re.split(r"(`[^`]*`)", text)
+    parts[::2] = [re.sub(r"([*_<\[\]])", r"\\\1", part) for part in parts[::2]]
+    return "".join(parts)
 
 
 def fence(text: str, language: str = "text") -> str:

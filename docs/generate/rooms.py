@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ast
-import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from generate import ROOT, Pages, drawings
 from generate.files import link
-from generate.markdown import fence, table
+from generate.markdown import fence, plain, table
 
 SOURCE = ROOT / "src" / "ablate"
 GROUND = ("errors", "configuration", "commands")  # below all packages
@@ -80,7 +79,7 @@ def _files(paths: list[Path]) -> str:
     rows = []
     for path in paths:
         name = path.relative_to(ROOT).as_posix()
-        rows.append((link(name, f"<code>{path.name}</code>", depth=1), _text(_title_of(path))))
+        rows.append((link(name, f"<code>{path.name}</code>", depth=1), plain(_title_of(path))))
     return table(["file", "contents"], rows)
 
 
@@ -105,14 +104,7 @@ def _docstring(path: Path) -> Iterator[str]:
         if all(line.startswith("    ") for line in paragraph.splitlines()):
             yield fence(paragraph)
         else:
-            yield _text(" ".join(paragraph.splitlines()))
-
-
-def _text(text: str) -> str:
-    """Return plain text with `code` as Markdown."""
-    parts = re.split(r"(`[^`]*`)", text)
-    parts[::2] = [re.sub(r"([*_<\[\]])", r"\\\1", part) for part in parts[::2]]
-    return "".join(parts)
+            yield plain(" ".join(paragraph.splitlines()))
 
 
 def _room(module: str) -> str:

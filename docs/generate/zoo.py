@@ -13,7 +13,7 @@ from generate import ROOT, Pages, pictures
 from generate.configuration import CONF
 from generate.configuration import read as read_settings
 from generate.files import link
-from generate.markdown import fence, table, toctree
+from generate.markdown import fence, plain, table, toctree
 
 REFERENCE_SHAPE = "96 channels, 3 heads and a map of 56×56, the first stage of Swin-T at 224×224"
 OWN = {"swin": "lsa", "resnet": "conv", "volo": "outlook", "convnext": "dwconv"}  # what hosts have themselves
@@ -63,7 +63,7 @@ def page(name: str) -> str:
     """Return the page of one operator."""
     from ablate import ops
     from ablate.ops import configs, costs
-    from ablate.ops.page import _flat
+    from ablate.ops.page import flat
     from ablate.ops.table import DIM, HEADS, HEIGHT, WIDTH
 
     entry = ops.spec(name)
@@ -101,7 +101,7 @@ def page(name: str) -> str:
     ]
     meanings = configs.comments(name)
     rows = [
-        (f"`{path}`", f"`{value}`", _text(meanings.get(path, ""))) for path, value in _flat(entry.defaults)
+        (f"`{path}`", f"`{value}`", plain(meanings.get(path, ""))) for path, value in flat(entry.defaults)
     ]
     if rows:
         parts += [
@@ -111,7 +111,7 @@ def page(name: str) -> str:
     else:
         parts.append("It has no settings.")
     if entry.quirks:
-        parts += ["## Worth knowing", "\n".join(f"- {_text(_sentence(quirk))}" for quirk in entry.quirks)]
+        parts += ["## Worth knowing", "\n".join(f"- {plain(_sentence(quirk))}" for quirk in entry.quirks)]
     parts += [
         "## Try it",
         fence("\n".join(_commands(name, entry.host)), "sh"),
@@ -131,7 +131,7 @@ def _summary(name: str) -> str:
     """Return what the file of the preset says, or the docstring of the class."""
     path = CONF / "op" / f"{name}.yaml"
     if path.exists():
-        return _text(read_settings(path)[0])
+        return plain(read_settings(path)[0])
     return ""
 
 
@@ -198,8 +198,3 @@ def _has(folder: Path, name: str) -> bool:
 
 def _sentence(text: str) -> str:
     return text[0].upper() + text[1:] if text[0].isascii() else text
-
-
-def _text(text: str) -> str:
-    """Return plain text as Markdown."""
-    return re.sub(r"([*_<\[\]])", r"\\\1", text)

@@ -6,13 +6,12 @@ import os
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ablate.execution.claim import ClaimedError, claim
 from ablate.store import digests
-from ablate.store.files import json_text, write_json, write_text
+from ablate.store.files import json_text, now, write_json, write_text
 from ablate.store.folder import FAILED, FINISHED, INTERRUPTED, RUNNING, RunFolder
 
 
@@ -28,7 +27,7 @@ class Status:
         self.update(
             state=RUNNING,
             attempt=int(self.record.get("attempt") or 0) + 1,
-            started=_now(),
+            started=now(),
             finished=None,
             host=socket.gethostname(),
             pid=os.getpid(),
@@ -44,21 +43,21 @@ class Status:
 
     def fail(self, error: str) -> None:
         """Record a failure, with its error in one line."""
-        self.update(state=FAILED, finished=_now(), error=error)
+        self.update(state=FAILED, finished=now(), error=error)
 
     def interrupt(self) -> None:
         """Record an interruption."""
-        self.update(state=INTERRUPTED, finished=_now())
+        self.update(state=INTERRUPTED, finished=now())
 
     def finish(self) -> None:
         """Write the digests of all files, status.json included, and then the final state."""
-        self._change({"state": FINISHED, "finished": _now()})
+        self._change({"state": FINISHED, "finished": now()})
         text = json_text(self.record)
         digests.write(self.folder.path, {self.folder.status_path.name: text}, self.folder.guard)
         write_text(self.folder.status_path, text, self.folder.guard)
 
     def _change(self, changes: Mapping[str, Any]) -> None:
-        self.record = {**self.record, **changes, "updated": _now()}
+        self.record = {**self.record, **changes, "updated": now()}
 
 
 def record_death(path: Path, reason: str) -> None:
@@ -72,7 +71,3 @@ def record_death(path: Path, reason: str) -> None:
         if not folder.finished():
             Status(folder).fail(reason)
             write_text(folder.error_path, reason + "\n", folder.guard)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

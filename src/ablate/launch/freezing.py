@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 from ablate.execution.claim import living_holder
 from ablate.store import damage
-from ablate.store.files import write_json, write_text
+from ablate.store.files import now, write_json, write_text
 from ablate.store.folder import FAILED, FINISHED, PENDING, RUNNING, RunFolder, dump
 
 READY, QUEUED = "ready", "queued"  # to be started now; in a job of the cluster
@@ -39,13 +38,9 @@ def freeze(
     folder.path.mkdir(exist_ok=True)
     write_text(folder.config_path, dump(config))
     if folder.status_is_new():
-        record = {"state": PENDING, "attempt": 0, "created": _now(), "updated": _now(), "error": None}
+        record = {"state": PENDING, "attempt": 0, "created": now(), "updated": now(), "error": None}
         write_json(folder.status_path, {**record, "epoch": 0, "epochs": config["recipe"].get("epochs")})
     elif folder.state() in (FAILED, FINISHED):  # damaged; jobs skip the runs that failed
-        again = {"state": PENDING, "asked": _now(), "updated": _now(), "error": None}
+        again = {"state": PENDING, "asked": now(), "updated": now(), "error": None}
         write_json(folder.status_path, {**folder.status(), **again})
     return READY
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from ablate.compose.request import Request
 from ablate.compose.study import read as read_study
 from ablate.launch import growth
 from ablate.store import manifest
+from ablate.store.files import now
 from ablate.store.identity import pair_key, signature
 from ablate.store.locks import locked
 from ablate.store.manifest import Manifest
@@ -78,8 +78,7 @@ class Plan:
             command = "\n".join(dict.fromkeys([*earlier.command.splitlines(), *command.splitlines()]))
             if replace(planned, command=command, updated=earlier.updated) == earlier:
                 return earlier
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        return replace(planned, command=command, updated=now)
+        return replace(planned, command=command, updated=now())
 
     def check(self, planned: Manifest, note: Note) -> None:
         """Refuse a design that the report would refuse after all runs; of a part of a study, note it.

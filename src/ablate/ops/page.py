@@ -56,7 +56,7 @@ def _facts(facts: dict[str, str]) -> str:
 
 def _settings(name: str) -> str:
     """Each setting with its default, and what its file in `conf/op` says about it."""
-    settings = list(_flat(registry.spec(name).defaults))
+    settings = list(flat(registry.spec(name).defaults))
     meanings = configs.comments(name)
     width = max((len(f"{path}={value}") for path, value in settings), default=0)
     lines = []
@@ -66,7 +66,7 @@ def _settings(name: str) -> str:
     return "\n".join(lines) if lines else "  none"
 
 
-def _flat(settings: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def flat(settings: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """`op.region.kernel`, `7`; an axis whose level can be chosen comes as `op/region`, `neighborhood`."""
     for key, value in settings.items():
         if key == "name":

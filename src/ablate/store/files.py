@@ -7,10 +7,16 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
 Guard = Callable[[], AbstractContextManager[None]]  # entered around each change; raises where it is forbidden
+
+
+def now() -> str:
+    """Time of a record: UTC in ISO 8601, in seconds."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object], guard: Guard = nullcontext) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -15,7 +14,7 @@ from ablate.bench.acceptance.steps import Setting, Step, limit
 from ablate.errors import UserError
 from ablate.execution import environment
 from ablate.kernels.selfcheck.verdicts import code_digest
-from ablate.store.files import read_json, write_json, write_text
+from ablate.store.files import now, read_json, write_json, write_text
 
 RECORD, PAGE = "acceptance.json", "acceptance.md"
 
@@ -94,7 +93,7 @@ def _record(setting: Setting, fresh: bool) -> dict[str, Any]:
             )
     for left in setting.folder.glob(".*.jsonl"):
         left.unlink()
-    record = {**head, "date": datetime.now(UTC).isoformat(timespec="seconds"), "steps": {}}
+    record = {**head, "date": now(), "steps": {}}
     write_json(setting.folder / RECORD, record)
     return record
 

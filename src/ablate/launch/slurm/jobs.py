@@ -18,7 +18,7 @@ from ablate.errors import UserError
 from ablate.execution import environment
 from ablate.launch.slurm import client, queue, snapshot
 from ablate.launch.slurm.client import SlurmError
-from ablate.store.files import write_text
+from ablate.store.files import now, write_text
 from ablate.store.jobs import Array, Jobs
 from ablate.store.jobs import folder as jobs_folder
 from ablate.store.locks import locked
@@ -55,7 +55,7 @@ def submit_jobs(runs_dir: Path, study: str, ready: Sequence[str], infra: dict[st
         jobs = Jobs(
             id=f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}",
             study=study,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            created=now(),
             packs=packs,
             arrays=_arrays(len(packs)),
             side_by_side=settings.side_by_side,
