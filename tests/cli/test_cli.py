@@ -16,7 +16,7 @@ import pytest
 
 from ablate.execution.claim import living_holder
 from ablate.store.files import read_json, write_json
-from ablate.store.folder import RunFolder
+from ablate.store.folder import PRUNED, RunFolder
 
 TINY = ("recipe=debug", "data=synthetic")
 LONG = ("recipe=debug", "data=synthetic", "recipe.epochs=100000", "infra.tracking=none")
@@ -90,6 +90,23 @@ def test_a_search_records_a_trial_that_fails_and_continues(ablate: Callable, tmp
     assert "1 finished, 1 failed" in ablate("status", "search").out
     again = re.search(r"ablate (train -m .*) seed=0,1,2", done.err)[1]
     assert "recipe.learning_rate=0.001" in again.split()
+
+
+def test_a_search_prunes_a_run_of_two_processes_while_it_is_trained(ablate: Callable, tmp_path: Path) -> None:
+    found = ablate(
+        *("train", "-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=1", "study.name=s", "op=dwconv"),
+        *("hydra/sweeper/pruner=threshold", "hydra.sweeper.pruner.lower=101"),
+        *("recipe.learning_rate=choice(1e-3)", *LONG, "infra.devices=2"),
+    )
+    assert found.code == 2
+    assert "no trial of the search has a result (1 trial, 1 pruned)" in found.err
+    (folder,) = folders(tmp_path)
+    assert folder.state() == PRUNED
+    assert "validation_top1" in folder.status()["error"]
+    assert 0 < folder.metrics()[-1]["epoch"] < 100000
+    assert folder.checkpoint_path.exists()
+    assert "1 pruned" in ablate("status", "s").out
+    assert "no run" in ablate("retry", "s").out
 
 
 def test_axes_compose_on_any_preset(ablate: Callable, tmp_path: Path) -> None:

@@ -18,9 +18,13 @@ from torch import nn
 from ablate import ops
 from ablate.configuration import conf_dir
 from ablate.data.tensor_loader import TrainingTensorLoader
+from ablate.execution import pruning
 from ablate.execution.execute import execute
+from ablate.execution.outcome import Outcome
+from ablate.launch.freezing import READY, freeze
 from ablate.store.files import Guard
-from ablate.store.folder import RunFolder
+from ablate.store.folder import PENDING, PRUNED, RunFolder
+from ablate.store.identity import signature
 from ablate.training import checkpoint, loop, network, optimization
 from ablate.training.context import RunContext
 from ablate.training.progress import Silent
@@ -113,6 +117,23 @@ def test_a_run_interrupted_within_an_epoch_ends_with_the_same_bits(setting: str,
             mine, theirs = getattr(saved(again), part), getattr(saved(whole), part)
             assert mine.keys() == theirs.keys()
             assert all(torch.equal(mine[name], theirs[name]) for name in mine), part
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_pruned_run_can_go_on_to_the_same_bits(tmp_path: Path) -> None:
+    config = configure(*TINY, *STATE)
+    whole = run(config, tmp_path / "whole")
+    folder = RunFolder(tmp_path / signature(config))
+    folder.path.mkdir()
+    pruning.request(folder, "pruned by the search: 1.0 at epoch 1")
+    assert execute(folder.path, config, Silent()) == Outcome(PRUNED, "pruned by the search: 1.0 at epoch 1")
+    assert folder.state() == PRUNED
+    assert saved(folder).step == 0
+    assert freeze(folder, config, queued=False, retry=False) == READY
+    assert folder.state() == PENDING
+    run(config, folder.path)
+    assert folder.finished()
+    assert folder.metrics_path.read_bytes() == whole.metrics_path.read_bytes()
 
 
 @pytest.mark.parametrize("setting", ["channels_last", "compile"])

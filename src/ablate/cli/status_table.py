@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ablate.results import formats
-from ablate.store.folder import DAMAGED, FAILED, FINISHED, INTERRUPTED, PENDING, RUNNING, RunFolder
+from ablate.store.folder import DAMAGED, FAILED, FINISHED, INTERRUPTED, PENDING, PRUNED, RUNNING, RunFolder
 from ablate.studies import states
 from ablate.studies.states import LOST, MISSING, Overview, Standing
 from ablate.studies.status import Progress, progress
@@ -25,7 +25,7 @@ STYLES = {
     LOST: "red",
     DAMAGED: "red",
 }
-ORDER = (FINISHED, RUNNING, PENDING, INTERRUPTED, FAILED, LOST, DAMAGED, MISSING)
+ORDER = (FINISHED, RUNNING, PENDING, PRUNED, INTERRUPTED, FAILED, LOST, DAMAGED, MISSING)
 # Figures of speed, shown where a run has them: title of the column and its format.
 SPEED: dict[str, tuple[str, Callable[[float], str]]] = {
     "images_per_second": ("images/s", lambda value: formats.plain(value, 0)),

@@ -15,9 +15,10 @@ from ablate.execution.claim import Claim, ClaimedError, LostClaimError, claim
 from ablate.execution.interruption import FAILURE, INTERRUPTION, Stop, stoppable
 from ablate.execution.outcome import CLAIMED, SKIPPED, SUPERSEDED, Outcome, failure
 from ablate.execution.process_group import group_for
+from ablate.execution.pruning import Pruning
 from ablate.execution.status import Status
 from ablate.store.files import write_json, write_text
-from ablate.store.folder import FINISHED, RunFolder
+from ablate.store.folder import FINISHED, PRUNED, RunFolder
 from ablate.store.locks import LockedError
 
 if TYPE_CHECKING:
@@ -37,8 +38,9 @@ def execute(
 
     A finished run is not run again. An exception ends in state `failed` with its traceback in
     error.txt. Ctrl-C, and SIGTERM and SIGUSR2 once the step has ended and a checkpoint is written,
-    end in `interrupted` and are raised as KeyboardInterrupt. Once another process has claimed the run, this
-    one writes nothing more into the folder.
+    end in `interrupted` and are raised as KeyboardInterrupt. A run that a search asks to end is `pruned`,
+    with a checkpoint as well. Once another process has claimed the run, this one writes nothing more into
+    the folder.
 
     Args:
         path: the run folder.
@@ -68,6 +70,8 @@ class _Attempt:
     def __init__(self, folder: RunFolder, config: Mapping[str, Any], claimed: Claim, stop: Stop) -> None:
         self.folder, self.config, self.claim, self.stop = folder, config, claimed, stop
         self.status = Status(folder)
+        self.pruning = Pruning(folder)
+        self.result: dict[str, Any] = {}
         self.tracker: Tracker | None = None
 
     def run(self, reporter: Reporter | None, group: Group | None) -> Outcome:
@@ -77,15 +81,15 @@ class _Attempt:
             KeyboardInterrupt: the run was interrupted, which is recorded.
             LostClaimError: another process claimed the run; nothing more was written.
         """
-        exit_code, result = FAILURE, dict[str, Any]()
+        exit_code = FAILURE
         try:
             self.status.start(self.config)
             reporter = reporter or self._reporter()
             self.tracker = self._tracker(reporter)
             with nullcontext(group) if group is not None else group_for(self.config["infra"]) as group:
-                result = self._train(self._context(reporter, group))
+                outcome = self._train(self._context(reporter, group))
             exit_code = 0
-            return Outcome(FINISHED, f"test top-1 {result['test_top1']:.2f} %")
+            return outcome
         except LostClaimError:
             raise
         except KeyboardInterrupt:
@@ -97,7 +101,7 @@ class _Attempt:
             return self._record(error)
         finally:
             if self.tracker is not None and not self.claim.lost:  # W&B's files are in the folder too
-                self.tracker.finish(result, exit_code)
+                self.tracker.finish(self.result, exit_code)
 
     def _reporter(self) -> Reporter:
         from ablate.training.progress import reporter
@@ -118,6 +122,7 @@ class _Attempt:
             reporter=reporter,
             group=group,
             stop=self.stop,
+            prune=self.pruning,
             on_step=self.claim.check,
             on_epoch=self._record_epoch,
         )
@@ -127,12 +132,12 @@ class _Attempt:
         if self.tracker is not None:
             self.tracker.log(metrics)
 
-    def _train(self, context: RunContext) -> dict[str, Any]:
+    def _train(self, context: RunContext) -> Outcome:
         """Train, and write environment.json, result.json and the digests of all files."""
         import torch
 
         from ablate.training.device import name as device_name
-        from ablate.training.loop import Training
+        from ablate.training.loop import PrunedError, Training
 
         folder, group = self.folder, context.group
         group.broadcast((str(folder.path), self.config))  # the other ranks train the same run
@@ -141,12 +146,16 @@ class _Attempt:
             device_name(training.device), torch.get_num_threads(), group.world_size, training.numerics
         )
         write_json(folder.environment_path, described, folder.guard)
-        result = training.run()
-        write_json(folder.result_path, result, folder.guard)
+        try:
+            self.result = training.run()
+        except PrunedError:
+            self.status.prune(str(self.pruning.reason))
+            return Outcome(PRUNED, str(self.pruning.reason))
+        write_json(folder.result_path, self.result, folder.guard)
         with folder.guard():
             folder.error_path.unlink(missing_ok=True)
         self.status.finish()
-        return result
+        return Outcome(FINISHED, f"test top-1 {self.result['test_top1']:.2f} %")
 
     def _record(self, error: Exception) -> Outcome:
         """Write a failure into the folder, as far as that is possible.

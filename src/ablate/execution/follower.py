@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,13 +28,14 @@ def follow(place: Place, device: str, store: Any = None) -> None:
         KeyboardInterrupt: the group received a request to stop; rank 0 has written a checkpoint.
     """
     from ablate.training.context import RunContext
-    from ablate.training.loop import Training
+    from ablate.training.loop import PrunedError, Training
     from ablate.training.progress import Silent
 
     with stoppable() as stop, joined(place, device, store) as group:
         while run := group.broadcast(NO_MORE_RUNS):
             path, config = run
-            Training(RunContext(config, RunFolder(Path(path)), Silent(), group, stop)).run()
+            with suppress(PrunedError):
+                Training(RunContext(config, RunFolder(Path(path)), Silent(), group, stop)).run()
 
 
 def follow_and_end(place: Place, device: str) -> NoReturn:

@@ -12,7 +12,7 @@ from typing import Any
 from ablate.execution.claim import ClaimedError, claim
 from ablate.store import digests
 from ablate.store.files import json_text, now, write_json, write_text
-from ablate.store.folder import FAILED, FINISHED, INTERRUPTED, RUNNING, RunFolder
+from ablate.store.folder import FAILED, FINISHED, INTERRUPTED, PRUNED, RUNNING, RunFolder
 
 
 class Status:
@@ -48,6 +48,10 @@ class Status:
     def interrupt(self) -> None:
         """Record an interruption."""
         self.update(state=INTERRUPTED, finished=now())
+
+    def prune(self, reason: str) -> None:
+        """Record that a search ended the run early, and why."""
+        self.update(state=PRUNED, finished=now(), error=reason)
 
     def finish(self) -> None:
         """Write the digests of all files, status.json included, and then the final state."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from ablate.execution import pruning
 from ablate.execution.claim import living_holder
 from ablate.store import damage
 from ablate.store.files import now, write_json, write_text
-from ablate.store.folder import FAILED, FINISHED, PENDING, RUNNING, RunFolder, dump
+from ablate.store.folder import ENDED, FAILED, FINISHED, PENDING, RUNNING, RunFolder, dump
 
 READY, QUEUED = "ready", "queued"  # to be started now; in a job of the cluster
 
@@ -36,11 +37,12 @@ def freeze(
     if folder.state() == FAILED and not retry:
         return FAILED
     folder.path.mkdir(exist_ok=True)
+    pruning.withdraw(folder)
     write_text(folder.config_path, dump(config))
     if folder.status_is_new():
         record = {"state": PENDING, "attempt": 0, "created": now(), "updated": now(), "error": None}
         write_json(folder.status_path, {**record, "epoch": 0, "epochs": config["recipe"].get("epochs")})
-    elif folder.state() in (FAILED, FINISHED):  # damaged; jobs skip the runs that failed
+    elif folder.state() in ENDED:  # damaged; jobs skip the runs that failed
         again = {"state": PENDING, "asked": now(), "updated": now(), "error": None}
         write_json(folder.status_path, {**folder.status(), **again})
     return READY

@@ -91,6 +91,13 @@ class StudyLauncher(Launcher):
             return error
         return None
 
+    def signature(self, overrides: Sequence[str]) -> str:
+        """Return the signature of the run with these overrides."""
+        from ablate.store.identity import signature
+
+        setup_globals()
+        return signature(self._request(overrides).config)
+
     @abstractmethod
     def launch_function(self) -> Launch:
         """Return the function that runs what is ready of a submission."""

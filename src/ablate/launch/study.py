@@ -18,7 +18,7 @@ from ablate.execution.serving import served
 from ablate.launch.submission import Submission
 from ablate.launch.submit import submit
 from ablate.launch.summary import sum_up
-from ablate.store.folder import FAILED, FINISHED, PENDING
+from ablate.store.folder import FAILED, FINISHED, PENDING, PRUNED
 
 # A launcher: runs what is ready of a submission and returns the outcomes by signature.
 Launch = Callable[[Submission, Console], Mapping[str, Outcome]]
@@ -76,7 +76,7 @@ def start(submission: Submission, launch: Launch) -> int:
         console.print("interrupted; the same command resumes where it stopped")
         sys.exit(INTERRUPTION)
     sum_up(submission, outcomes, console)
-    well = (FINISHED, SKIPPED, CLAIMED, PENDING)  # pending: in the queue of a cluster
+    well = (FINISHED, PRUNED, SKIPPED, CLAIMED, PENDING)  # pending: in the queue of a cluster
     done = {signature for signature, outcome in outcomes.items() if outcome.state in well}
     if not submission.failed and done.issuperset(submission.ready):
         return 0

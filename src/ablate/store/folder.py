@@ -9,16 +9,18 @@ from ablate.errors import UserError
 from ablate.store import damage
 from ablate.store.damage import Damage
 from ablate.store.run_files import CLAIM, OUTPUT, RunFiles, dump, load
-from ablate.store.shapes import DAMAGED, FAILED, FINISHED, INTERRUPTED, PENDING, RUNNING
+from ablate.store.shapes import DAMAGED, ENDED, FAILED, FINISHED, INTERRUPTED, PENDING, PRUNED, RUNNING
 
 __all__ = [
     "CLAIM",
     "DAMAGED",
+    "ENDED",
     "FAILED",
     "FINISHED",
     "INTERRUPTED",
     "OUTPUT",
     "PENDING",
+    "PRUNED",
     "RUNNING",
     "RunFolder",
     "dump",

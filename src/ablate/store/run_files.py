@@ -9,6 +9,7 @@
                        environment.json  commit and diff, versions, hardware
                        checkpoint.pt     what resuming needs
                        digests.json      digests of these files, written when the run finishes
+                       prune.json        a search asks the run to end early, and says why
 <runs_dir>/studies/<name>/manifest.json  which runs a study consists of
 """
 
@@ -125,6 +126,11 @@ class RunFiles:
         return self.path / digests.DIGESTS
 
     @property
+    def prune_path(self) -> Path:
+        """Request of a search to end the run early."""
+        return self.path / "prune.json"
+
+    @property
     def claim_path(self) -> Path:
         """The claim: which process computes the run."""
         return self.path / CLAIM
@@ -152,7 +158,7 @@ class RunFiles:
         return shapes.status(read_json(self.status_path)) is not None
 
     def state(self) -> str:
-        """pending, running, finished, failed or interrupted."""
+        """pending, running, finished, failed, interrupted or pruned."""
         return str(self.status()["state"])
 
     def metrics(self) -> list[dict[str, Any]]:

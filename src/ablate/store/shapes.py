@@ -11,8 +11,10 @@ from datetime import datetime
 from typing import Any
 
 PENDING, RUNNING, FINISHED, FAILED, INTERRUPTED = "pending", "running", "finished", "failed", "interrupted"
+PRUNED = "pruned"  # ended early by a search, which needs no more of it
 DAMAGED = "damaged"  # seen by reading a run's files; never written
-STATES = (PENDING, RUNNING, FINISHED, FAILED, INTERRUPTED)
+ENDED = (FINISHED, FAILED, PRUNED)  # neither at work nor waiting to go on
+STATES = (PENDING, RUNNING, FINISHED, FAILED, INTERRUPTED, PRUNED)
 
 
 def _count(value: object) -> bool:

@@ -14,7 +14,7 @@ from ablate.execution.claim import living_holder
 from ablate.launch.slurm import client, queue
 from ablate.launch.slurm.queue import Queue
 from ablate.store import manifest
-from ablate.store.folder import DAMAGED, FAILED, FINISHED, INTERRUPTED, PENDING, RUNNING, RunFolder
+from ablate.store.folder import DAMAGED, ENDED, FAILED, INTERRUPTED, PENDING, RUNNING, RunFolder
 from ablate.store.manifest import Manifest, PlannedRun
 
 LOST = "lost"  # was running, or about to be started, and its process is gone
@@ -95,7 +95,7 @@ def state_of(folder: RunFolder) -> str:
     """Return the state by the folder alone: `lost` if it says `running` and no process holds the claim."""
     state = folder.state()
     if living_holder(folder.path) is not None:
-        return state if state in (FINISHED, FAILED) else RUNNING
+        return state if state in ENDED else RUNNING
     if folder.damages():
         return DAMAGED
     return LOST if state == RUNNING else state
@@ -105,11 +105,11 @@ def _standing(folder: RunFolder, run: PlannedRun, jobs: Queue, served: Container
     record = folder.status()
     state, job = str(record["state"]), jobs.last.get(run.signature)
     holder, live = living_holder(folder.path), jobs.live.get(run.signature)
-    if holder is not None and state not in (FINISHED, FAILED):
+    if holder is not None and state not in ENDED:
         return Standing(run, RUNNING, record, f"on {holder['host']}", job)
     if holder is None and live is None and (damages := folder.damages()):
         return Standing(run, DAMAGED, record, "; ".join(map(str, damages)), job)
-    if state in (FINISHED, FAILED):
+    if state in ENDED:
         return Standing(run, state, record, str(record.get("error") or ""), job)
     if live is not None:
         resumes = f"resumes from epoch {record['epoch']}; " if record.get("epoch") else ""

@@ -21,6 +21,7 @@ class RunContext:
         reporter: shows progress.
         group: the processes that compute the run together; rank 0 writes into the folder.
         stop: returns True once the run has to end after the current step, with a checkpoint.
+        prune: returns True once a search asks the first process to end the run in the same way.
         on_step: called after each optimizer step; an exception ends the run.
         on_epoch: called with the figures of an epoch once they are on disk.
     """
@@ -30,5 +31,6 @@ class RunContext:
     reporter: Reporter
     group: Group = SOLO
     stop: Callable[[], bool] = lambda: False
+    prune: Callable[[], bool] = lambda: False
     on_step: Callable[[], None] = lambda: None
     on_epoch: Callable[[dict[str, Any]], None] = lambda metrics: None

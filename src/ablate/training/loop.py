@@ -44,6 +44,10 @@ class NonFiniteLossError(ArithmeticError):
     """The loss is no longer a number: the run is stopped as failed."""
 
 
+class PrunedError(Exception):
+    """A search asked the run to end early; its checkpoint is written. Every process of the run raises it."""
+
+
 def build_model(config: Mapping[str, Any]) -> nn.Module:
     """Build the host of a configuration with its operator; the run's seed draws the initial weights.
 
@@ -69,10 +73,11 @@ def host_arguments(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 
 @dataclass
 class Requested:
-    """Requests to stop or to write a checkpoint after the current step."""
+    """Requests to stop, to write a checkpoint or to prune the run after the current step."""
 
     stop: bool = False
     checkpoint: bool = False
+    prune: bool = False
 
 
 class Training:
@@ -176,8 +181,7 @@ class Training:
             except Exception:
                 self._settle()  # a loss that is not finite explains what failed in the step after it
                 raise
-            stop, due = self.context.stop(), self.group.first and self._checkpoint_due()
-            self.reports.push(self.step, loss, stop=stop, checkpoint=due)
+            self.reports.push(self.step, loss, **asdict(self._requested()))
             self._settle(keep=1)
             now.seconds = before + time.perf_counter() - begun
             self.context.on_step()
@@ -221,25 +225,30 @@ class Training:
             self.under_way.loss_sum += report.loss
             self.requested.stop |= report.stop
             self.requested.checkpoint |= report.checkpoint
+            self.requested.prune |= report.prune
             self.reporter.stepped(report.loss)
 
     def _pause(self) -> None:
-        """Write a checkpoint if one is due; end the run if any process received a request to stop.
+        """Write a checkpoint if one is due; end the run if any process received a request to end it.
 
         Several processes act on the reduced report of a step, so that they act after the same step.
 
         Raises:
             KeyboardInterrupt: a stop was requested; the checkpoint is written.
+            PrunedError: a search asked to end the run; the checkpoint is written.
         """
         if self.group.world_size == 1:
-            self.requested = Requested(self.context.stop(), self._checkpoint_due())
+            self.requested = self._requested()
         now, self.requested = self.requested, Requested()
-        if now.stop or now.checkpoint:
+        if now.stop or now.checkpoint or now.prune:
             self._settle()
             self.requested.checkpoint = False  # requested again while this one was in progress
         if now.stop:
             self._save()
             raise KeyboardInterrupt
+        if now.prune:
+            self._save()
+            raise PrunedError
         if now.checkpoint:
             try:
                 self._save()
@@ -247,8 +256,12 @@ class Training:
                 self.reporter.note(f"no checkpoint at step {self.step}: {error}; training continues")
                 self.saved = time.monotonic()
 
-    def _checkpoint_due(self) -> bool:
-        return time.monotonic() - self.saved >= self.period
+    def _requested(self) -> Requested:
+        """Return what is requested of this process; checkpoints and pruning are the first one's affair."""
+        if not self.group.first:
+            return Requested(self.context.stop())
+        due = time.monotonic() - self.saved >= self.period
+        return Requested(self.context.stop(), due, self.context.prune())
 
     def _backward(self, inputs: Tensor, labels: Tensor) -> Tensor:
         target: Tensor = labels

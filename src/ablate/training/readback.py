@@ -26,12 +26,14 @@ class StepReport:
         loss: training loss of the step's batch, the mean over all processes.
         stop: True if any process received a request to stop during the step.
         checkpoint: True if the first process wants a checkpoint.
+        prune: True if a search asked the first process to end the run.
     """
 
     step: int
     loss: float
     stop: bool
     checkpoint: bool
+    prune: bool = False
 
 
 class HostCopy:
@@ -64,7 +66,7 @@ class StepReports:
         self._group = group
         self._pending: deque[tuple[int, Reduction | HostCopy]] = deque()
 
-    def push(self, step: int, loss: Tensor, *, stop: bool, checkpoint: bool) -> None:
+    def push(self, step: int, loss: Tensor, *, stop: bool, checkpoint: bool, prune: bool = False) -> None:
         """Start to reduce and to copy what belongs to a step.
 
         Args:
@@ -72,9 +74,10 @@ class StepReports:
             loss: this process's loss, float64, on the device.
             stop: this process received a request to stop.
             checkpoint: a checkpoint is due; only the first process may say so.
+            prune: a search asks to end the run; only the first process may say so.
         """
         # `full` passes the flags as kernel arguments: a copy from the host would synchronise
-        flags = [torch.full_like(loss, float(flag)) for flag in (stop, checkpoint)]
+        flags = [torch.full_like(loss, float(flag)) for flag in (stop, checkpoint, prune)]
         values = torch.stack([loss, *flags])
         reduction = self._group.start_all_reduce(values)
         # NCCL reduces on the device, which continues without the host; gloo reduces in a thread of its own
@@ -85,5 +88,5 @@ class StepReports:
         """Read the reports of all steps but the latest `keep`, in order."""
         while len(self._pending) > keep:
             step, values = self._pending.popleft()
-            loss, stop, checkpoint = values.tolist()
-            yield StepReport(step, loss / self._group.world_size, stop > 0, checkpoint > 0)
+            loss, stop, checkpoint, prune = values.tolist()
+            yield StepReport(step, loss / self._group.world_size, stop > 0, checkpoint > 0, prune > 0)

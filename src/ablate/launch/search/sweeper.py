@@ -1,8 +1,8 @@
-"""`hydra/sweeper=optuna`: a search of hyper-parameters by Optuna's samplers, on validation accuracy.
+"""`hydra/sweeper=optuna`: a search of hyper-parameters by Optuna's samplers and pruners.
 
-Trials are runs of the study `study.name`, computed by any launcher. The search is kept in a journal in the
-study's folder, which several processes may share; the same command resumes it. Start reading in
-`Search.sweep`.
+Its measure is accuracy or loss on validation images. Trials are runs of the study `study.name`, computed by
+any launcher. The search is kept in a journal in the study's folder, which several processes may share; the
+same command resumes it. Start reading in `Search.sweep`.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ from omegaconf import DictConfig
 from ablate import commands
 from ablate.errors import UserError, unknown
 from ablate.execution import claim
+from ablate.launch.search.pruning import Epochs, watched
 from ablate.launch.search.space import Space, read_space
 from ablate.store import manifest
 from ablate.store.files import write_json
+from ablate.store.folder import PRUNED, RunFolder
 
 if TYPE_CHECKING:
     import optuna
@@ -43,9 +45,31 @@ SAMPLERS = {
     "gp": "GPSampler",
     "grid": "BruteForceSampler",
 }
+PRUNERS: dict[str, dict[str, Any]] = {
+    "none": {"_target_": "optuna.pruners.NopPruner"},
+    "median": {"_target_": "optuna.pruners.MedianPruner", "n_startup_trials": 5, "n_warmup_steps": 0},
+    "percentile": {
+        "_target_": "optuna.pruners.PercentilePruner",
+        "percentile": 25.0,  # the best quarter goes on
+        "n_startup_trials": 5,
+        "n_warmup_steps": 0,
+    },
+    "halving": {
+        "_target_": "optuna.pruners.SuccessiveHalvingPruner",
+        "min_resource": 1,
+        "reduction_factor": 4,
+    },
+    "threshold": {
+        "_target_": "optuna.pruners.ThresholdPruner",
+        "lower": None,
+        "upper": None,
+        "n_warmup_steps": 0,
+    },
+    "hyperband": {"_target_": "optuna.pruners.HyperbandPruner", "min_resource": 1, "reduction_factor": 3},
+}
 NODE: dict[str, Any] = {
-    "_recursive_": False,  # the sampler is made when the search is opened
-    "defaults": [{"sampler": "tpe"}],
+    "_recursive_": False,  # sampler and pruner are made when the search is opened
+    "defaults": [{"sampler": "tpe"}, {"pruner": "none"}],
     "n_trials": 20,  # in total, including those of earlier commands
     "n_jobs": 2,  # trials at a time
     "metric": "validation_top1",  # or validation_loss
@@ -72,6 +96,8 @@ def publish() -> None:
             node={"_target_": f"optuna.samplers.{sampler}", "seed": None},
             provider="ablate",
         )
+    for name, pruner in PRUNERS.items():
+        store.store(group="hydra/sweeper/pruner", name=name, node=pruner, provider="ablate")
 
 
 class Search(Sweeper):
@@ -147,6 +173,7 @@ class Search(Sweeper):
         if sampler.get("seed") is not None:  # a search that is resumed repeats no draw
             sampler = {**sampler, "seed": sampler["seed"] + len(search.trials)}
         search.sampler = instantiate(sampler, _convert_="all")
+        search.pruner = instantiate(self.settings["pruner"], _convert_="all")
         return search
 
     def _run(self, search: optuna.Study, space: Space) -> None:
@@ -183,15 +210,26 @@ class Search(Sweeper):
             self._give_up(search)
 
     def _train(self, search: optuna.Study, accepted: Sequence[tuple[optuna.Trial, list[str]]]) -> None:
-        folders = self.launcher.train([overrides for _, overrides in accepted], searching=True)
-        for (trial, _), folder in zip(accepted, folders, strict=True):
+        import optuna
+
+        metric = self.settings["metric"]
+        trials = [
+            Epochs(trial, RunFolder(self.runs_dir / self.launcher.signature(overrides)), metric)
+            for trial, overrides in accepted
+        ]
+        with watched(trials):
+            self.launcher.train([overrides for _, overrides in accepted], searching=True)
+        for epochs in trials:
+            epochs.report()
+            trial, folder = epochs.trial, epochs.folder
             trial.set_user_attr("run", folder.signature)
-            metric = self.settings["metric"]
-            for line in folder.metrics():
-                if isinstance(value := line.get(metric), (int, float)) and math.isfinite(value):
-                    trial.report(value, line["epoch"])
             value = (folder.result() or {}).get(metric)
-            self._report(search, trial, value, str(folder.status().get("error") or "the run has no result"))
+            status = folder.status()
+            if value is None and status["state"] == PRUNED:
+                self._tell(search, trial, None, optuna.trial.TrialState.PRUNED)
+                self.print(f"trial {trial.number} {status['error']}")
+            else:
+                self._report(search, trial, value, str(status.get("error") or "the run has no result"))
 
     def _report(self, search: optuna.Study, trial: optuna.Trial, value: float | None, error: str) -> None:
         import optuna
@@ -199,14 +237,23 @@ class Search(Sweeper):
         good = isinstance(value, (int, float)) and math.isfinite(value)
         if not good:
             trial.set_user_attr("error", error)
+        self._tell(search, trial, value if good else None, None if good else optuna.trial.TrialState.FAIL)
+        if not good:
+            self.print(f"trial {trial.number} failed: {error}; the search continues")
+
+    def _tell(
+        self,
+        search: optuna.Study,
+        trial: optuna.Trial,
+        value: float | None,
+        state: optuna.trial.TrialState | None,
+    ) -> None:
         try:
-            search.tell(trial, value if good else None, None if good else optuna.trial.TrialState.FAIL)
+            search.tell(trial, value, state)
         except RuntimeError as stopped:  # a grid ends the search in this way; Optuna has the result
             if "Study.stop" not in str(stopped):
                 raise
             self.exhausted = True
-        if not good:
-            self.print(f"trial {trial.number} failed: {error}; the search continues")
 
     def _give_up(self, search: optuna.Study) -> None:
         import optuna
@@ -226,7 +273,12 @@ class Search(Sweeper):
         trials = search.get_trials(deepcopy=False)
         complete = [trial for trial in trials if trial.state == optuna.trial.TrialState.COMPLETE]
         failed = sum(trial.state == optuna.trial.TrialState.FAIL for trial in trials)
-        counts = f"{len(trials)} trials, {failed} failed" if failed else f"{len(trials)} trials"
+        pruned = sum(trial.state == optuna.trial.TrialState.PRUNED for trial in trials)
+        kinds = {"pruned": pruned, "failed": failed}
+        counts = ", ".join(
+            [f"{len(trials)} trial{'s' * (len(trials) != 1)}"]
+            + [f"{count} {kind}" for kind, count in kinds.items() if count]
+        )
         if not complete:
             raise UserError(
                 f"no trial of the search has a result ({counts})",
@@ -240,7 +292,7 @@ class Search(Sweeper):
             "best_params": best.params,
             "run": best.user_attrs.get("run"),
             "trials": len(trials),
-            "failed": failed,
+            **kinds,
         }
         write_json(folder / RECORD, record)
         levels = ", ".join(f"{name}={value}" for name, value in best.params.items())

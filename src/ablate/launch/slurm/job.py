@@ -28,7 +28,7 @@ from ablate.launch.slurm import client, snapshot
 from ablate.launch.slurm.client import SlurmError
 from ablate.store import jobs as records
 from ablate.store.damage import DamagedError
-from ablate.store.folder import DAMAGED, FAILED, RunFolder
+from ablate.store.folder import DAMAGED, FAILED, PRUNED, RunFolder
 
 PATIENCE = 600.0  # seconds that a job waits for SLURM to end it
 REQUEUES = 1000  # a job that is put back more often than this makes no progress
@@ -51,7 +51,8 @@ def main() -> None:
     }:
         _say("the code has changed since submission; infra.launcher.snapshot=true runs from a copy of it")
     folders = [RunFolder(runs_dir / signature) for signature in pack]
-    ready = [folder.signature for folder in folders if not folder.finished() and folder.state() != FAILED]
+    left = [folder for folder in folders if folder.state() not in (FAILED, PRUNED)]
+    ready = [folder.signature for folder in left if not folder.finished()]
     _say(f"{len(pack)} runs, {len(ready)} of them to be done")
     with stoppable() as stop:
         try:

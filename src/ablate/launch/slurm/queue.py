@@ -8,7 +8,7 @@ from pathlib import Path
 from ablate.launch.slurm import client
 from ablate.launch.slurm.client import Job, SlurmError
 from ablate.store import jobs as records
-from ablate.store.folder import FAILED, FINISHED, RunFolder
+from ablate.store.folder import ENDED, RunFolder
 from ablate.store.jobs import Array, Jobs
 
 
@@ -65,7 +65,7 @@ def of_study(runs_dir: Path, study: str) -> Queue:
 
 def _ahead(folder: RunFolder, created: str) -> bool:
     record = folder.status()
-    return record["state"] not in (FINISHED, FAILED) and (record.get("asked") or "") <= created
+    return record["state"] not in ENDED and (record.get("asked") or "") <= created
 
 
 def _named(submission: Jobs, queued: dict[str, Job]) -> Jobs:
