@@ -47,8 +47,8 @@ test-lowest:  ## run the part of it that meets other libraries, with the lowest 
 	@OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest $(LOWEST_TESTS) --numprocesses=auto --dist=worksteal
 	@$(LOWEST)/bin/python tests/lowest.py --passed
 
-slurm: $(INSTALLED)  ## inject faults into two SLURMs of one node each, started and stopped by the tests (root)
-	@$(BIN)/python -m pytest tests/slurm --slurm --numprocesses=2 --dist=worksteal
+slurm: $(INSTALLED)  ## inject faults into four SLURMs of one node each, started and stopped by the tests (root)
+	@$(BIN)/python -m pytest tests/slurm --slurm --numprocesses=4 --dist=worksteal
 
 soak: $(INSTALLED)  ## strike a study with random faults for ten minutes (SOAK="--minutes 60 --seed 1 --slurm")
 	@$(BIN)/python -m tests.soak $(SOAK)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
@@ -45,7 +49,7 @@ def neighborhoods(draw: st.DrawFn) -> tuple:
     return height, width, heads, heads * draw(st.sampled_from(WIDTHS)), (kernel, dilation, border, stride)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=35, deadline=None)
 @given(neighborhoods(), st.sampled_from([(0, 0, 0), (1, 0, 1), (0, 1, 0), (2, 1, 1)]))
 def test_the_sums(shape: tuple, static: tuple[int, int, int]) -> None:
     """Without static factors, with either and both, of all images or of each; with a bias and without."""
@@ -231,6 +235,26 @@ def test_an_installation_that_cannot_be_written_compiles_without_a_cache(
 
     monkeypatch.setattr(run, "njit", refuse)
     assert run.compiled(len) is len
+
+
+def test_processes_that_start_together_compile_a_loop_once(tmp_path: Path) -> None:
+    program = """
+import torch
+from ablate import kernels
+kernels.aggregate(torch.ones(1, 9, 9, 32), torch.ones(1, 9, 9, 1, 9), kernel=3)
+"""
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", program],
+            env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    said = [process.communicate(timeout=240)[1] for process in started]
+    assert [process.returncode for process in started] == [0, 0], said
+    assert "".join(said).count("compiled the CPU kernel") == 1, said
 
 
 @settings(max_examples=40, deadline=None)

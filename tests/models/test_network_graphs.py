@@ -1,7 +1,8 @@
 """Published networks export and compile for any batch, and train under checkpointing.
 
-One network per family, made shallow; `pytest tests/models/test_network_graphs.py --every-network` walks all
-of them at their full depth.
+One network per family, made shallow, and for compilation one per host; every operator compiles in
+tests/ops/test_graphs.py. `pytest tests/models/test_network_graphs.py --every-network` walks all networks at
+their full depth.
 """
 
 from __future__ import annotations
@@ -28,12 +29,14 @@ SHALLOW = {  # what a graph of a deeper network repeats
 }
 
 
+ONE_PER_HOST = ("elsa_swin_tiny", "elsa_volo_d1", "lesa_resnet50")
+
 Build = Callable[..., nn.Module]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    every = metafunc.config.getoption("every_network")
-    metafunc.parametrize("name", sorted(CATALOGUE) if every else FAMILIES)
+    names = ONE_PER_HOST if metafunc.function is test_compiles_once_for_every_batch else FAMILIES
+    metafunc.parametrize("name", sorted(CATALOGUE) if metafunc.config.getoption("every_network") else names)
 
 
 @pytest.fixture

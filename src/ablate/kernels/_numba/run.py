@@ -6,6 +6,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -15,8 +17,10 @@ from numba import njit
 from torch import Tensor
 
 from ablate.kernels import dispatch
+from ablate.store.locks import LockedError, locked
 
 FAST = {"reassoc", "contract", "nsz"}  # sums in any order; NaN and infinity are kept
+COMPILATION_SECONDS = 300.0  # longer than any loop takes, on a busy machine too
 _lock = threading.Lock()  # Numba's thread pool serves one caller at a time
 
 
@@ -51,6 +55,25 @@ def compiled(loop: Callable[..., None]) -> Any:
     """Numba's dispatcher, with its cache on disk where one can be written."""
     options = {"parallel": True, "fastmath": FAST, "boundscheck": False}
     try:
-        return njit(cache=True, **options)(loop)
+        return _once(njit(cache=True, **options)(loop))
     except RuntimeError:  # neither the installation nor a home folder can be written
         return njit(**options)(loop)
+
+
+def _once(dispatcher: Any) -> Any:
+    """Make processes that start together compile a loop once: the first compiles, the others load it.
+
+    Numba's index of its cache has no lock of its own either: of two processes that write it at once, one
+    is lost.
+    """
+    compile_or_load = dispatcher.compile  # Numba calls it for operands of types that are new to the process
+
+    def compile_in_turn(signature: Any) -> Any:
+        with ExitStack() as stack:
+            with suppress(OSError, LockedError):  # then each compiles for itself
+                path = Path(dispatcher.stats.cache_path) / f"{dispatcher.py_func.__qualname__}.lock"
+                stack.enter_context(locked(path, COMPILATION_SECONDS))
+            return compile_or_load(signature)
+
+    dispatcher.compile = compile_in_turn
+    return dispatcher

@@ -22,6 +22,7 @@ from ablate.execution.status import record_death
 from ablate.store.folder import FAILED, INTERRUPTED, OUTPUT
 from ablate.training.cores import SIDE_BY_SIDE, available
 
+GPU_DRIVERS = ("/dev/nvidiactl", "/proc/driver/nvidia", "/dev/dxg", "/dev/kfd")  # NVIDIA's, WSL's, AMD's
 GRACE_SECONDS = 60.0  # for workers to end their step and write a checkpoint
 
 Event = tuple[str, str, Outcome | None]  # "started" or "ended", signature, outcome
@@ -182,6 +183,8 @@ def _pointer(log: Path) -> str:
 
 
 def _gpus() -> int:
-    import torch
+    if not any(Path(path).exists() for path in GPU_DRIVERS):
+        return 0
+    import torch  # takes seconds
 
     return torch.cuda.device_count()
