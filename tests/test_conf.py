@@ -12,11 +12,10 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from ablate import data, hosts
+from ablate import data, hosts, tasks
 from ablate.configuration import conf_dir
 from ablate.results.conditions import labels
 from ablate.store.manifest import load
-from ablate.training.loop import host_arguments
 from ablate.training.recipe import read
 
 CONF = conf_dir()
@@ -40,7 +39,7 @@ def test_every_file_composes_and_opens_with_a_comment(path: Path) -> None:
     read(config["recipe"])
     data.info(config["data"])
     if group != "recipe":
-        name, arguments = host_arguments(config)
+        name, arguments = tasks.of_run(config).network_arguments(config)
         if group == "study":
             hosts.check(name, config["op"], **arguments)
             return

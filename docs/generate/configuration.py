@@ -20,6 +20,7 @@ GROUPS = {
     "op/norm": "The norm: what is done to the weights over the positions of the region.",
     "host": "The host: the network whose slots the operator fills.",
     "data": "The data set.",
+    "task": "The task: what the network is trained for, and by which metrics it is judged.",
     "recipe": "The recipe: how the network is trained.",
     "study": "A study: baseline, factors and seeds. A study sets the other groups itself.",
     "variant": "A variant: one named condition of a study that is a path and not a product of factors.",

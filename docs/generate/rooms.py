@@ -14,7 +14,7 @@ from generate.markdown import fence, plain, table
 SOURCE = ROOT / "src" / "ablate"
 GROUND = ("errors", "configuration", "commands")  # below all packages
 ORDER = (  # from the ground; a room that is not named here comes last
-    *("store", "results", "kernels", "ops", "data", "hosts", "models", "official", "training"),
+    *("store", "results", "kernels", "ops", "data", "hosts", "models", "official", "tasks", "training"),
     *("compose", "execution", "launch", "studies", "bench", "cli"),
 )
 TOUR = """# Dive into the code

@@ -20,6 +20,7 @@ from ablate.errors import UserError
 from ablate.execution.execute import execute
 from ablate.store.files import Guard
 from ablate.store.folder import RunFolder
+from ablate.tasks.classification import Classification
 from ablate.training import checkpoint, loop, optimization, recipe
 
 
@@ -274,11 +275,11 @@ def test_tested_are_the_weights_that_were_best_on_validation(
     accuracies = iter([50.0, 90.0, 60.0, 1.0])  # three epochs of validation, then the test
     seen: list[dict[str, torch.Tensor]] = []
 
-    def evaluate(model: torch.nn.Module, *_: object, **__: object) -> dict[str, float]:
+    def evaluate(_task: object, model: torch.nn.Module, *_: object, **__: object) -> dict[str, float]:
         seen.append(copy.deepcopy(model.state_dict()))
         return {"loss": 1.0, "top1": next(accuracies), "top5": 100.0}
 
-    monkeypatch.setattr(loop, "evaluate", evaluate)
+    monkeypatch.setattr(Classification, "evaluate", evaluate)
     result = run(configure("recipe.epochs=3"), tmp_path / "run").result()
     assert (result["best_epoch"], result["validation_top1"], result["test_top1"]) == (2, 90.0, 1.0)
     assert all(torch.equal(seen[3][name], value) for name, value in seen[1].items())

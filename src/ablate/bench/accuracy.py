@@ -23,8 +23,8 @@ from ablate.configuration import conf_dir
 from ablate.data import Loader
 from ablate.errors import UserError
 from ablate.official import checkpoints
+from ablate.tasks import get
 from ablate.training.device import float32_precision, resolve_device
-from ablate.training.evaluation import evaluate
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def run(asked: Evaluation) -> dict[str, float]:
     )
     enabled = asked.precision != "float32"
     precision = torch.autocast(device.type, dtype=getattr(torch, asked.precision), enabled=enabled)
-    found = evaluate(model.to(device), _Tracked(loader), precision)
+    found = get("classification").evaluate(model.to(device), _Tracked(loader), precision)
     if not math.isfinite(found["loss"]):
         raise UserError(
             f"outputs of {asked.model} with {asked.checkpoint} are not finite: the loss is {found['loss']}",

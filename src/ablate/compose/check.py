@@ -8,7 +8,7 @@ from typing import Any
 
 from ablate.compose import infra as infrastructure
 from ablate.compose.request import Request
-from ablate.errors import UserError
+from ablate.errors import UserError, unknown
 from ablate.store.identity import pair_key
 
 
@@ -22,10 +22,9 @@ def check(requests: Sequence[Request], processes: int | None = None) -> None:
     Raises:
         UserError: the first combination that cannot exist, with its overrides.
     """
-    from ablate import data, hosts
+    from ablate import data, tasks
     from ablate.training import optimization
     from ablate.training.device import resolve_device
-    from ablate.training.loop import host_arguments
     from ablate.training.recipe import read as read_recipe
 
     checked: set[str] = set()
@@ -49,8 +48,10 @@ def check(requests: Sequence[Request], processes: int | None = None) -> None:
                 data_root=Path(infra.data_root) if infra.data_root else None,
                 download=infra.download,
             )
-            name, arguments = host_arguments(config)
-            hosts.check(name, config["op"], **arguments)
+            task = tasks.of_run(config)
+            task.check(config)
+            if (metric := config["study"].get("metric")) is not None and metric not in task.metrics.columns:
+                raise unknown("study.metric of this task", str(metric), task.metrics.columns)
         except UserError as error:
             if len(requests) == 1:
                 raise

@@ -8,7 +8,7 @@ from typing import Any
 
 from ablate.errors import UserError, unknown
 
-GROUPS = ("op", "host", "data", "recipe", "infra", "study")
+GROUPS = ("op", "host", "data", "task", "recipe", "infra", "study")
 
 
 def check(config: Mapping[str, Any]) -> None:

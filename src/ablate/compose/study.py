@@ -8,8 +8,7 @@ from typing import Any
 
 from ablate.configuration import read_settings
 from ablate.errors import UserError, unknown
-
-METRICS = ("test_top1", "test_top5", "test_loss", "validation_top1", "validation_loss", "throughput")
+from ablate.store import metrics
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,7 @@ class Study:
     factors: tuple[str, ...] | None
     baseline: Mapping[str, Any] | None
     paths: Mapping[str, Any] | None
-    metric: str
+    metric: str | None
 
     def check_paths(self) -> None:
         """Refuse a path that is not a list of at least two conditions.
@@ -54,6 +53,6 @@ def read(config: Mapping[str, Any]) -> Study:
         UserError: an unknown or missing setting, or an invalid value.
     """
     study = read_settings(Study, "study", config)
-    if study.metric not in METRICS:
-        raise unknown("study.metric", study.metric, METRICS)
+    if study.metric is not None and study.metric not in (known := metrics.columns()):
+        raise unknown("study.metric", study.metric, known)
     return study

@@ -17,6 +17,7 @@ from ablate.execution.outcome import CLAIMED, SKIPPED, SUPERSEDED, Outcome, fail
 from ablate.execution.process_group import group_for
 from ablate.execution.pruning import Pruning
 from ablate.execution.status import Status
+from ablate.store import metrics
 from ablate.store.files import write_json, write_text
 from ablate.store.folder import FINISHED, PRUNED, RunFolder
 from ablate.store.locks import LockedError
@@ -155,7 +156,7 @@ class _Attempt:
         with folder.guard():
             folder.error_path.unlink(missing_ok=True)
         self.status.finish()
-        return Outcome(FINISHED, f"test top-1 {self.result['test_top1']:.2f} %")
+        return Outcome(FINISHED, metrics.of_run(self.config).test(self.result))
 
     def _record(self, error: Exception) -> Outcome:
         """Write a failure into the folder, as far as that is possible.

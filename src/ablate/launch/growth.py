@@ -15,7 +15,7 @@ from typing import Any
 from ablate.compose.study import Study
 from ablate.errors import UserError, nearest
 from ablate.results import conditions
-from ablate.store import identity
+from ablate.store import identity, metrics
 from ablate.store.folder import RunFolder
 from ablate.store.manifest import Manifest, PlannedRun
 
@@ -36,13 +36,11 @@ class Member:
     @cached_property
     def config(self) -> Mapping[str, Any]:
         """Resolved configuration; empty if its file is lost or damaged."""
-        if not isinstance(self.source, RunFolder):
-            return self.source
         try:
-            found = self.source.config(shared=True)
+            found = self.source.config(shared=True) if isinstance(self.source, RunFolder) else self.source
         except (OSError, ValueError, UserError):
             return {}
-        return found if isinstance(found, Mapping) else {}
+        return {**identity.IMPLIED, **found} if isinstance(found, Mapping) and found else {}
 
     def level(self, factor: str) -> str:
         """Level of `factor`: the resolved value, or the choice where the factor is a group."""
@@ -105,7 +103,7 @@ def grow(
         factors=factors,
         paths={str(path): [str(step) for step in steps] for path, steps in (study.paths or {}).items()}
         or dict(earlier.paths if earlier else {}),
-        metric=study.metric,
+        metric=study.metric or (earlier.metric if earlier else metrics.of_run(added[0].config).test_column),
         runs=[
             PlannedRun(
                 member.signature,
@@ -168,14 +166,14 @@ def _differing(members: Sequence[Member]) -> list[str]:
     """Return the dotted settings in which configurations differ that should be equal."""
     if len(members) < 2 or not all(member.config for member in members):
         return []
-    flat = [dict(_leaves(member.config)) for member in members]
+    flat = [dict(_leaves(identity.settings(member.config))) for member in members]
     keys = dict.fromkeys(key for leaves in flat for key in leaves)
     return [key for key in keys if len({text(leaves.get(key, UNSET)) for leaves in flat}) > 1]
 
 
 def _leaves(node: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in node.items():
-        if not path and key in (*identity.OUTSIDE_IDENTITY, "seed"):
+        if not path and key == "seed":
             continue
         if isinstance(value, Mapping) and value:
             yield from _leaves(value, f"{path}{key}.")

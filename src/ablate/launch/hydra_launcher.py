@@ -131,12 +131,15 @@ class StudyLauncher(Launcher):
         return request(self.composer.plain(self.config, list(overrides)), overrides)
 
     def _returned(self, overrides: Sequence[str], folder: RunFolder, searching: bool) -> JobReturn:
-        """Return the best validation accuracy to Hydra; in a search, an error where there is none."""
+        """Return to Hydra the best figure that selects checkpoints; in a search, an error without one."""
+        from ablate.store.metrics import of_columns
+
         result = folder.result()
         if searching and result is None:
             returned = JobReturn(overrides=overrides, status=JobStatus.FAILED)
             returned.return_value = RuntimeError(folder.status().get("error") or "the run has no result yet")
         else:
             returned = JobReturn(overrides=overrides, status=JobStatus.COMPLETED)
-            returned.return_value = result and result["validation_top1"]
+            task = of_columns(result or {})
+            returned.return_value = result[task.validation_column] if result and task else None
         return returned

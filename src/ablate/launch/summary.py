@@ -11,6 +11,7 @@ from rich.console import Console
 from ablate import commands
 from ablate.execution.outcome import SUPERSEDED, Outcome
 from ablate.launch.submission import Submission
+from ablate.store import metrics
 from ablate.store.folder import DAMAGED, FAILED, OUTPUT, PENDING, RunFolder
 
 
@@ -44,7 +45,7 @@ def sum_up(submission: Submission, outcomes: Mapping[str, Outcome], console: Con
     else:
         (signature,) = submission.configs
         result = submission.folder(signature).result()
-        figures = f"test top-1 {result['test_top1']:.2f} %, " if result else ""
+        figures = f"{metrics.of_run(submission.configs[signature]).test(result)}, " if result else ""
         say(f"{figures}run folder {commands.shown(runs_dir / signature)}")
 
 

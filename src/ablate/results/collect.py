@@ -11,6 +11,7 @@ from ablate.results.conditions import UNSET, labels
 from ablate.store.files import write_text
 from ablate.store.folder import DAMAGED, FAILED, RUNNING, RunFolder
 from ablate.store.manifest import Manifest, PlannedRun, load
+from ablate.store.metrics import DEFAULT, LOSS, of_columns, of_task
 
 MISSING = "missing"  # planned, but without a folder on disk
 
@@ -18,10 +19,6 @@ IDENTITY = ("study", "condition")
 RUN = ("seed", "signature", "pair_key", "state", "error")
 PROGRESS = ("epoch", "epochs", "attempt", "started", "finished")
 FIGURES = (
-    "test_top1",
-    "test_top5",
-    "test_loss",
-    "validation_top1",
     "best_epoch",
     "parameters",
     "macs",
@@ -124,10 +121,18 @@ def _row(runs_dir: Path, manifest: Manifest, run: PlannedRun, condition: str) ->
 
 
 def _columns(manifest: Manifest, rows: list[dict[str, Any]]) -> list[str]:
-    known = [*IDENTITY, *manifest.factors, *RUN, *PROGRESS, *FIGURES]
+    figures = [*_of_task(rows), *FIGURES]
+    known = [*IDENTITY, *manifest.factors, *RUN, *PROGRESS, *figures]
     context = [*AXES, *FIXED, "hostname", *ENVIRONMENT]
     more_figures = sorted({key for row in rows for key in row} - {*known, *context})
     return list(dict.fromkeys([*known, *more_figures, *context]))
+
+
+def _of_task(rows: list[dict[str, Any]]) -> list[str]:
+    """Return the columns of the task's own figures, the loss last."""
+    task = of_columns(key for row in rows for key in row) or of_task(DEFAULT)
+    names = sorted((metric.name for metric in task.all), key=lambda name: name == LOSS.name)
+    return [*(f"test_{name}" for name in names), task.validation_column]
 
 
 def _error(folder: RunFolder, status: dict[str, Any]) -> str:

@@ -11,15 +11,20 @@ import pandas as pd
 from ablate.results import statistics
 from ablate.results.comparisons import Findings
 from ablate.store.folder import FINISHED
+from ablate.store.metrics import DEFAULT, of_columns, of_task
 
-CURVE = "validation_top1"
 FEWEST = 3  # runs that a band is drawn for
 COLLAPSE = 5.0  # percentage points that a run may end below its best epoch
 
 
+def column(metrics: pd.DataFrame) -> str:
+    """Return the column of a learning curve: the validation metric that selects checkpoints of the task."""
+    return (of_columns(metrics.columns) or of_task(DEFAULT)).validation_column
+
+
 @dataclass(frozen=True)
 class Reached:
-    """When the runs of a condition come to a given validation accuracy."""
+    """When the runs of a condition come to a given value of the validation metric, higher being better."""
 
     condition: str
     target: float  # percent
@@ -36,13 +41,13 @@ def band(metrics: pd.DataFrame, condition: str) -> pd.DataFrame:
     Over its finished runs, or while it has none over those under way; by the epochs that all of
     these have.
     """
-    if CURVE not in metrics:
+    if (shown := column(metrics)) not in metrics:
         return pd.DataFrame()
-    rows = metrics[(metrics["condition"] == condition) & np.isfinite(metrics[CURVE].astype(float))]
+    rows = metrics[(metrics["condition"] == condition) & np.isfinite(metrics[shown].astype(float))]
     finished = rows[rows["state"] == FINISHED]
     rows = finished if len(finished) else rows
-    curve = rows.groupby("epoch")[CURVE].agg(["mean", "min", "max", "count"])
-    groups = [values.to_numpy() for _, values in rows.groupby("epoch")[CURVE]]
+    curve = rows.groupby("epoch")[shown].agg(["mean", "min", "max", "count"])
+    groups = [values.to_numpy() for _, values in rows.groupby("epoch")[shown]]
     enough = [len(values) >= FEWEST for values in groups]  # two runs have an interval that fills the figure
     intervals = [
         statistics.t_interval(values) if some else statistics.NO_INTERVAL
@@ -54,7 +59,7 @@ def band(metrics: pd.DataFrame, condition: str) -> pd.DataFrame:
 
 def time_to(findings: Findings, metrics: pd.DataFrame, target: float | None = None) -> list[Reached]:
     """When each condition comes to `target`; by default to what the baseline's median run ends with."""
-    if CURVE not in metrics or metrics.empty:
+    if (shown := column(metrics)) not in metrics or metrics.empty:
         return []
     finished = metrics[metrics["state"] == FINISHED].sort_values("epoch")
     asked = target is not None
@@ -62,10 +67,10 @@ def time_to(findings: Findings, metrics: pd.DataFrame, target: float | None = No
         baseline = finished[finished["condition"] == findings.baseline]
         if baseline.empty:
             return []
-        target = float(baseline.groupby("signature")[CURVE].last().median())
+        target = float(baseline.groupby("signature")[shown].last().median())
     when: dict[str, list[tuple[float, float]]] = {summary.condition: [] for summary in findings.summaries}
     for _, run in finished.groupby("signature", sort=False):
-        epoch = _crossing(run, target)
+        epoch = _crossing(run, shown, target)
         when[run["condition"].iloc[0]].append((epoch, _seconds(run, epoch)))
     found = []
     for condition, reached in when.items():
@@ -94,10 +99,11 @@ def not_converged(metrics: pd.DataFrame) -> dict[str, str]:
     reasons: dict[str, str] = {}
     if metrics.empty:
         return reasons
+    shown = column(metrics)
     finished = metrics[metrics["state"] == FINISHED].sort_values("epoch")
     for signature, run in finished.groupby("signature", sort=False):
         loss = run["train_loss"].to_numpy(dtype=float) if "train_loss" in run else np.array([])
-        curve = run[CURVE].to_numpy(dtype=float) if CURVE in run else np.array([])
+        curve = run[shown].to_numpy(dtype=float) if shown in run else np.array([])
         if len(loss) and not np.isfinite(loss[-1]):
             reasons[str(signature)] = "its training loss is not finite"
         elif len(loss) > 1 and loss[-1] >= loss[0]:
@@ -107,9 +113,9 @@ def not_converged(metrics: pd.DataFrame) -> dict[str, str]:
     return reasons
 
 
-def _crossing(run: pd.DataFrame, target: float) -> float:
+def _crossing(run: pd.DataFrame, shown: str, target: float) -> float:
     """The epoch at which a run first comes to `target`; NaN if it never does."""
-    epochs, curve = (run[column].to_numpy(dtype=float) for column in ("epoch", CURVE))
+    epochs, curve = (run[name].to_numpy(dtype=float) for name in ("epoch", shown))
     for index in range(len(curve)):
         if curve[index] >= target:
             if index == 0:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ablate.errors import UserError
-from ablate.results import tables
+from ablate.results import curves, formats, tables
 from ablate.results.comparisons import Findings
 from ablate.results.conditions import UNSET, short_names
 
@@ -69,6 +69,8 @@ def workspace(findings: Findings, entity: str, project: str) -> Workspace:
             "pip install 'ablate[dashboard]'",
         ) from error
     manifest = findings.manifest
+    validation = curves.column(findings.runs)
+    name = formats.metric_name(validation)
     condition, metric = panels.Config("condition"), panels.SummaryMetric(findings.metric)
     by_condition = {"groupby": condition, "groupby_aggfunc": "mean"}
     factors = [f"factors.{name}" for name in _keys(findings)]
@@ -82,7 +84,7 @@ def workspace(findings: Findings, entity: str, project: str) -> Workspace:
             groupby_rangefunc="stderr",
         )
 
-    def curves(title: str, of: str) -> Any:
+    def lines(title: str, of: str) -> Any:
         return panels.LinePlot(title=title, x="epoch", y=[of], groupby_rangefunc="minmax", **by_condition)
 
     table = tables.study_table(findings).markdown()
@@ -97,8 +99,8 @@ def workspace(findings: Findings, entity: str, project: str) -> Workspace:
         ],
         "By factor": [bars(factor.removeprefix("factors."), metric, factor) for factor in factors],
         "Learning curves": [
-            curves("validation top-1 (%)", "validation_top1"),
-            curves("training loss", "train_loss"),
+            lines(name[:1].lower() + name[1:], validation),
+            lines("training loss", "train_loss"),
         ],
         "Cost": [
             panels.ScatterPlot(

@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from ablate.store import metrics
+
 if TYPE_CHECKING:
     from ablate.results.statistics import Interval
 
@@ -18,18 +20,19 @@ _UNITS = ((1e9, 1e9, " G"), (1e5, 1e6, " M"), (1e3, 1e3, " k"))
 
 def metric_name(metric: str) -> str:
     """`test_top1` → 'Test top-1 (%)'."""
-    words = metric.replace("_", " ").replace("top1", "top-1").replace("top5", "top-5")
-    return words[:1].upper() + words[1:] + (" (%)" if is_accuracy(metric) else "")
+    found = metrics.find(metric)
+    words = metric.removesuffix(found.name).replace("_", " ") + found.words
+    return words[:1].upper() + words[1:] + (f" ({found.unit})" if found.unit else "")
 
 
 def difference_name(metric: str) -> str:
     """The name of a difference, with its unit."""
-    return "Difference (pp)" if is_accuracy(metric) else "Difference"
+    return "Difference (pp)" if in_percent(metric) else "Difference"
 
 
-def is_accuracy(metric: str) -> bool:
+def in_percent(metric: str) -> bool:
     """Return True if a metric is in percent, so that its differences are percentage points."""
-    return metric.endswith(("top1", "top5"))
+    return metrics.find(metric).unit == "%"
 
 
 def human(value: float) -> str:

@@ -10,16 +10,26 @@ from typing import Any
 from ablate.errors import UserError
 
 OUTSIDE_IDENTITY = ("infra", "study")  # where and how a run is executed, and which study it belongs to
+IMPLIED = {"task": {"name": "classification"}}  # left out where a run has just this: runs before it had none
 
 
 def signature(config: Mapping[str, Any]) -> str:
     """12 hex digits of the whole resolved configuration without `infra` and `study`."""
-    return digest({key: value for key, value in config.items() if key not in OUTSIDE_IDENTITY})
+    return digest(settings(config))
 
 
 def pair_key(config: Mapping[str, Any]) -> str:
     """The signature without the seed: runs that differ in their seed only share it."""
-    return digest({key: value for key, value in config.items() if key not in (*OUTSIDE_IDENTITY, "seed")})
+    return digest({key: value for key, value in settings(config).items() if key != "seed"})
+
+
+def settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a configuration that its result depends on; what is implied is left out."""
+    return {
+        key: value
+        for key, value in config.items()
+        if key not in OUTSIDE_IDENTITY and not (key in IMPLIED and value == IMPLIED[key])
+    }
 
 
 def digest(config: Mapping[str, Any]) -> str:

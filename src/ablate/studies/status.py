@@ -11,6 +11,7 @@ from typing import Any
 from ablate.errors import UserError
 from ablate.store import manifest
 from ablate.store.folder import RunFolder
+from ablate.store.metrics import Metric, of_columns
 from ablate.studies import states
 
 
@@ -19,18 +20,25 @@ class Progress:
     """Figures of a run so far.
 
     Attributes:
-        best: best validation accuracy in percent; None before the first epoch.
+        best: best figure of `metric` on validation images; None before the first epoch.
+        metric: what selects the checkpoint; None before the first epoch.
         speed: figures of the latest line of speed.jsonl.
     """
 
     best: float | None
+    metric: Metric | None
     speed: Mapping[str, Any]
 
 
 def progress(folder: RunFolder) -> Progress:
     """Read the figures of a run from its folder."""
-    accuracies = [line["validation_top1"] for line in folder.metrics() if "validation_top1" in line]
-    return Progress(max(accuracies, default=None), next(reversed(folder.speed()), {}))
+    lines, best = folder.metrics(), None
+    task = of_columns(lines[0]) if lines else None
+    for line in lines:
+        value = line.get(task.validation_column) if task else None
+        if task and value is not None and (best is None or task.selecting.better(value, best)):
+            best = value
+    return Progress(best, task.selecting if task else None, next(reversed(folder.speed()), {}))
 
 
 def studies(runs_dir: Path) -> Iterator[tuple[str, Counter[str] | UserError]]:

@@ -16,7 +16,7 @@ import torch
 from timm.utils import ModelEmaV3, dispatch_clip_grad
 from torch import Tensor, nn
 
-from ablate import data, hosts
+from ablate import data, tasks
 from ablate.data import Loader, Splits
 from ablate.errors import UserError
 from ablate.ops import costs
@@ -28,7 +28,6 @@ from ablate.training import cores, memory, network, optimization, utilization
 from ablate.training import device as devices
 from ablate.training.checkpoint import Checkpoint, UnderWay
 from ablate.training.context import RunContext
-from ablate.training.evaluation import evaluate
 from ablate.training.readback import StepReports
 from ablate.training.recipe import Recipe
 from ablate.training.recipe import read as read_recipe
@@ -49,26 +48,15 @@ class PrunedError(Exception):
 
 
 def build_model(config: Mapping[str, Any]) -> nn.Module:
-    """Build the host of a configuration with its operator; the run's seed draws the initial weights.
+    """Build the network of a configuration with its operator; the run's seed draws the initial weights.
 
     Everything outside the operator's slots is drawn first and is the same for every operator.
 
     Raises:
         UserError: a combination that cannot exist.
     """
-    host, arguments = host_arguments(config)
     seed_everything(config["seed"], "weights")
-    return hosts.create(host, config["op"], **arguments)
-
-
-def host_arguments(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return a host's name and its arguments: its own settings, and what the data set determines."""
-    settings = dict(config["host"])
-    name = settings.pop("name")
-    info = data.info(config["data"])
-    channels, height, width = info.image_shape
-    size = height if height == width else (height, width)
-    return name, {"num_classes": info.num_classes, "in_chans": channels, "img_size": size, **settings}
+    return tasks.of_run(config).build(config)
 
 
 @dataclass
@@ -88,6 +76,7 @@ class Training:
         self.config, self.folder, self.reporter = context.config, context.folder, context.reporter
         self.group = group = context.group
         config = context.config
+        self.task = tasks.of_run(config)
         self.recipe: Recipe = read_recipe(config["recipe"])
         infra = config["infra"]
         self.device = devices.resolve_device(infra["device"], group.local_rank)
@@ -132,7 +121,7 @@ class Training:
         self.ema = ModelEmaV3(self.model, decay=self.recipe.ema_decay) if self.recipe.ema_decay else None
         half = self.recipe.precision == "float16"
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=half)
-        self.mix, self.train_loss = optimization.losses(self.recipe, self.splits.num_classes)
+        self.objective = self.task.objective(self.recipe, self.splits)
         self.epoch = self.step = self.best_epoch = 0
         self.train_seconds = 0.0
         self.best: dict[str, Any] = {}
@@ -191,7 +180,7 @@ class Training:
         self._synchronize()
         now.seconds = before + time.perf_counter() - begun
 
-    def _train_step(self, batches: Iterator[tuple[Tensor, Tensor]]) -> Tensor:
+    def _train_step(self, batches: Iterator[Any]) -> Tensor:
         """Take one optimizer step. Its loss (float64) stays on the device."""
         now = self.under_way
         self.schedule.step_update(self.step)
@@ -200,10 +189,10 @@ class Training:
         for part in range(1, self.recipe.accumulate + 1):
             more = part < self.recipe.accumulate
             waiting = time.perf_counter()
-            inputs, labels = next(batches)
+            batch = next(batches)
             now.waiting_seconds += time.perf_counter() - waiting
             with self.group.without_averaging(self.network) if more else nullcontext():
-                step_loss += self._backward(inputs, labels)
+                step_loss += self._backward(batch)
         now.images += self.recipe.batch_size
         self.step += 1
         self._update()
@@ -263,13 +252,9 @@ class Training:
         due = time.monotonic() - self.saved >= self.period
         return Requested(self.context.stop(), due, self.context.prune())
 
-    def _backward(self, inputs: Tensor, labels: Tensor) -> Tensor:
-        target: Tensor = labels
-        if self.mix is not None:
-            inputs, target = self.mix(inputs, labels)
-        inputs = inputs.contiguous(memory_format=self.memory_format)
+    def _backward(self, batch: Any) -> Tensor:
         with self._autocast():
-            loss: Tensor = self.train_loss(self.forward(inputs), target) / self.recipe.accumulate
+            loss = self.objective(self.forward, batch, self.memory_format) / self.recipe.accumulate
         self.scaler.scale(loss).backward()
         return loss.detach()
 
@@ -291,8 +276,7 @@ class Training:
         """Metrics first, then the checkpoint: a crash between the two repeats the epoch and its line."""
         done, averaged = self.under_way, self.ema.module if self.ema else self.model
         found = self._evaluate(averaged, self.splits.validation, self._pause)
-        if not math.isfinite(found["loss"]):
-            raise NonFiniteLossError(self._non_finite("validation loss", found["loss"], self.step))
+        self._refuse_non_finite("validation", found)
         self.context.on_step()
         self.epoch += 1
         self.train_seconds += done.seconds
@@ -310,8 +294,8 @@ class Training:
             "images_per_second": round(images_per_second, 1),
             **self._usage(images_per_second, done.waiting_seconds / done.seconds),
         }
-        best = max((line["validation_top1"] for line in self.history), default=-1.0)
-        if metrics["validation_top1"] > best:
+        selecting, column = self.task.metrics.selecting, self.task.metrics.validation_column
+        if all(selecting.better(metrics[column], line[column]) for line in self.history):
             self.best, self.best_epoch = copy.deepcopy(averaged.state_dict()), self.epoch
         self.history.append(metrics)
         self.under_way = UnderWay()
@@ -325,7 +309,7 @@ class Training:
     def _evaluate(self, model: nn.Module, loader: Loader, on_batch: Callable[[], None]) -> dict[str, float]:
         """Evaluate a split. Several processes share its batches and therefore do not pause between them."""
         alone = on_batch if self.group.world_size == 1 else None
-        return evaluate(model, loader, self._autocast(), on_batch=alone, group=self.group)
+        return self.task.evaluate(model, loader, self._autocast(), alone, self.group.all_reduce_sum)
 
     def _save(self) -> None:
         if not self.group.first:
@@ -400,14 +384,16 @@ class Training:
         model = self.ema.module if self.ema else self.model
         model.load_state_dict(self.best)
         found = self._evaluate(model, self.splits.test, self._leave)
-        if not math.isfinite(found["loss"]):
-            raise NonFiniteLossError(self._non_finite("test loss", found["loss"], self.step))
+        self._refuse_non_finite("test", found)
         validation = self.history[self.best_epoch - 1]
         images_per_second = self.step * self.recipe.batch_size / self.train_seconds
         return {
             **{f"test_{name}": value for name, value in found.items()},
-            "validation_top1": validation["validation_top1"],
-            "validation_loss": validation["validation_loss"],
+            **{
+                name: validation[name]
+                for name in (self.task.metrics.validation_column, "validation_loss")
+                if name in validation
+            },
             "best_epoch": self.best_epoch,
             **self.costs,
             "throughput": round(images_per_second, 1),
@@ -434,11 +420,22 @@ class Training:
             "tf32": self.config["infra"]["tf32"],
         }
 
+    def _refuse_non_finite(self, split: str, found: Mapping[str, float]) -> None:
+        """Refuse figures of an evaluation that are no numbers.
+
+        Raises:
+            NonFiniteLossError: names the first.
+        """
+        for name, value in found.items():
+            if not math.isfinite(value):
+                raise NonFiniteLossError(self._non_finite(f"{split} {name}", value, self.step))
+
     def _non_finite(self, what: str, loss: float, step: int) -> str:
         good = "no epoch was finished"
         if self.history:
             last = self.history[-1]
-            good = f"last good epoch {last['epoch']}: validation top-1 {last['validation_top1']:.2f} %"
+            figure = self.task.metrics.selecting.text(last[self.task.metrics.validation_column])
+            good = f"last good epoch {last['epoch']}: validation {figure}"
         return f"{what} is {loss} at step {step}; {good}; try a lower learning rate"
 
     def _autocast(self) -> torch.autocast:

@@ -1,12 +1,10 @@
-"""Optimiser, schedule and loss of a recipe, all timm's."""
+"""Optimiser and schedule of a recipe, both timm's."""
 
 from __future__ import annotations
 
 import inspect
 
 import torch
-from timm.data import Mixup
-from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
 from timm.optim import create_optimizer_v2, get_optimizer_class
 from timm.scheduler import create_scheduler_v2
 from timm.scheduler.scheduler import Scheduler
@@ -94,18 +92,3 @@ def schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, updates: int) -> 
         **options,
     )
     return found
-
-
-def losses(recipe: Recipe, classes: int) -> tuple[Mixup | None, nn.Module]:
-    """Mixup if the recipe has any, and the training loss."""
-    if recipe.mixup or recipe.cutmix:
-        mix = Mixup(
-            mixup_alpha=recipe.mixup,
-            cutmix_alpha=recipe.cutmix,
-            label_smoothing=recipe.label_smoothing,
-            num_classes=classes,
-        )
-        return mix, SoftTargetCrossEntropy()
-    if recipe.label_smoothing:
-        return None, LabelSmoothingCrossEntropy(recipe.label_smoothing)
-    return None, nn.CrossEntropyLoss()

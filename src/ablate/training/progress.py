@@ -8,6 +8,8 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ablate.store.metrics import LOSS, of_columns
+
 
 class Reporter(Protocol):
     """Receiver of the loop's reports."""
@@ -117,8 +119,9 @@ def reporter() -> Reporter:
 
 def describe_epoch(metrics: dict[str, Any], epochs: int) -> str:
     """Figures of an epoch in one line."""
-    return (
-        f"epoch {metrics['epoch']}/{epochs}  train loss {metrics['train_loss']:.3f}  "
-        f"validation top-1 {metrics['validation_top1']:.2f} %  loss {metrics['validation_loss']:.3f}  "
-        f"{metrics['images_per_second']:.0f} images/s"
-    )
+    parts = [f"epoch {metrics['epoch']}/{epochs}", f"train loss {metrics['train_loss']:.3f}"]
+    if (task := of_columns(metrics)) is not None:
+        parts.append(f"validation {task.selecting.text(metrics[task.validation_column])}")
+    if "validation_loss" in metrics:
+        parts.append(LOSS.text(metrics["validation_loss"]))
+    return "  ".join([*parts, f"{metrics['images_per_second']:.0f} images/s"])

@@ -25,7 +25,7 @@ from ablate.errors import UserError, unknown
 from ablate.execution import claim
 from ablate.launch.search.pruning import Epochs, watched
 from ablate.launch.search.space import Space, read_space
-from ablate.store import manifest
+from ablate.store import manifest, metrics
 from ablate.store.files import write_json
 from ablate.store.folder import PRUNED, RunFolder
 
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 RECORD = "search.json"  # best trial and failures, in the study's folder
 JOURNAL = "search.journal"
-METRICS = {"validation_top1": "maximize", "validation_loss": "minimize"}
 HOPELESS = 10  # refused trials before the first valid one: the error is in what they share
 SAMPLERS = {
     "tpe": "TPESampler",
@@ -72,7 +71,7 @@ NODE: dict[str, Any] = {
     "defaults": [{"sampler": "tpe"}, {"pruner": "none"}],
     "n_trials": 20,  # in total, including those of earlier commands
     "n_jobs": 2,  # trials at a time
-    "metric": "validation_top1",  # or validation_loss
+    "metric": None,  # of validation images, e.g. validation_loss; what selects the checkpoint if null
     "direction": None,  # maximize or minimize; the metric's own if null
     "storage": None,  # e.g. sqlite:///search.db; a journal in the study's folder if null
     "max_failure_rate": 0.9,  # of all trials, checked from the tenth on
@@ -106,10 +105,12 @@ class Search(Sweeper):
     def __init__(self, **settings: Any) -> None:
         self.settings = settings
         self.exhausted = False  # a grid has no more trials
+        self.task = metrics.DEFAULT
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Called by Hydra before `sweep`."""
         self.study = config.study.name
+        self.task = config.task.name
         self.runs_dir = Path(config.infra.runs_dir).expanduser().resolve()
         launcher: Any = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
@@ -147,10 +148,12 @@ class Search(Sweeper):
         from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend
 
-        metric: str = self.settings["metric"]
+        task = metrics.of_task(self.task)
+        self.metric = self.settings["metric"] or task.validation_column
+        known = {f"validation_{metric.name}": metric for metric in task.all}
         direction = self.settings["direction"]
-        if metric not in METRICS:
-            raise unknown("hydra.sweeper.metric", str(metric), METRICS)
+        if self.metric not in known:
+            raise unknown("hydra.sweeper.metric", str(self.metric), known)
         if direction not in (None, "maximize", "minimize"):
             raise unknown("hydra.sweeper.direction", str(direction), ("maximize", "minimize"))
         optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -161,7 +164,7 @@ class Search(Sweeper):
             search = optuna.create_study(
                 study_name=name,
                 storage=storage,
-                direction=direction or METRICS[metric],  # type: ignore[arg-type]
+                direction=direction or ("maximize" if known[self.metric].higher else "minimize"),
                 load_if_exists=True,
             )
         except Exception as error:  # each kind of storage has errors of its own
@@ -212,9 +215,8 @@ class Search(Sweeper):
     def _train(self, search: optuna.Study, accepted: Sequence[tuple[optuna.Trial, list[str]]]) -> None:
         import optuna
 
-        metric = self.settings["metric"]
         trials = [
-            Epochs(trial, RunFolder(self.runs_dir / self.launcher.signature(overrides)), metric)
+            Epochs(trial, RunFolder(self.runs_dir / self.launcher.signature(overrides)), self.metric)
             for trial, overrides in accepted
         ]
         with watched(trials):
@@ -223,7 +225,7 @@ class Search(Sweeper):
             epochs.report()
             trial, folder = epochs.trial, epochs.folder
             trial.set_user_attr("run", folder.signature)
-            value = (folder.result() or {}).get(metric)
+            value = (folder.result() or {}).get(self.metric)
             status = folder.status()
             if value is None and status["state"] == PRUNED:
                 self._tell(search, trial, None, optuna.trial.TrialState.PRUNED)
@@ -287,7 +289,7 @@ class Search(Sweeper):
         best = search.best_trial
         overrides = space.drawn(best.params)
         record = {
-            "metric": self.settings["metric"],
+            "metric": self.metric,
             "best_value": best.value,
             "best_params": best.params,
             "run": best.user_attrs.get("run"),
@@ -298,7 +300,7 @@ class Search(Sweeper):
         levels = ", ".join(f"{name}={value}" for name, value in best.params.items())
         again = [o for o in overrides if not o.startswith(("hydra", "study", "infra"))]
         self.print(
-            f"{counts}; best {self.settings['metric']} {best.value:.4g} with {levels} "
+            f"{counts}; best {self.metric} {best.value:.4g} with {levels} "
             f"(run {record['run']}), recorded in {commands.shown(folder / RECORD)}\n"
             f"train it with other seeds: ablate train -m {shlex.join(again)} seed=0,1,2\n"
             f"more trials: hydra.sweeper.n_trials={len(trials) + 20}"

@@ -19,6 +19,7 @@ from ablate.results.figures import placement
 from ablate.results.figures.canvas import blank, fit, say
 from ablate.results.figures.encoding import BASELINE, encode, mark
 from ablate.results.figures.style import FAINT, RC
+from ablate.store.metrics import find
 
 FRONT: dict[str, Any] = {"color": FAINT, "linewidth": 1.0, "linestyle": (0, (2, 2)), "zorder": 1}
 MANY_MARKS = 36
@@ -40,7 +41,7 @@ def accuracy_against_macs(findings: Findings) -> Figure:
         say(axes, "no finished run yet")
         fit(figure, axes)
         return figure
-    front = costs.pareto(shown, higher=not findings.metric.endswith("loss"))
+    front = costs.pareto(shown, higher=find(findings.metric).higher)
     costly = [summary.macs for summary in shown]
     if max(costly) > LOG_RATIO * min(costly) > 0:
         axes.set_xscale("log")

@@ -52,7 +52,7 @@ def forest(findings: Findings) -> Figure:
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x", color=FAINT, alpha=0.25, linewidth=0.6)
     metric = formats.metric_name(findings.metric).removesuffix(" (%)")
-    unit = ", pp" if formats.is_accuracy(findings.metric) else ""
+    unit = ", pp" if formats.in_percent(findings.metric) else ""
     before = " " if len(findings.baseline) <= LONG_NAME else "\n"
     axes.set_xlabel(f"{metric}: difference from{before}{_wrapped(findings.baseline)}{unit}")
     if not compared:

@@ -57,7 +57,7 @@ def main_effects(findings: Findings, factorial: Factorial) -> Figure:
         axes.set_xlim(-0.5, len(levels) - 0.2)
         axes.set_title(factor, loc="left", fontsize=9, color=color, fontweight="bold")
         axes.grid(axis="y", color=FAINT, alpha=0.25, linewidth=0.6)
-    unit = ", pp" if formats.is_accuracy(findings.metric) else ""
+    unit = ", pp" if formats.in_percent(findings.metric) else ""
     name = formats.metric_name(findings.metric).removesuffix(" (%)")
     grid[0, 0].set_ylabel(f"{name}: change{unit}")
     figure.tight_layout(pad=0.6)

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ablate.results import formats
 from ablate.results.comparisons import Findings
-from ablate.results.curves import CURVE, band
+from ablate.results.curves import band, column
 from ablate.results.figures import placement
 from ablate.results.figures.canvas import WIDTH, Drawing, fit, say
 from ablate.results.figures.encoding import BASELINE_WIDTH, Encoding, encode
@@ -42,7 +42,7 @@ def learning_curves(findings: Findings, metrics: pd.DataFrame) -> Figure:
     figure = Drawing(figsize=(WIDTH, 3.6))
     grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     figure.subplots_adjust(wspace=0.06)
-    grid[0].set_ylabel(formats.metric_name(CURVE))
+    grid[0].set_ylabel(formats.metric_name(column(metrics)))
     groups = dict(list(metrics.groupby("condition", sort=False))) if len(metrics) else {}
     shown = [condition for condition in best(findings) if condition in groups]
     looks = encoding.looks

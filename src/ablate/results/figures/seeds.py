@@ -76,7 +76,7 @@ def seed_noise(findings: Findings) -> Figure:
     right.minorticks_off()
     right.set_ylim(0)
     right.set_xlabel("seeds")
-    right.set_ylabel("true difference" + (", pp" if formats.is_accuracy(findings.metric) else ""))
+    right.set_ylabel("true difference" + (", pp" if formats.in_percent(findings.metric) else ""))
     right.set_title("seen with 80 % power", loc="left", fontsize=9)
     right.grid(color=FAINT, alpha=0.25, linewidth=0.6)
     right.legend(fontsize=8)

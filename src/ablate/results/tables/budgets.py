@@ -10,6 +10,7 @@ from ablate.results.comparisons import Comparison, Findings
 from ablate.results.costs import MATCHED
 from ablate.results.curves import Reached
 from ablate.results.tables.table import Cell, Table, difference, number, probability, words
+from ablate.store.metrics import find
 
 
 def matched(findings: Findings, comparisons: Sequence[Comparison]) -> Table:
@@ -38,7 +39,7 @@ def matched(findings: Findings, comparisons: Sequence[Comparison]) -> Table:
 
 def front(findings: Findings) -> Table:
     """The Pareto front of mean accuracy and MACs, the cheapest first."""
-    higher = not findings.metric.endswith("loss")
+    higher = find(findings.metric).higher
     names = costs.pareto(findings.summaries, higher=higher)
     by_name = {summary.condition: summary for summary in findings.summaries}
     compared = {comparison.condition: comparison for comparison in findings.comparisons}

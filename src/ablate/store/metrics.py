@@ -1,0 +1,134 @@
+"""Metrics that runs record: words, unit, direction, and those of each task.
+
+Files name a metric with its split in front: `validation_top1` in metrics.jsonl, `test_top1` in result.json.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ablate.errors import unknown
+from ablate.store.identity import IMPLIED
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric as people read it.
+
+    Attributes:
+        name: in files.
+        words: in text.
+        unit: `%`, in which differences are percentage points, or empty.
+        higher: a higher value is better.
+        digits: decimals in text.
+    """
+
+    name: str
+    words: str
+    unit: str = ""
+    higher: bool = True
+    digits: int = 2
+
+    def text(self, value: float) -> str:
+        """Words, value and unit: 'top-1 93.40 %'."""
+        return f"{self.words} {value:.{self.digits}f} {self.unit}".rstrip()
+
+    def better(self, value: float, other: float) -> bool:
+        """Return True if `value` is strictly better than `other`."""
+        return value > other if self.higher else value < other
+
+
+@dataclass(frozen=True)
+class TaskMetrics:
+    """Metrics of a task.
+
+    Attributes:
+        all: what an evaluation of a split returns, in order.
+        selects: name of the metric that selects the checkpoint on validation images.
+        compares: name of the metric that a report compares on test images, unless a study says otherwise.
+    """
+
+    all: tuple[Metric, ...]
+    selects: str
+    compares: str
+
+    @property
+    def validation_column(self) -> str:
+        """Column of the metric that selects the checkpoint."""
+        return f"validation_{self.selects}"
+
+    @property
+    def test_column(self) -> str:
+        """Column of the metric that a report compares."""
+        return f"test_{self.compares}"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns that a study may compare."""
+        figures = [f"{split}_{metric.name}" for split in SPLITS[1:] for metric in self.all]
+        return (*figures, "throughput")
+
+    @property
+    def selecting(self) -> Metric:
+        """The metric that selects the checkpoint."""
+        return self[self.selects]
+
+    def __getitem__(self, name: str) -> Metric:
+        return next(metric for metric in self.all if metric.name == name)
+
+    def test(self, result: Mapping[str, Any]) -> str:
+        """Describe a run's result in the metric that is compared: 'test top-1 93.40 %'."""
+        return f"test {self[self.compares].text(result[self.test_column])}"
+
+
+LOSS = Metric("loss", "loss", higher=False, digits=3)
+TASKS = {
+    "classification": TaskMetrics(
+        (LOSS, Metric("top1", "top-1", "%"), Metric("top5", "top-5", "%")), selects="top1", compares="top1"
+    ),
+}
+DEFAULT = str(IMPLIED["task"]["name"])
+OTHER = (Metric("throughput", "throughput"),)
+
+
+def of_task(name: str) -> TaskMetrics:
+    """Return the metrics of a task.
+
+    Raises:
+        UserError: no such task.
+    """
+    if name not in TASKS:
+        raise unknown("task", name, TASKS)
+    return TASKS[name]
+
+
+def of_run(config: Mapping[str, Any]) -> TaskMetrics:
+    """Return the metrics of a run's task."""
+    return of_task(str((config.get("task") or {}).get("name", DEFAULT)))
+
+
+def of_columns(columns: Iterable[str]) -> TaskMetrics | None:
+    """Return the metrics of the task whose figures these are; None if they hold no validation figure."""
+    names = set(columns)
+    return next((task for task in TASKS.values() if task.validation_column in names), None)
+
+
+def find(column: str) -> Metric:
+    """Return the metric of a column such as `test_top1`; of one that no task has, its own name in words.
+
+    An unknown metric is taken to be better the higher it is, unless it is a loss.
+    """
+    prefix, _, name = column.partition("_")
+    bare = name if prefix in SPLITS else column
+    known = [metric for task in TASKS.values() for metric in task.all] + [*OTHER]
+    found = next((metric for metric in known if metric.name == bare), None)
+    return found or Metric(bare, bare.replace("_", " "), higher=not bare.endswith("loss"))
+
+
+def columns() -> tuple[str, ...]:
+    """Columns that a study may compare, of all tasks."""
+    return tuple(dict.fromkeys(column for task in TASKS.values() for column in task.columns))

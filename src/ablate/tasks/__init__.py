@@ -1,0 +1,34 @@
+"""Tasks: what a network is trained for. A task owns its head, its loss on a batch, and its evaluation.
+
+`ablate.store.metrics` has the names, units and directions of each task's metrics, without PyTorch. Start in
+`contract`. Imports of ablate only `hosts`, `data`, `store` and `errors`; used by `training`, `compose.check`,
+`studies.look` and `bench`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ablate.errors import unknown
+from ablate.store import metrics
+from ablate.tasks.classification import Classification
+from ablate.tasks.contract import Objective, Task
+
+__all__ = ["Objective", "Task", "get", "of_run"]
+
+_TASKS: dict[str, Task] = {"classification": Classification()}
+
+
+def get(name: str) -> Task:
+    """Return the task of a name.
+
+    Raises:
+        UserError: no such task.
+    """
+    if name not in _TASKS:
+        raise unknown("task", name, _TASKS)
+    return _TASKS[name]
+
+
+def of_run(config: Mapping[str, Any]) -> Task:
+    """Return the task of a run's configuration."""
+    return get(str((config.get("task") or {}).get("name", metrics.DEFAULT)))

@@ -1,0 +1,111 @@
+"""Classification: one class per image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.data import Mixup
+from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
+from timm.utils import AverageMeter, accuracy
+from torch import Tensor, nn
+
+from ablate import data, hosts
+from ablate.data import Loader, Splits
+from ablate.store.metrics import TASKS
+from ablate.tasks.contract import AddUp, Mixing, Objective
+
+
+class Classification:
+    """Cross-entropy, with what the recipe mixes; top-1 and top-5 accuracy. The head is the host's own."""
+
+    metrics = TASKS["classification"]
+
+    def network_arguments(self, config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """Return a host's name and its arguments: its own settings, and what the data set determines."""
+        settings = dict(config["host"])
+        name = settings.pop("name")
+        info = data.info(config["data"])
+        channels, height, width = info.image_shape
+        size = height if height == width else (height, width)
+        return name, {"num_classes": info.num_classes, "in_chans": channels, "img_size": size, **settings}
+
+    def check(self, config: Mapping[str, Any]) -> None:
+        """Refuse an operator that the host cannot take.
+
+        Raises:
+            UserError: says what does not fit.
+        """
+        name, arguments = self.network_arguments(config)
+        hosts.check(name, config["op"], **arguments)
+
+    def build(self, config: Mapping[str, Any]) -> nn.Module:
+        """Build the host with its classifier."""
+        name, arguments = self.network_arguments(config)
+        return hosts.create(name, config["op"], **arguments)
+
+    def objective(self, recipe: Mixing, splits: Splits) -> Objective:
+        """Return the training loss, of mixed images if the recipe mixes any."""
+        if recipe.mixup or recipe.cutmix:
+            mix = Mixup(
+                mixup_alpha=recipe.mixup,
+                cutmix_alpha=recipe.cutmix,
+                label_smoothing=recipe.label_smoothing,
+                num_classes=splits.num_classes,
+            )
+            return CrossEntropy(SoftTargetCrossEntropy(), mix)
+        if recipe.label_smoothing:
+            return CrossEntropy(LabelSmoothingCrossEntropy(recipe.label_smoothing))
+        return CrossEntropy(nn.CrossEntropyLoss())
+
+    @torch.no_grad()
+    def evaluate(
+        self,
+        model: nn.Module,
+        loader: Loader,
+        precision: torch.autocast,
+        on_batch: Callable[[], None] | None = None,
+        add_up: AddUp | None = None,
+    ) -> dict[str, float]:
+        """`loss` (cross-entropy, nats), `top1` and `top5` (percent) over the whole split; see `Task`.
+
+        The figures of the batches stay on the device until the split is done, so that no batch waits for
+        the one before it.
+        """
+        model.eval()
+        figures: list[Tensor] = []  # of each batch: mean loss, top-1 and top-5, (3,) float32
+        counts: list[int] = []
+        for inputs, labels in loader.epoch(0):
+            with precision:
+                logits = model(inputs).float()
+            first, fifth = accuracy(logits, labels, topk=(1, min(5, logits.shape[-1])))
+            figures.append(torch.stack([F.cross_entropy(logits, labels), first, fifth]))
+            counts.append(len(labels))
+            if on_batch is not None:
+                on_batch()
+        loss, top1, top5 = AverageMeter(), AverageMeter(), AverageMeter()
+        for values, count in zip(torch.stack(figures).tolist() if figures else [], counts, strict=True):
+            for meter, value in zip((loss, top1, top5), values, strict=True):
+                meter.update(value, count)
+        sums = [meter.sum for meter in (loss, top1, top5)] + [loss.count]
+        *totals, images = add_up(*sums) if add_up is not None else sums
+        mean_loss, first, fifth = (total / images for total in totals)
+        # timm counts in float32; five decimals are finer than one image in a million
+        return {"loss": mean_loss, "top1": round(first, 5), "top5": round(fifth, 5)}
+
+
+class CrossEntropy:
+    """Cross-entropy of images and labels, of mixed ones if there is a `mix`."""
+
+    def __init__(self, criterion: nn.Module, mix: Mixup | None = None) -> None:
+        self.criterion, self.mix = criterion, mix
+
+    def __call__(self, network: nn.Module, batch: Any, layout: torch.memory_format) -> Tensor:
+        """Return the mean loss of a batch of images (B, C, H, W) and labels (B,)."""
+        images, target = batch
+        if self.mix is not None:
+            images, target = self.mix(images, target)
+        loss: Tensor = self.criterion(network(images.contiguous(memory_format=layout)), target)
+        return loss

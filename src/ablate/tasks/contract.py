@@ -1,0 +1,93 @@
+"""Contract of a task: what the training loop asks of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ablate.data import Loader, Splits
+from ablate.store.metrics import TaskMetrics
+
+# Sums numbers over the processes that compute a run together: of one process, they are its own.
+AddUp = Callable[..., Sequence[float]]
+
+
+class Mixing(Protocol):
+    """Settings of a recipe that change the targets of a batch, see `training.recipe.Recipe`."""
+
+    @property
+    def label_smoothing(self) -> float:
+        """Share of a label that goes to all classes."""
+        ...
+
+    @property
+    def mixup(self) -> float:
+        """α of mixup's Beta distribution, 0 for none."""
+        ...
+
+    @property
+    def cutmix(self) -> float:
+        """α of cutmix's Beta distribution, 0 for none."""
+        ...
+
+
+class Objective(Protocol):
+    """Training loss of a task, for one run."""
+
+    def __call__(self, network: nn.Module, batch: Any, layout: torch.memory_format) -> Tensor:
+        """Return the mean loss of a batch, a scalar. Called under the recipe's autocast.
+
+        Args:
+            network: the forward pass; compiled, or shared among processes.
+            batch: as the loader of the training split yields it.
+            layout: memory format that images are given in.
+        """
+        ...
+
+
+class Task(Protocol):
+    """A task. It has no state of a run: one object serves all runs."""
+
+    metrics: TaskMetrics
+
+    def network_arguments(self, config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """Return the host of a run's configuration and its arguments, without any data on disk."""
+        ...
+
+    def check(self, config: Mapping[str, Any]) -> None:
+        """Refuse a host, operator and data set that this task cannot be trained with.
+
+        Raises:
+            UserError: says what does not fit.
+        """
+        ...
+
+    def build(self, config: Mapping[str, Any]) -> nn.Module:
+        """Build the network with its head. All that is outside the operator's slots is drawn first."""
+        ...
+
+    def objective(self, recipe: Mixing, splits: Splits) -> Objective:
+        """Return the training loss."""
+        ...
+
+    def evaluate(
+        self,
+        model: nn.Module,
+        loader: Loader,
+        precision: torch.autocast,
+        on_batch: Callable[[], None] | None = None,
+        add_up: AddUp | None = None,
+    ) -> dict[str, float]:
+        """Return each of `metrics.all` over a whole split, each image counted once.
+
+        Args:
+            model: the network.
+            loader: batches of the split; of several processes, this one's share.
+            precision: of the forward pass.
+            on_batch: called after each batch; may end the run.
+            add_up: sums over processes; None for one process.
+        """
+        ...
