@@ -41,11 +41,11 @@ class Pages:
 
 def generate(app: Any = None) -> None:
     """Write all pages."""
-    from generate import api, benchmarks, cli, configuration, drawings, records, rooms, tutorials, zoo
+    from generate import api, benchmarks, cli, configuration, drawings, records, rooms, scenes, tutorials, zoo
 
     pages = Pages()
     pages.write("concepts/axes.svg", drawings.axes())
-    for module in (cli, configuration, zoo, api, rooms, records, benchmarks, tutorials):
+    for module in (cli, configuration, zoo, api, rooms, scenes, records, benchmarks, tutorials):
         module.write(pages)
     pages.prune()
 

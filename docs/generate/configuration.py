@@ -80,13 +80,15 @@ def _group(group: str, meaning: str, choices: list[str]) -> str:
         head, settings = read(path)
         source = link(path.relative_to(ROOT).as_posix(), depth=2)
         title = f"`{group}={choice}`" if group != "infra" else "Settings"
-        parts += [f"## {title}", f"{plain(head)} ({source})"]
+        parts += [f"## {title}", f"{plain(head.replace('@package _global_', '').strip())} ({source})"]
         if group in ("study", "variant"):
             continue
-        shown = [setting for setting in settings if setting.path != "name"]
+        prefix = f"{group.replace('/', '.')}."
+        everywhere = "@package _global_" in head  # the file gives whole paths
+        shown = [setting for setting in settings if setting.path not in ("name", f"{group}.name", group)]
         inherited = [setting for setting in shown if setting.path.startswith("defaults")]
         shown = [
-            replace(setting, path=setting.path and f"{group.replace('/', '.')}.{setting.path}")
+            replace(setting, path=setting.path and f"{'' if everywhere else prefix}{setting.path}")
             for setting in shown
             if setting not in inherited
         ]

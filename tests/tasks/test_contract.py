@@ -31,7 +31,7 @@ class Brightness(Classification):
         host, arguments = super().network_arguments(config)
         return host, {**arguments, "num_classes": 1}
 
-    def objective(self, recipe: Any, splits: Any) -> Any:
+    def objective(self, config: Any, recipe: Any, splits: Any) -> Any:
         return lambda network, batch, layout: self._error(network, batch[0])
 
     @torch.no_grad()

@@ -10,10 +10,13 @@ Imports of ablate only `errors`, `configuration` and `store`, and torch only in 
 
 from ablate.data.availability import availability
 from ablate.data.catalogue import check, create, info, test_split
-from ablate.data.contract import DataInfo, Loader, Splits
+from ablate.data.contract import CLASS, MAP, OUTSIDE, DataInfo, Loader, Splits
 from ablate.data.shard import WHOLE, Shard
 
 __all__ = [
+    "CLASS",
+    "MAP",
+    "OUTSIDE",
     "WHOLE",
     "DataInfo",
     "Loader",

@@ -11,6 +11,7 @@ from ablate.data.cifar import CIFAR10, CIFAR100
 from ablate.data.contract import Batching, DataInfo, DataSet, Loader, Splits, Storage, require_a_batch
 from ablate.data.fashion_mini import FashionMini
 from ablate.data.fashion_mnist import FashionMNIST
+from ablate.data.fashion_scenes import FashionScenes
 from ablate.data.folders import FolderSet, ImageFolder, ImageNet
 from ablate.data.options import require_whole
 from ablate.data.origin import default_data_root
@@ -27,6 +28,7 @@ DATA_SETS: dict[str, type[DataSet]] = {
     "fashion_mini": FashionMini,
     "fashion_mnist": FashionMNIST,
     "image_folder": ImageFolder,
+    "fashion_scenes": FashionScenes,
     "imagenet": ImageNet,
     "synthetic": Synthetic,
 }

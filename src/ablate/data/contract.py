@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+CLASS, MAP = "class", "map"  # annotations
+OUTSIDE = -1  # label of pixels that belong to no class
+
 Samples = list[tuple[str, int]]  # path of the image file, class
 
 
@@ -33,7 +36,7 @@ class Labelled(NamedTuple):
     """Images and their classes."""
 
     images: NDArray[np.uint8]  # (N, C, H, W)
-    labels: NDArray[np.integer]  # (N,)
+    labels: NDArray[np.integer]  # (N,); of maps (N, H, W) uint8, 255 where a pixel belongs to no class
 
     def at(self, positions: NDArray[np.integer]) -> Labelled:
         """The images and labels at `positions`."""
@@ -63,11 +66,13 @@ class DataInfo:
         num_classes: two or more.
         image_shape: (channels, height, width).
         train_images: size of the training split; None if only the data tell.
+        annotation: what an image is labelled with: a class, or a map with a class for each pixel.
     """
 
     num_classes: int
     image_shape: tuple[int, int, int]
     train_images: int | None = None
+    annotation: str = CLASS
 
 
 class Loader(Protocol):
@@ -84,6 +89,8 @@ class Loader(Protocol):
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Images (B, C, H, W) float32, normalised, and labels (B,) int64 of one epoch, from batch `first` on.
+
+        The labels of maps are (B, H, W) int64, `OUTSIDE` where a pixel belongs to no class.
 
         Order and augmentation are a function of the seed and `epoch` alone; an epoch that resumes in the
         middle draws what it would have drawn.

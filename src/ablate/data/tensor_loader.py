@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,8 +32,13 @@ class TensorLoader:
         self.shard = shard
         self.samples = len(data.labels)
         self.batch_size = batch_size
+        self._maps = data.labels.ndim == 3
         self._images = torch.tensor(data.images, device=device)  # (N, C, H, W) uint8
-        self._labels = torch.tensor(data.labels, dtype=torch.int64, device=device)
+        if self._maps:  # one more channel, one up: what is cropped in from outside is 0 there, no class
+            above = torch.tensor(data.labels + np.uint8(1), device=device)  # 255 becomes 0
+            self._images = torch.cat([self._images, above[:, None]], 1)
+        else:
+            self._labels = torch.tensor(data.labels, dtype=torch.int64, device=device)
         self._mean = 255 * torch.tensor(scale.mean, device=device)[:, None, None]
         self._std = 255 * torch.tensor(scale.std, device=device)[:, None, None]
 
@@ -42,7 +49,13 @@ class TensorLoader:
         """Every image once, in the order of the data set; see `Loader.epoch`."""
         for number in self.shard.batches(len(self), first):
             batch = slice(number * self.batch_size, (number + 1) * self.batch_size)
-            yield self._normalised(self._images[batch]), self._labels[batch]
+            yield self._labelled(self._images[batch], batch)
+
+    def _labelled(self, images: Tensor, batch: Any) -> tuple[Tensor, Tensor]:
+        """Normalised images of a batch and their labels."""
+        if self._maps:
+            return self._normalised(images[:, :-1]), images[:, -1].long() - 1
+        return self._normalised(images), self._labels[batch]
 
     def _normalised(self, images: Tensor) -> Tensor:
         return images.float().sub_(self._mean).div_(self._std)
@@ -69,19 +82,16 @@ class TrainingTensorLoader(TensorLoader):
     def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """A random choice of whole batches; see `Loader.epoch`."""
         generator = epoch_generator(self._seed, epoch)
-        order = torch.randperm(len(self._labels), generator=generator)[: self.samples]
+        order = torch.randperm(len(self._images), generator=generator)[: self.samples]
         mine = order.view(-1, self.batch_size)[:, self.shard.rows(self.batch_size)]
-        for number, batch in enumerate(send(mine, self._labels.device)):
+        for number, batch in enumerate(send(mine, self._images.device)):
             if number < first:  # nothing but the draws, so that those of the next batches stay the same
                 draw_crops(self.batch_size, self._augmentation, generator)
                 Erasing.draw(self.batch_size, self._augmentation.random_erasing, generator)
                 continue
             images = crop_and_flip(self._images[batch], self._augmentation, generator, self.shard)
-            images = self._normalised(images)
-            yield (
-                erase(images, self._augmentation.random_erasing, generator, self.shard),
-                self._labels[batch],
-            )
+            images, labels = self._labelled(images, batch)
+            yield erase(images, self._augmentation.random_erasing, generator, self.shard), labels
 
 
 def tensor_splits(

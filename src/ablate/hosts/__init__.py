@@ -21,9 +21,10 @@ from torch import nn
 from ablate import ops
 from ablate.errors import UserError, unknown
 from ablate.hosts import convnext, resnet, swin, volo
+from ablate.hosts.features import Level, levels
 from ablate.hosts.slots import HostSpec, PlacedSlot
 
-__all__ = ["HostSpec", "PlacedSlot", "check", "create", "names", "slots", "spec"]
+__all__ = ["HostSpec", "PlacedSlot", "check", "create", "feature_levels", "names", "slots", "spec"]
 
 
 @cache
@@ -102,6 +103,17 @@ def slots(
     with torch.device("meta"):
         model = _built(host, timm_kwargs)
     return _chosen(host, model, stages, strided, timm_kwargs)
+
+
+def feature_levels(name: str, **timm_kwargs: Any) -> list[Level]:
+    """The feature maps of a host's stages, without computing or drawing any weight.
+
+    Raises:
+        UserError: a host without them.
+    """
+    settings = {key: value for key, value in timm_kwargs.items() if key not in ("stages", "strided")}
+    with torch.device("meta"):
+        return levels(spec(name), _built(spec(name), settings))
 
 
 def _built(host: HostSpec, timm_kwargs: dict[str, Any]) -> nn.Module:

@@ -36,6 +36,7 @@ class HostSpec:
         image_size: (H, W) of the published model.
         multiple: the sides of an image are multiples of it.
         smallest: the shortest side of an image that leaves every map at least one position.
+        dense: gives a feature map for each stage, of any image size, for tasks with an answer per pixel.
         channels_first: feature maps are (B, C, H, W); in channels-last memory format, operators need no
             transposition of them.
     """
@@ -49,6 +50,7 @@ class HostSpec:
     multiple: int = 1
     smallest: int = 1
     channels_first: bool = False
+    dense: bool = True
 
     def images(self, kwargs: dict[str, Any]) -> tuple[int, int]:
         """(H, W) of the images that a build with these arguments is for."""

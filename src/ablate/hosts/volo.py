@@ -97,6 +97,7 @@ def specs() -> list[HostSpec]:
             image_size=(224, 224),
             multiple=8,
             smallest=16,
+            dense=False,
         )
         for variant in ("d1", "d2", "d3", "d4", "d5")
     ]
@@ -109,5 +110,6 @@ def specs() -> list[HostSpec]:
         image_size=(28, 28),
         multiple=2,
         smallest=4,
+        dense=False,
     )
     return [*published, micro]

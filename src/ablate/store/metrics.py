@@ -90,6 +90,11 @@ TASKS = {
     "classification": TaskMetrics(
         (LOSS, Metric("top1", "top-1", "%"), Metric("top5", "top-5", "%")), selects="top1", compares="top1"
     ),
+    "segmentation": TaskMetrics(
+        (LOSS, Metric("miou", "mIoU", "%"), Metric("pixel_accuracy", "pixel accuracy", "%")),
+        selects="miou",
+        compares="miou",
+    ),
 }
 DEFAULT = str(IMPLIED["task"]["name"])
 OTHER = (Metric("throughput", "throughput"),)

@@ -12,10 +12,11 @@ from ablate.errors import unknown
 from ablate.store import metrics
 from ablate.tasks.classification import Classification
 from ablate.tasks.contract import Objective, Task
+from ablate.tasks.segmentation import Segmentation
 
 __all__ = ["Objective", "Task", "get", "of_run"]
 
-_TASKS: dict[str, Task] = {"classification": Classification()}
+_TASKS: dict[str, Task] = {"classification": Classification(), "segmentation": Segmentation()}
 
 
 def get(name: str) -> Task:

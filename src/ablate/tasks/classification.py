@@ -12,9 +12,11 @@ from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
 from timm.utils import AverageMeter, accuracy
 from torch import Tensor, nn
 
-from ablate import data, hosts
-from ablate.data import Loader, Splits
+from ablate import hosts
+from ablate.data import CLASS, Loader, Splits
+from ablate.errors import unknown
 from ablate.store.metrics import TASKS
+from ablate.tasks.arguments import network_arguments, require_annotation
 from ablate.tasks.contract import AddUp, Mixing, Objective
 
 
@@ -24,20 +26,18 @@ class Classification:
     metrics = TASKS["classification"]
 
     def network_arguments(self, config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-        """Return a host's name and its arguments: its own settings, and what the data set determines."""
-        settings = dict(config["host"])
-        name = settings.pop("name")
-        info = data.info(config["data"])
-        channels, height, width = info.image_shape
-        size = height if height == width else (height, width)
-        return name, {"num_classes": info.num_classes, "in_chans": channels, "img_size": size, **settings}
+        """Return a host's name and its arguments."""
+        return network_arguments(config)
 
     def check(self, config: Mapping[str, Any]) -> None:
-        """Refuse an operator that the host cannot take.
+        """Refuse data without classes, and an operator that the host cannot take.
 
         Raises:
             UserError: says what does not fit.
         """
+        if extra := [key for key in config.get("task") or {} if key != "name"]:
+            raise unknown("setting of task=classification:", str(extra[0]), ["name"])
+        require_annotation(config, CLASS, "task=segmentation, or another data set")
         name, arguments = self.network_arguments(config)
         hosts.check(name, config["op"], **arguments)
 
@@ -46,7 +46,7 @@ class Classification:
         name, arguments = self.network_arguments(config)
         return hosts.create(name, config["op"], **arguments)
 
-    def objective(self, recipe: Mixing, splits: Splits) -> Objective:
+    def objective(self, config: Mapping[str, Any], recipe: Mixing, splits: Splits) -> Objective:
         """Return the training loss, of mixed images if the recipe mixes any."""
         if recipe.mixup or recipe.cutmix:
             mix = Mixup(

@@ -69,8 +69,8 @@ class Task(Protocol):
         """Build the network with its head. All that is outside the operator's slots is drawn first."""
         ...
 
-    def objective(self, recipe: Mixing, splits: Splits) -> Objective:
-        """Return the training loss."""
+    def objective(self, config: Mapping[str, Any], recipe: Mixing, splits: Splits) -> Objective:
+        """Return the training loss of a run: its configuration, the recipe read from it, and its data."""
         ...
 
     def evaluate(

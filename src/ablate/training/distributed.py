@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.parallel import DistributedDataParallel
 
 from ablate.data import Shard
@@ -220,6 +221,20 @@ class SharedDropout(nn.Dropout):
         return input * kept[self.shard.rows(batch)]
 
 
+class SharedDropout2d(nn.Dropout2d):
+    """PyTorch's dropout of whole channels, with the random draws of the whole batch."""
+
+    shard: Shard
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, C, H, W) → the same shape."""
+        if self.p == 0.0 or not self.training:
+            return input
+        batch = len(input) * self.shard.world
+        kept = F.dropout2d(input.new_ones((batch, input.shape[1], 1, 1)), self.p)
+        return input * kept[self.shard.rows(batch)]
+
+
 def _shared(network: nn.Module, group: Group) -> nn.Module:
     for name, child in network.named_children():
         setattr(network, name, _shared(child, group))
@@ -227,16 +242,21 @@ def _shared(network: nn.Module, group: Group) -> nn.Module:
         if group.device.type == "cuda":
             return nn.SyncBatchNorm.convert_sync_batchnorm(network)
         return _as_class(network, SharedBatchNorm, world_size=group.world_size)
-    if isinstance(network, _BatchNorm):
+    if type(network) in SHARED:
+        return _as_class(network, SHARED[type(network)], shard=group.shard)
+    if isinstance(network, (_BatchNorm, _DropoutNd)):
         raise UserError(
             f"a network with {type(network).__name__} cannot be trained by several processes",
             "use infra.devices=1",
         )
-    if type(network) is DropPath:
-        return _as_class(network, SharedDropPath, shard=group.shard)
-    if type(network) is nn.Dropout:
-        return _as_class(network, SharedDropout, shard=group.shard)
     return network
+
+
+SHARED: dict[type[nn.Module], type[nn.Module]] = {
+    DropPath: SharedDropPath,
+    nn.Dropout: SharedDropout,
+    nn.Dropout2d: SharedDropout2d,
+}
 
 
 def _as_class(module: nn.Module, into: type[nn.Module], **attributes: Any) -> nn.Module:

@@ -121,7 +121,7 @@ class Training:
         self.ema = ModelEmaV3(self.model, decay=self.recipe.ema_decay) if self.recipe.ema_decay else None
         half = self.recipe.precision == "float16"
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=half)
-        self.objective = self.task.objective(self.recipe, self.splits)
+        self.objective = self.task.objective(config, self.recipe, self.splits)
         self.epoch = self.step = self.best_epoch = 0
         self.train_seconds = 0.0
         self.best: dict[str, Any] = {}

@@ -49,7 +49,7 @@ PRUNERS: dict[str, dict[str, Any]] = {
     "median": {"_target_": "optuna.pruners.MedianPruner", "n_startup_trials": 5, "n_warmup_steps": 0},
     "percentile": {
         "_target_": "optuna.pruners.PercentilePruner",
-        "percentile": 25.0,  # the best quarter goes on
+        "percentile": 25.0,  # the best quarter continues
         "n_startup_trials": 5,
         "n_warmup_steps": 0,
     },

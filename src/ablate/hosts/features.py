@@ -1,0 +1,67 @@
+"""Feature maps of a host, one per stage: what dense tasks are computed from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from ablate.errors import UserError
+from ablate.hosts.slots import HostSpec
+
+STEMS = ("stem", "act1")  # maps that timm lists before those of the stages
+
+
+@dataclass(frozen=True)
+class Level:
+    """One feature map.
+
+    Attributes:
+        index: its number among timm's features.
+        channels: of the map.
+        reduction: pixels of the image per position, along each axis.
+    """
+
+    index: int
+    channels: int
+    reduction: int
+
+
+def levels(host: HostSpec, model: nn.Module) -> list[Level]:
+    """Return the maps of a host's stages, the finest first.
+
+    Raises:
+        UserError: the host has none that another image size, or a head for pixels, could use.
+    """
+    if not host.dense:
+        raise UserError(
+            f"host {host.name} gives no feature maps for dense tasks: it runs at one image size",
+            "use a Swin, ResNet or ConvNeXt host",
+        )
+    described: Any = model.feature_info
+    return [
+        Level(index, entry["num_chs"], entry["reduction"])
+        for index, entry in enumerate(described)
+        if entry["module"].partition(".")[0] not in STEMS
+    ]
+
+
+class Features(nn.Module):
+    """A host without its classifier, and a norm on each of its maps, as ELSA's and Swin's detectors have."""
+
+    def __init__(self, model: nn.Module, found: list[Level]) -> None:
+        super().__init__()
+        self.indices = [level.index for level in found]
+        # what is left over would be parameters without a gradient, which DistributedDataParallel refuses
+        model.prune_intermediate_layers(self.indices, prune_norm=True, prune_head=True)  # type: ignore[operator]
+        self.model = model
+        self.norms = nn.ModuleList(nn.LayerNorm(level.channels) for level in found)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(B, C, H, W) → one map (B, channels, H / reduction, W / reduction) for each level."""
+        maps = self.model.forward_intermediates(images, indices=self.indices, intermediates_only=True)  # type: ignore[operator]
+        return [
+            norm(one.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+            for norm, one in zip(self.norms, maps, strict=True)
+        ]

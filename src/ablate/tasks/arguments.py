@@ -1,0 +1,34 @@
+"""Arguments that every task reads from a run's configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ablate import data
+from ablate.errors import UserError
+
+
+def network_arguments(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return a host's name and its arguments: its own settings, and what the data set determines."""
+    settings = dict(config["host"])
+    name = settings.pop("name")
+    info = data.info(config["data"])
+    channels, height, width = info.image_shape
+    size = height if height == width else (height, width)
+    return name, {"num_classes": info.num_classes, "in_chans": channels, "img_size": size, **settings}
+
+
+def require_annotation(config: Mapping[str, Any], annotation: str, way_out: str) -> None:
+    """Refuse a data set whose images are labelled in another way.
+
+    Raises:
+        UserError: says which labels there are, and which are needed.
+    """
+    found = data.info(config["data"]).annotation
+    if found != annotation:
+        name = config["data"]["name"]
+        raise UserError(
+            f"data={name} labels each image with a {found}, and this task needs a {annotation}",
+            f"use {way_out}",
+        )
