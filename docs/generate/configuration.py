@@ -80,11 +80,11 @@ def _group(group: str, meaning: str, choices: list[str]) -> str:
         head, settings = read(path)
         source = link(path.relative_to(ROOT).as_posix(), depth=2)
         title = f"`{group}={choice}`" if group != "infra" else "Settings"
-        parts += [f"## {title}", f"{plain(head.replace('@package _global_', '').strip())} ({source})"]
+        parts += [f"## {title}", f"{plain(head)} ({source})"]
         if group in ("study", "variant"):
             continue
         prefix = f"{group.replace('/', '.')}."
-        everywhere = "@package _global_" in head  # the file gives whole paths
+        everywhere = "@package _global_" in path.read_text(encoding="utf-8")  # the file gives whole paths
         shown = [setting for setting in settings if setting.path not in ("name", f"{group}.name", group)]
         inherited = [setting for setting in shown if setting.path.startswith("defaults")]
         shown = [

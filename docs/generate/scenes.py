@@ -18,7 +18,7 @@ def write(pages: Pages) -> None:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    found = FashionScenes(train=SHOWN, validation=1, test=1).read(Storage(pages.root)).train
+    found = FashionScenes(train=SHOWN, validation=1, test=1).read(Storage(pages.folder)).train
     with rc_context({"svg.hashsalt": "ablate"}):
         figure = Figure(figsize=(SHOWN, 2), layout="constrained")
         rows = figure.subplots(2, SHOWN)
@@ -30,4 +30,4 @@ def write(pages: Pages) -> None:
             axes.set_axis_off()
         content = io.BytesIO()
         figure.savefig(content, format="svg", metadata={"Date": None}, transparent=True)
-    pages.write("how-to/fashion_scenes.svg", content.getvalue().decode())
+    pages.write("how-to/fashion_scenes.svg", content.getvalue())
