@@ -12,11 +12,12 @@ SHOWN = 6
 def write(pages: Pages) -> None:
     """Write how-to/fashion_scenes.svg."""
     import numpy as np
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
     from ablate.data.contract import Storage
     from ablate.data.fashion_scenes import FashionScenes
     from ablate.data.scenes import IGNORED
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
 
     found = FashionScenes(train=SHOWN, validation=1, test=1).read(Storage(pages.folder)).train
     with rc_context({"svg.hashsalt": "ablate"}):
