@@ -182,6 +182,10 @@ REFUSED = {
     "a pool of nothing": (["task=segmentation", "task.pools=[0]"], "task.pools"),
     "an unknown setting": (["task=segmentation", "+task.chanels=3"], "did you mean 'task.channels'?"),
     "a setting of another task": (["+task.channels=3"], "unknown setting of task=classification: 'channels'"),
+    "two tasks in one study": (
+        ["-m", "task=classification,segmentation"],
+        "compares its runs by one metric, test_top1",
+    ),
     "the metric of another task": (["task=segmentation", "study.metric=test_top1"], "test_miou"),
 }
 
@@ -189,7 +193,7 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_refused_with_a_way_out(case: str, ablate: Callable, tmp_path: Path) -> None:
     overrides, told = REFUSED[case]
-    done = ablate("train", "op=dwconv", "recipe=debug", *overrides)
+    done = ablate("train", *overrides, "op=dwconv", "recipe=debug")
     assert done.code == 2, done.err
     assert told in done.err
     assert "→" in done.err

@@ -8,7 +8,7 @@ from typing import Any
 
 from ablate.compose import infra as infrastructure
 from ablate.compose.request import Request
-from ablate.errors import UserError, unknown
+from ablate.errors import UserError
 from ablate.store.identity import pair_key
 
 
@@ -48,10 +48,7 @@ def check(requests: Sequence[Request], processes: int | None = None) -> None:
                 data_root=Path(infra.data_root) if infra.data_root else None,
                 download=infra.download,
             )
-            task = tasks.of_run(config)
-            task.check(config)
-            if (metric := config["study"].get("metric")) is not None and metric not in task.metrics.columns:
-                raise unknown("study.metric of this task", str(metric), task.metrics.columns)
+            tasks.of_run(config).check(config)
         except UserError as error:
             if len(requests) == 1:
                 raise

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate.compose.study import Study
-from ablate.errors import UserError, nearest
+from ablate.errors import UserError, nearest, unknown
 from ablate.results import conditions
 from ablate.store import identity, metrics
 from ablate.store.folder import RunFolder
@@ -89,7 +89,7 @@ def grow(
         The study's manifest, without command and time.
 
     Raises:
-        UserError: the baseline names something that is not a factor.
+        UserError: the baseline names something that is not a factor, or a run's task lacks the metric.
     """
     before = [] if earlier is None else [_remembered(run, runs_dir) for run in earlier.runs]
     members = list({member.signature: member for member in [*before, *added]}.values())
@@ -103,7 +103,7 @@ def grow(
         factors=factors,
         paths={str(path): [str(step) for step in steps] for path, steps in (study.paths or {}).items()}
         or dict(earlier.paths if earlier else {}),
-        metric=study.metric or (earlier.metric if earlier else metrics.of_run(added[0].config).test_column),
+        metric=_metric(earlier, added, study),
         runs=[
             PlannedRun(
                 member.signature,
@@ -116,6 +116,22 @@ def grow(
         ],
     )
     return replace(planned, baseline=_completed(planned, {member.signature for member in added}))
+
+
+def _metric(earlier: Manifest | None, added: Sequence[Member], study: Study) -> str:
+    """Return the metric that the study compares: the one asked for, the earlier one, or the task's own."""
+    task_metrics = [metrics.of_run(member.config) for member in added]
+    metric = study.metric or (earlier.metric if earlier else task_metrics[0].test_column)
+    for task in task_metrics:
+        if metric in task.columns:
+            continue
+        if study.metric is not None:
+            raise unknown("study.metric of this task", metric, task.columns)
+        raise UserError(
+            f"a study compares its runs by one metric, {metric}, which some of their tasks do not have",
+            "give each task a study of its own, or compare what all have: study.metric=test_loss",
+        )
+    return metric
 
 
 def check(planned: Manifest) -> Iterator[UserError]:
