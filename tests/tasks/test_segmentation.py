@@ -197,4 +197,4 @@ def test_refused_with_a_way_out(case: str, ablate: Callable, tmp_path: Path) -> 
     assert done.code == 2, done.err
     assert told in done.err
     assert "→" in done.err
-    assert not (tmp_path / "runs").exists()
+    assert not [*tmp_path.glob("runs/*/config.yaml"), *tmp_path.glob("runs/studies/*")]
