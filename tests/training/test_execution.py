@@ -239,9 +239,10 @@ def test_weights_after_a_loss_that_is_not_finite_are_never_saved(
     saves: list[int] = []
     backward, save = loop.Training._backward, checkpoint.save
 
-    def poisoned(self: loop.Training, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def poisoned(self: loop.Training, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         steps.append(self.step + 1)
-        return backward(self, inputs * float("nan") if self.step + 1 == at else inputs, labels)
+        inputs, labels = batch
+        return backward(self, (inputs * float("nan") if self.step + 1 == at else inputs, labels))
 
     def watched(path: Path, state: checkpoint.Checkpoint, guard: Guard) -> None:
         saves.append(state.step)
@@ -289,10 +290,11 @@ def test_a_failure_after_a_loss_that_is_not_finite_is_reported_as_that_loss(
 ) -> None:
     backward = loop.Training._backward
 
-    def broken(self: loop.Training, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def broken(self: loop.Training, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         if self.step == 2:
             raise RuntimeError("the weights are not finite")
-        return backward(self, inputs * float("nan") if self.step == 1 else inputs, labels)
+        inputs, labels = batch
+        return backward(self, (inputs * float("nan") if self.step == 1 else inputs, labels))
 
     monkeypatch.setattr(loop.Training, "_backward", broken)
     folder = run(configure("op=dwconv", "data.train=64"), tmp_path / "run")

@@ -12,6 +12,7 @@ from ablate.data.origin import Origin, default_data_root
 
 ORIGINS: dict[str, Origin] = {
     "fashion_mini": fashion_mini.ORIGIN,
+    "fashion_scenes": fashion_mini.ORIGIN,  # composed of its items
     "fashion_mnist": fashion_mnist.ORIGIN,
     "cifar10": CIFAR10.origin,
     "cifar100": CIFAR100.origin,

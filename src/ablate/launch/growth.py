@@ -119,7 +119,7 @@ def grow(
 
 
 def _metric(earlier: Manifest | None, added: Sequence[Member], study: Study) -> str:
-    """Return the metric that the study compares: the one asked for, the earlier one, or the task's own."""
+    """Return the metric that the study compares: the requested one, the earlier one, or the task's own."""
     task_metrics = [metrics.of_run(member.config) for member in added]
     metric = study.metric or (earlier.metric if earlier else task_metrics[0].test_column)
     for task in task_metrics:
