@@ -6,11 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import timm
 
 from ablate.store import metrics
 from ablate.store.folder import RunFolder
 from ablate.store.identity import pair_key, signature
 
+CONSTRAINTS = Path(__file__).parents[2] / "constraints.txt"
 SMOOTH = ("recipe.label_smoothing=0.1", "recipe.accumulate=2")
 # Signature, and training loss and validation loss of the second epoch, as they were without tasks. The last
 # digits belong to the processor that they were computed on.
@@ -31,6 +33,8 @@ def test_runs_are_what_they_were(overrides: tuple[str, ...], ablate: Callable, t
     name, losses = BEFORE[overrides]
     folder = RunFolder(tmp_path / "runs" / name)
     last = folder.metrics()[-1]
+    if "recipe.mixup=0.8" in overrides and f"timm=={timm.__version__}\n" not in CONSTRAINTS.read_text():
+        pytest.skip("mixup is timm's, and its versions differ")
     assert [last["train_loss"], last["validation_loss"]] == pytest.approx(losses, rel=1e-4)
 
 

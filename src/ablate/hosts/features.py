@@ -55,6 +55,8 @@ class Features(nn.Module):
         self.indices = [level.index for level in found]
         # what is left over would be parameters without a gradient, which DistributedDataParallel refuses
         model.prune_intermediate_layers(self.indices, prune_norm=True, prune_head=True)  # type: ignore[operator]
+        if hasattr(model, "head"):  # ConvNeXt of timm 1.0.22 keeps the norm of its head
+            model.head = nn.Identity()
         self.model = model
         self.norms = nn.ModuleList(nn.LayerNorm(level.channels) for level in found)
 
