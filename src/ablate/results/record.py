@@ -20,6 +20,7 @@ from ablate.results import comparisons, conditions, figures
 from ablate.results.comparisons import Findings
 from ablate.results.evidence import Evidence, examine
 from ablate.store.manifest import Manifest, PlannedRun
+from ablate.store.metrics import DEFAULT, of_columns, of_task
 
 RESULTS, CURVES = "results.csv", "curves.csv"
 TEXT = {"signature": str, "pair_key": str, "condition": str, "error": str}
@@ -152,6 +153,6 @@ def _manifest(study: str, asked: Mapping[str, Any], runs: pd.DataFrame) -> Manif
         baseline={str(key): str(value) for key, value in (asked.get("baseline") or {}).items()},
         factors=factors,
         paths=asked.get("paths") or {},
-        metric=asked["metric"],
+        metric=asked.get("metric") or (of_columns(runs.columns) or of_task(DEFAULT)).test_column,
         runs=planned,
     )
