@@ -117,6 +117,23 @@ def test_runs_of_one_seed_are_true_pairs_with_the_heads_and_every_weight_learns(
         assert model.eval()(torch.randn(1, 1, 64, 64)).shape == (1, 11, 64, 64)
 
 
+def test_exports_and_compiles_for_every_batch_and_leaves_nothing_behind() -> None:
+    """Tensors of a trace must not stay behind: eager mode runs afterwards."""
+    model = loop.build_model(configure(*TINY, "op=dwconv")).eval()
+    images = torch.randn(4, 1, 64, 64)
+    with torch.no_grad():
+        batch = {0: torch.export.Dim("batch")}
+        exported = torch.export.export(model, (images,), dynamic_shapes=(batch,)).module()
+        compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+        try:
+            for number in (3, 4):
+                expected = model(images[:number])
+                assert torch.equal(exported(images[:number]), expected)
+                torch.testing.assert_close(compiled(images[:number]), expected, rtol=1e-5, atol=1e-5)
+        finally:
+            torch._dynamo.reset()
+
+
 def test_from_a_sweep_to_a_report(ablate: Callable, tmp_path: Path) -> None:
     done = ablate("train", "-m", "op=dwconv,lsa", "seed=0,1", *TINY, "study.name=s")
     assert done.code == 0, done.err
@@ -178,6 +195,11 @@ REFUSED = {
     "data without maps": (["task=segmentation", "data=fashion_mini"], "this task needs a map"),
     "maps without the task": (["data=fashion_scenes"], "task=segmentation"),
     "a host of one size": (["task=segmentation", "host=volo_micro"], "no feature maps for dense tasks"),
+    "a single value": (["task=segmentation", "recipe.batch_size=1"], "a single value"),
+    "a figure that a result has not": (
+        ["task=segmentation", "study.metric=validation_pixel_accuracy"],
+        "test_pixel_accuracy",
+    ),
     "mixup": (["task=segmentation", "recipe.mixup=0.5"], "use recipe.mixup=0"),
     "a pool of nothing": (["task=segmentation", "task.pools=[0]"], "task.pools"),
     "an unknown setting": (["task=segmentation", "+task.chanels=3"], "did you mean 'task.channels'?"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
@@ -41,16 +42,16 @@ class FashionScenes(InMemorySet):
         return DataInfo(11, (1, SIDE, SIDE), self.train, MAP)
 
     def read(self, storage: Storage) -> LabelledSplits:
-        """Compose the scenes of the three splits, some thousand a second."""
-        items = read_archive(ARCHIVE)
-        return LabelledSplits(
-            *(
-                self._composed(split, getattr(items, name), getattr(self, name))
-                for split, name in enumerate(LabelledSplits._fields)
-            )
-        )
+        """Compose the scenes of the three splits, once for all runs of this process."""
+        return _composed(self.seed, (self.train, self.validation, self.test))
 
-    def _composed(self, split: int, items: Labelled, count: int) -> Labelled:
-        pixels = items.images[:, 0]
-        scenes = [scene(pixels, items.labels, (self.seed, split, index)) for index in range(count)]
-        return Labelled(np.stack([one.image[None] for one in scenes]), np.stack([one.map for one in scenes]))
+
+@lru_cache(maxsize=1)
+def _composed(seed: int, counts: tuple[int, int, int]) -> LabelledSplits:
+    splits = enumerate(zip(read_archive(ARCHIVE), counts, strict=True))
+    return LabelledSplits(*(_split(items, (seed, split), count) for split, (items, count) in splits))
+
+
+def _split(items: Labelled, key: tuple[int, int], count: int) -> Labelled:
+    scenes = [scene(items.images[:, 0], items.labels, (*key, index)) for index in range(count)]
+    return Labelled(np.stack([one.image[None] for one in scenes]), np.stack([one.map for one in scenes]))

@@ -28,17 +28,26 @@ class Level:
     reduction: int
 
 
-def levels(host: HostSpec, model: nn.Module) -> list[Level]:
-    """Return the maps of a host's stages, the finest first.
+def require_dense(host: HostSpec) -> None:
+    """Refuse a host without feature maps that a head for pixels could use.
 
     Raises:
-        UserError: the host has none that another image size, or a head for pixels, could use.
+        UserError: names the hosts that have them.
     """
     if not host.dense:
         raise UserError(
             f"host {host.name} gives no feature maps for dense tasks: it runs at one image size",
             "use a Swin, ResNet or ConvNeXt host",
         )
+
+
+def levels(host: HostSpec, model: nn.Module) -> list[Level]:
+    """Return the maps of a host's stages, the finest first.
+
+    Raises:
+        UserError: the host has none, see `require_dense`.
+    """
+    require_dense(host)
     described: Any = model.feature_info
     return [
         Level(index, entry["num_chs"], entry["reduction"])
@@ -50,19 +59,19 @@ def levels(host: HostSpec, model: nn.Module) -> list[Level]:
 class Features(nn.Module):
     """A host without its classifier, and a norm on each of its maps, as ELSA's and Swin's detectors have."""
 
-    def __init__(self, model: nn.Module, found: list[Level]) -> None:
+    def __init__(self, model: Any, found: list[Level]) -> None:
         super().__init__()
         self.indices = [level.index for level in found]
         # what is left over would be parameters without a gradient, which DistributedDataParallel refuses
-        model.prune_intermediate_layers(self.indices, prune_norm=True, prune_head=True)  # type: ignore[operator]
+        model.prune_intermediate_layers(self.indices, prune_norm=True, prune_head=True)
         if hasattr(model, "head"):  # ConvNeXt of timm 1.0.22 keeps the norm of its head
             model.head = nn.Identity()
-        self.model = model
+        self.model: Any = model
         self.norms = nn.ModuleList(nn.LayerNorm(level.channels) for level in found)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, C, H, W) → one map (B, channels, H / reduction, W / reduction) for each level."""
-        maps = self.model.forward_intermediates(images, indices=self.indices, intermediates_only=True)  # type: ignore[operator]
+        maps = self.model.forward_intermediates(images, indices=self.indices, intermediates_only=True)
         return [
             norm(one.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
             for norm, one in zip(self.norms, maps, strict=True)

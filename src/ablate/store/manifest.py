@@ -9,6 +9,7 @@ from typing import Any
 
 from ablate.errors import UserError, nearest
 from ablate.store.files import read_json, write_json
+from ablate.store.metrics import DEFAULT, of_task
 
 MANIFEST = "manifest.json"
 FOLDERS = ("report", "jobs")  # what a study's folder holds beside the manifest
@@ -36,7 +37,7 @@ class Manifest:
     baseline: dict[str, str] = field(default_factory=dict)
     factors: list[str] = field(default_factory=list)
     paths: dict[str, list[str]] = field(default_factory=dict)  # walks through its conditions, by name
-    metric: str = "test_top1"
+    metric: str = of_task(DEFAULT).test_column
     command: str = ""
     updated: str = ""
     runs: list[PlannedRun] = field(default_factory=list)

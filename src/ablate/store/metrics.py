@@ -12,7 +12,7 @@ from typing import Any
 from ablate.errors import unknown
 from ablate.store.identity import IMPLIED
 
-SPLITS = ("train", "validation", "test")
+SPLITS = ("train", "validation", "test")  # in front of the names of columns
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,12 @@ class TaskMetrics:
     @property
     def columns(self) -> tuple[str, ...]:
         """Columns that a study may compare."""
-        figures = [f"{split}_{metric.name}" for split in SPLITS[1:] for metric in self.all]
-        return (*figures, "throughput")
+        return (*(f"test_{metric.name}" for metric in self.all), *self.validation_columns, "throughput")
+
+    @property
+    def validation_columns(self) -> tuple[str, ...]:
+        """Validation figures in result.json: the one that selects the checkpoint, and the loss if any."""
+        return tuple(dict.fromkeys([self.validation_column, *["validation_loss"] * (LOSS in self.all)]))
 
     @property
     def selecting(self) -> Metric:
@@ -111,9 +115,14 @@ def of_task(name: str) -> TaskMetrics:
     return TASKS[name]
 
 
+def task_of(config: Mapping[str, Any]) -> str:
+    """Return the name of a run's task."""
+    return str((config.get("task") or {}).get("name", DEFAULT))
+
+
 def of_run(config: Mapping[str, Any]) -> TaskMetrics:
     """Return the metrics of a run's task."""
-    return of_task(str((config.get("task") or {}).get("name", DEFAULT)))
+    return of_task(task_of(config))
 
 
 def of_columns(columns: Iterable[str]) -> TaskMetrics | None:

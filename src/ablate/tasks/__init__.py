@@ -8,7 +8,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ablate.errors import unknown
 from ablate.store import metrics
 from ablate.tasks.classification import Classification
 from ablate.tasks.contract import Objective, Task
@@ -25,11 +24,10 @@ def get(name: str) -> Task:
     Raises:
         UserError: no such task.
     """
-    if name not in _TASKS:
-        raise unknown("task", name, _TASKS)
+    metrics.of_task(name)  # refuses an unknown name
     return _TASKS[name]
 
 
 def of_run(config: Mapping[str, Any]) -> Task:
     """Return the task of a run's configuration."""
-    return get(str((config.get("task") or {}).get("name", metrics.DEFAULT)))
+    return get(metrics.task_of(config))

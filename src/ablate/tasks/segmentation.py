@@ -15,7 +15,7 @@ from ablate.configuration import read_settings
 from ablate.data import MAP, OUTSIDE, Loader, Splits
 from ablate.data.options import require_between, require_whole
 from ablate.errors import UserError
-from ablate.hosts.features import Features
+from ablate.hosts.features import Features, require_dense
 from ablate.store.metrics import TASKS
 from ablate.tasks.arguments import network_arguments, require_annotation
 from ablate.tasks.contract import AddUp, Mixing, Objective
@@ -75,9 +75,14 @@ class Segmentation:
         Raises:
             UserError: says what does not fit.
         """
-        _settings(config)
+        settings = _settings(config)
         require_annotation(config, MAP, "data=fashion_scenes")
         recipe = config["recipe"]
+        if recipe["batch_size"] == recipe["accumulate"] and 1 in settings.pools:
+            raise UserError(
+                "one image per forward pass, pooled to one position, leaves batch norm a single value",
+                "use a larger recipe.batch_size, a smaller recipe.accumulate, or task.pools without 1",
+            )
         for name in ("mixup", "cutmix", "label_smoothing"):
             if recipe.get(name):
                 raise UserError(
@@ -85,8 +90,8 @@ class Segmentation:
                     f"use recipe.{name}=0",
                 )
         name, arguments = self.network_arguments(config)
+        require_dense(hosts.spec(name))
         hosts.check(name, config["op"], **arguments)
-        hosts.feature_levels(name, **arguments)
 
     def build(self, config: Mapping[str, Any]) -> Segmenter:
         """Build the heads, which are drawn first, and then the host with its operator."""
@@ -164,9 +169,11 @@ def cross_entropy(logits: Tensor, maps: Tensor) -> Tensor:
 
 def confusion(predicted: Tensor, maps: Tensor, classes: int) -> Tensor:
     """Count pixels by true (row) and predicted class (column): (classes, classes) int64."""
-    inside = maps != OUTSIDE
-    pairs = maps[inside] * classes + predicted[inside]
-    return torch.bincount(pairs, minlength=classes**2).view(classes, classes)
+    pairs = torch.where(maps != OUTSIDE, maps * classes + predicted, classes**2).flatten()
+    counts = torch.zeros(classes**2 + 1, dtype=torch.int64, device=maps.device)
+    # no boolean index and no `bincount`, whose sizes the host would have to wait for
+    counts.index_add_(0, pairs, torch.ones_like(pairs))
+    return counts[:-1].view(classes, classes)
 
 
 def mean_iou(table: Tensor) -> float:

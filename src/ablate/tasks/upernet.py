@@ -7,7 +7,6 @@ adaptive pooling has no such gradient.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -30,18 +29,16 @@ def enlarged(x: Tensor, size: Sequence[int]) -> Tensor:
 
 def pooled(x: Tensor, side: int) -> Tensor:
     """Mean over side × side regions, those of `adaptive_avg_pool2d`: (B, C, H, W) → (B, C, side, side)."""
-    rows, columns = (_shares(length, side).to(x) for length in x.shape[-2:])
+    rows, columns = (_shares(length, side, x) for length in x.shape[-2:])
     return rows @ x @ columns.T
 
 
-@lru_cache(maxsize=64)
-def _shares(length: int, parts: int) -> Tensor:
-    """(parts, length): the share of each position in each part."""
-    shares = torch.zeros(parts, length)
-    for part in range(parts):
-        first, end = part * length // parts, -(-(part + 1) * length // parts)
-        shares[part, first:end] = 1 / (end - first)
-    return shares
+def _shares(length: int, parts: int, like: Tensor) -> Tensor:
+    """(parts, length): the share of each position in each part; made on the device, and kept nowhere."""
+    part = torch.arange(parts, device=like.device)[:, None]
+    position = torch.arange(length, device=like.device)
+    inside = (position >= part * length // parts) & (position < -(-(part + 1) * length // parts))
+    return (inside / inside.sum(1, keepdim=True)).to(like.dtype)
 
 
 class UPerNet(nn.Module):

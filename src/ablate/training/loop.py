@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from ablate.training import cores, memory, network, optimization, utilization
 from ablate.training import device as devices
 from ablate.training.checkpoint import Checkpoint, UnderWay
 from ablate.training.context import RunContext
-from ablate.training.readback import StepReports
+from ablate.training.readback import Requested, StepReports
 from ablate.training.recipe import Recipe
 from ablate.training.recipe import read as read_recipe
 from ablate.training.seeding import (
@@ -57,15 +57,6 @@ def build_model(config: Mapping[str, Any]) -> nn.Module:
     """
     seed_everything(config["seed"], "weights")
     return tasks.of_run(config).build(config)
-
-
-@dataclass
-class Requested:
-    """Requests to stop, to write a checkpoint or to prune the run after the current step."""
-
-    stop: bool = False
-    checkpoint: bool = False
-    prune: bool = False
 
 
 class Training:
@@ -170,7 +161,7 @@ class Training:
             except Exception:
                 self._settle()  # a loss that is not finite explains what failed in the step after it
                 raise
-            self.reports.push(self.step, loss, **asdict(self._requested()))
+            self.reports.push(self.step, loss, self._requested())
             self._settle(keep=1)
             now.seconds = before + time.perf_counter() - begun
             self.context.on_step()
@@ -212,9 +203,7 @@ class Training:
             if not math.isfinite(report.loss):
                 raise NonFiniteLossError(self._non_finite("loss", report.loss, report.step))
             self.under_way.loss_sum += report.loss
-            self.requested.stop |= report.stop
-            self.requested.checkpoint |= report.checkpoint
-            self.requested.prune |= report.prune
+            self.requested |= report.requested
             self.reporter.stepped(report.loss)
 
     def _pause(self) -> None:
@@ -229,9 +218,11 @@ class Training:
         if self.group.world_size == 1:
             self.requested = self._requested()
         now, self.requested = self.requested, Requested()
-        if now.stop or now.checkpoint or now.prune:
+        if any(now):
             self._settle()
-            self.requested.checkpoint = False  # requested again while this one was in progress
+            self.requested = self.requested._replace(
+                checkpoint=False
+            )  # again, while this one was in progress
         if now.stop:
             self._save()
             raise KeyboardInterrupt
@@ -389,11 +380,7 @@ class Training:
         images_per_second = self.step * self.recipe.batch_size / self.train_seconds
         return {
             **{f"test_{name}": value for name, value in found.items()},
-            **{
-                name: validation[name]
-                for name in (self.task.metrics.validation_column, "validation_loss")
-                if name in validation
-            },
+            **{name: validation[name] for name in self.task.metrics.validation_columns},
             "best_epoch": self.best_epoch,
             **self.costs,
             "throughput": round(images_per_second, 1),

@@ -10,11 +10,30 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ablate.training.distributed import Group, Reduction
+
+
+class Requested(NamedTuple):
+    """Requests to be met after a step.
+
+    Attributes:
+        stop: a process received a request to stop.
+        checkpoint: a checkpoint is due; the first process says so.
+        prune: a search asks to end the run; the first process says so.
+    """
+
+    stop: bool = False
+    checkpoint: bool = False
+    prune: bool = False
+
+    def __or__(self, other: Requested) -> Requested:
+        """Return the requests of both."""
+        return Requested(*(mine or theirs for mine, theirs in zip(self, other, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -24,16 +43,12 @@ class StepReport:
     Attributes:
         step: number of the step.
         loss: training loss of the step's batch, the mean over all processes.
-        stop: True if any process received a request to stop during the step.
-        checkpoint: True if the first process wants a checkpoint.
-        prune: True if a search asked the first process to end the run.
+        requested: requests of any process.
     """
 
     step: int
     loss: float
-    stop: bool
-    checkpoint: bool
-    prune: bool = False
+    requested: Requested
 
 
 class HostCopy:
@@ -66,18 +81,16 @@ class StepReports:
         self._group = group
         self._pending: deque[tuple[int, Reduction | HostCopy]] = deque()
 
-    def push(self, step: int, loss: Tensor, *, stop: bool, checkpoint: bool, prune: bool = False) -> None:
+    def push(self, step: int, loss: Tensor, requested: Requested) -> None:
         """Start to reduce and to copy what belongs to a step.
 
         Args:
             step: number of the step.
             loss: this process's loss, float64, on the device.
-            stop: this process received a request to stop.
-            checkpoint: a checkpoint is due; only the first process may say so.
-            prune: a search asks to end the run; only the first process may say so.
+            requested: of this process.
         """
         # `full` passes the flags as kernel arguments: a copy from the host would synchronise
-        flags = [torch.full_like(loss, float(flag)) for flag in (stop, checkpoint, prune)]
+        flags = [torch.full_like(loss, float(flag)) for flag in requested]
         values = torch.stack([loss, *flags])
         reduction = self._group.start_all_reduce(values)
         # NCCL reduces on the device, which continues without the host; gloo reduces in a thread of its own
@@ -88,5 +101,5 @@ class StepReports:
         """Read the reports of all steps but the latest `keep`, in order."""
         while len(self._pending) > keep:
             step, values = self._pending.popleft()
-            loss, stop, checkpoint, prune = values.tolist()
-            yield StepReport(step, loss / self._group.world_size, stop > 0, checkpoint > 0, prune > 0)
+            loss, *flags = values.tolist()
+            yield StepReport(step, loss / self._group.world_size, Requested(*(flag > 0 for flag in flags)))

@@ -106,6 +106,7 @@ class Search(Sweeper):
         self.settings = settings
         self.exhausted = False  # a grid has no more trials
         self.task = metrics.DEFAULT
+        self.metric = ""  # once the search is open
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Called by Hydra before `sweep`."""
@@ -150,10 +151,9 @@ class Search(Sweeper):
 
         task = metrics.of_task(self.task)
         self.metric = self.settings["metric"] or task.validation_column
-        known = {f"validation_{metric.name}": metric for metric in task.all}
         direction = self.settings["direction"]
-        if self.metric not in known:
-            raise unknown("hydra.sweeper.metric", str(self.metric), known)
+        if self.metric not in task.validation_columns:
+            raise unknown("hydra.sweeper.metric", str(self.metric), task.validation_columns)
         if direction not in (None, "maximize", "minimize"):
             raise unknown("hydra.sweeper.direction", str(direction), ("maximize", "minimize"))
         optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -164,7 +164,7 @@ class Search(Sweeper):
             search = optuna.create_study(
                 study_name=name,
                 storage=storage,
-                direction=direction or ("maximize" if known[self.metric].higher else "minimize"),
+                direction=direction or ("maximize" if metrics.find(self.metric).higher else "minimize"),
                 load_if_exists=True,
             )
         except Exception as error:  # each kind of storage has errors of its own
