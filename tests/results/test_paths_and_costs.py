@@ -9,6 +9,8 @@ from ablate.errors import UserError
 from ablate.results import costs, curves, paths
 from ablate.results.collect import collect, collect_metrics
 from ablate.results.comparisons import analyse
+from ablate.store import metrics
+from ablate.store.metrics import Metric, TaskMetrics
 
 TOP1 = {
     "lsa": {0: 80.0, 1: 81.0, 2: 79.5},
@@ -92,3 +94,19 @@ def test_unpaired_is_marked_and_wider_where_seeds_share_much(findings, tmp_path)
         assert one.difference == pytest.approx(other.difference)
         assert one.interval[1] - one.interval[0] < other.interval[1] - other.interval[0]
         assert other.smallest_p == 0.1
+
+
+def test_less_of_a_loss_is_reached_from_above(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time to a value follows the direction of the metric, and points are of percent only."""
+    monkeypatch.setitem(
+        metrics.TASKS, "regression", TaskMetrics((Metric("error", "error", higher=False),), "error", "error")
+    )
+    run = pd.DataFrame(
+        {
+            **{"signature": "a", "state": "finished", "condition": "x", "seconds": 1.0},
+            **{"epoch": [1, 2, 3], "train_loss": [3.0, 2.0, 1.0], "validation_error": [30.0, 20.0, 40.0]},
+        }
+    )
+    assert curves.column(run) == "validation_error"
+    assert curves._crossing(run, "validation_error", 25.0) == 1.5
+    assert not curves.not_converged(run)

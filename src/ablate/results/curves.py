@@ -11,7 +11,7 @@ import pandas as pd
 from ablate.results import statistics
 from ablate.results.comparisons import Findings
 from ablate.store.folder import FINISHED
-from ablate.store.metrics import DEFAULT, of_columns, of_task
+from ablate.store.metrics import DEFAULT, Metric, find, of_columns, of_task
 
 FEWEST = 3  # runs that a band is drawn for
 COLLAPSE = 5.0  # percentage points that a run may end below its best epoch
@@ -24,10 +24,11 @@ def column(metrics: pd.DataFrame) -> str:
 
 @dataclass(frozen=True)
 class Reached:
-    """When the runs of a condition come to a given value of the validation metric, higher being better."""
+    """When the runs of a condition come to a given value of the validation metric."""
 
     condition: str
-    target: float  # percent
+    metric: Metric
+    target: float
     asked: bool  # by the user; else it is what the baseline's median run ends with
     n: int  # finished runs
     reached: int  # of them
@@ -79,6 +80,7 @@ def time_to(findings: Findings, metrics: pd.DataFrame, target: float | None = No
         found.append(
             Reached(
                 condition,
+                find(shown),
                 target,
                 asked,
                 len(reached),
@@ -93,13 +95,15 @@ def time_to(findings: Findings, metrics: pd.DataFrame, target: float | None = No
 def not_converged(metrics: pd.DataFrame) -> dict[str, str]:
     """Finished runs that did not learn, with the reason, by signature. They count like all others.
 
-    The training loss is not below that of the first epoch, or is not finite, or the validation
-    accuracy ends more than COLLAPSE points below its best.
+    The training loss is not below that of the first epoch, or is not finite, or a validation metric in
+    percent ends more than COLLAPSE points below its best.
     """
     reasons: dict[str, str] = {}
     if metrics.empty:
         return reasons
     shown = column(metrics)
+    metric = find(shown)
+    up = 1 if metric.higher else -1
     finished = metrics[metrics["state"] == FINISHED].sort_values("epoch")
     for signature, run in finished.groupby("signature", sort=False):
         loss = run["train_loss"].to_numpy(dtype=float) if "train_loss" in run else np.array([])
@@ -108,7 +112,7 @@ def not_converged(metrics: pd.DataFrame) -> dict[str, str]:
             reasons[str(signature)] = "its training loss is not finite"
         elif len(loss) > 1 and loss[-1] >= loss[0]:
             reasons[str(signature)] = "its training loss did not fall"
-        elif len(curve) and np.nanmax(curve, initial=-math.inf) - curve[-1] > COLLAPSE:
+        elif len(curve) and metric.unit == "%" and np.nanmax(up * curve) - up * curve[-1] > COLLAPSE:
             reasons[str(signature)] = f"it ended more than {COLLAPSE:g} points below its best epoch"
     return reasons
 
@@ -117,7 +121,7 @@ def _crossing(run: pd.DataFrame, shown: str, target: float) -> float:
     """The epoch at which a run first comes to `target`; NaN if it never does."""
     epochs, curve = (run[name].to_numpy(dtype=float) for name in ("epoch", shown))
     for index in range(len(curve)):
-        if curve[index] >= target:
+        if curve[index] == target or find(shown).better(curve[index], target):
             if index == 0:
                 return float(epochs[0])
             share = (target - curve[index - 1]) / (curve[index] - curve[index - 1])

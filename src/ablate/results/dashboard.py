@@ -15,6 +15,7 @@ from ablate.errors import UserError
 from ablate.results import curves, formats, tables
 from ablate.results.comparisons import Findings
 from ablate.results.conditions import UNSET, short_names
+from ablate.store.metrics import find
 
 if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Workspace
@@ -104,7 +105,10 @@ def workspace(findings: Findings, entity: str, project: str) -> Workspace:
         ],
         "Cost": [
             panels.ScatterPlot(
-                title="accuracy and operations", x=panels.SummaryMetric("macs"), y=metric, log_x=True
+                title=f"{find(findings.metric).plainly} and operations",
+                x=panels.SummaryMetric("macs"),
+                y=metric,
+                log_x=True,
             )
         ],
     }

@@ -12,7 +12,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from ablate.results import figures, formats
+from ablate.results import curves, figures, formats
 from ablate.results.collect import FIXED, collect, collect_metrics, write_csv
 from ablate.results.comparisons import Findings
 from ablate.results.evidence import Evidence, examine
@@ -20,6 +20,7 @@ from ablate.results.figures.style import INK, PAPER
 from ablate.store.files import write_text
 from ablate.store.folder import FINISHED, RunFolder
 from ablate.store.manifest import load, study_dir
+from ablate.store.metrics import find
 
 TEMPLATE = "report.html.jinja"
 ENVIRONMENT = ("commit", "dirty", "versions", "hardware", "numerics")  # parts by which environments differ
@@ -91,6 +92,8 @@ def _page(evidence: Evidence, runs_dir: Path, drawings: dict[str, Path]) -> str:
     return environment.get_template(TEMPLATE).render(
         manifest=findings.manifest,
         findings=findings,
+        metric=find(findings.metric),
+        curve=find(curves.column(findings.runs)),
         evidence=evidence,
         finished=int((findings.runs["state"] == FINISHED).sum()),
         states={str(state): int(count) for state, count in states.items()},

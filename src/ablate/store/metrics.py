@@ -25,6 +25,7 @@ class Metric:
         unit: `%`, in which differences are percentage points, or empty.
         higher: a higher value is better.
         digits: decimals in text.
+        quantity: in a sentence, with its article: 'an accuracy'; the words if empty.
     """
 
     name: str
@@ -32,6 +33,17 @@ class Metric:
     unit: str = ""
     higher: bool = True
     digits: int = 2
+    quantity: str = ""
+
+    @property
+    def some(self) -> str:
+        """The quantity with its article: 'an accuracy'."""
+        return self.quantity or f"a {self.words}"
+
+    @property
+    def plainly(self) -> str:
+        """The quantity without its article: 'accuracy'."""
+        return self.some.partition(" ")[2]
 
     def text(self, value: float) -> str:
         """Words, value and unit: 'top-1 93.40 %'."""
@@ -92,10 +104,20 @@ class TaskMetrics:
 LOSS = Metric("loss", "loss", higher=False, digits=3)
 TASKS = {
     "classification": TaskMetrics(
-        (LOSS, Metric("top1", "top-1", "%"), Metric("top5", "top-5", "%")), selects="top1", compares="top1"
+        (
+            LOSS,
+            Metric("top1", "top-1", "%", quantity="an accuracy"),
+            Metric("top5", "top-5", "%", quantity="an accuracy"),
+        ),
+        selects="top1",
+        compares="top1",
     ),
     "segmentation": TaskMetrics(
-        (LOSS, Metric("miou", "mIoU", "%"), Metric("pixel_accuracy", "pixel accuracy", "%")),
+        (
+            LOSS,
+            Metric("miou", "mIoU", "%", quantity="an mIoU"),
+            Metric("pixel_accuracy", "pixel accuracy", "%"),
+        ),
         selects="miou",
         compares="miou",
     ),

@@ -18,14 +18,15 @@ from ablate.results.figures import placement
 from ablate.results.figures.canvas import WIDTH, Drawing, fit, say
 from ablate.results.figures.encoding import BASELINE_WIDTH, Encoding, encode
 from ablate.results.figures.style import FAINT, RC, Look
+from ablate.store.metrics import find
 
 MANY_CURVES = 24
 
 
 def best(findings: Findings) -> list[str]:
     """All conditions, or the baseline and the best MANY_CURVES − 1 where there are more."""
-    down = findings.metric.endswith("loss")
-    ranked = sorted(findings.summaries, key=lambda s: np.nan_to_num(s.mean if down else -s.mean, nan=np.inf))
+    sign = -1 if find(findings.metric).higher else 1
+    ranked = sorted(findings.summaries, key=lambda s: np.nan_to_num(sign * s.mean, nan=np.inf))
     others = [summary.condition for summary in ranked if summary.condition != findings.baseline]
     return [findings.baseline, *others[: MANY_CURVES - 1]]
 

@@ -10,7 +10,7 @@ from ablate.results.comparisons import Comparison, Findings
 from ablate.results.costs import MATCHED
 from ablate.results.curves import Reached
 from ablate.results.tables.table import Cell, Table, difference, number, probability, words
-from ablate.store.metrics import find
+from ablate.store.metrics import DEFAULT, find, of_task
 
 
 def matched(findings: Findings, comparisons: Sequence[Comparison]) -> Table:
@@ -39,8 +39,8 @@ def matched(findings: Findings, comparisons: Sequence[Comparison]) -> Table:
 
 def front(findings: Findings) -> Table:
     """The Pareto front of mean accuracy and MACs, the cheapest first."""
-    higher = find(findings.metric).higher
-    names = costs.pareto(findings.summaries, higher=higher)
+    metric = find(findings.metric)
+    names = costs.pareto(findings.summaries, higher=metric.higher)
     by_name = {summary.condition: summary for summary in findings.summaries}
     compared = {comparison.condition: comparison for comparison in findings.comparisons}
     digits = formats.decimals(comparison.interval for comparison in compared.values())
@@ -63,9 +63,9 @@ def front(findings: Findings) -> Table:
         )
     every = formats.counted(len(findings.summaries), "condition")
     note = (
-        f"The {len(names)} of {every} that no other one beats in both mean accuracy and MACs. Differences "
-        f"from {findings.baseline}, paired by seed. The best of many means is partly the luckiest: what "
-        "stands here is where to look, and not by how much it is ahead."
+        f"The {len(names)} of {every} that no other one beats in both mean {metric.plainly} and MACs. "
+        f"Differences from {findings.baseline}, paired by seed. "
+        "The best of many means is partly the luckiest: what stands here is where to look, and not by how much it is ahead."
     )
     return Table("front", "The Pareto front", rows, note)
 
@@ -105,10 +105,11 @@ def reached(found: Sequence[Reached]) -> Table:
         }
         for each in found
     ]
-    target = f"{found[0].target:.2f} %" if found else formats.NOTHING
+    metric = found[0].metric if found else of_task(DEFAULT).selecting
+    target = f"{found[0].target:.{metric.digits}f} {metric.unit}".rstrip() if found else formats.NOTHING
     whose = "" if found and found[0].asked else ", what the baseline's median run ends with"
     note = (
-        f"To a validation accuracy of {target}{whose}; between epochs by a straight line. Medians are over "
-        "the runs that reach it."
+        f"To a validation {metric.plainly} of {target}{whose}; between epochs by a straight line. "
+        "Medians are over the runs that reach it."
     )
-    return Table("time_to_accuracy", "Time to an accuracy", rows, note)
+    return Table("time_to_accuracy", f"Time to {metric.some}", rows, note)
