@@ -65,7 +65,8 @@ def front(findings: Findings) -> Table:
     note = (
         f"The {len(names)} of {every} that no other one beats in both mean {metric.plainly} and MACs. "
         f"Differences from {findings.baseline}, paired by seed. "
-        "The best of many means is partly the luckiest: what stands here is where to look, and not by how much it is ahead."
+        "The best of many means is partly the luckiest: what stands here is where to look, "
+        "and not by how much it is ahead."
     )
     return Table("front", "The Pareto front", rows, note)
 
