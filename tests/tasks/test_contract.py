@@ -36,7 +36,7 @@ class Brightness(Classification):
 
     @torch.no_grad()
     def evaluate(
-        self, model: nn.Module, loader: Any, precision: Any, on_batch: Any = None, add_up: Any = None
+        self, model: nn.Module, loader: Any, precision: Any, on_batch: Any = None, processes: Any = None
     ) -> dict[str, float]:
         model.eval()
         sums = [

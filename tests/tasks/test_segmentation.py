@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -90,7 +89,7 @@ def test_published_sizes(op: str, host: str, monkeypatch: pytest.MonkeyPatch) ->
     published = ("task.channels=512", "task.auxiliary_channels=256")
     stages = ("host.stages=[1,2,3]",) if op == "elsa" else ()
     config = configure("task=segmentation", f"op={op}", f"host={host}", *published, *stages)
-    ade20k = SimpleNamespace(num_classes=150, image_shape=(3, 512, 512), annotation="map")
+    ade20k = data.DataInfo(150, (3, 512, 512), annotation="map")
     monkeypatch.setattr(data, "info", lambda config: ade20k)
     with torch.device("meta"):
         model = get("segmentation").build(config)
@@ -192,7 +191,7 @@ def test_two_processes_train_as_one_to_rounding(tmp_path: Path) -> None:
 
 
 REFUSED = {
-    "data without maps": (["task=segmentation", "data=fashion_mini"], "this task needs a map"),
+    "data without maps": (["task=segmentation", "data=fashion_mini"], "this task needs map"),
     "maps without the task": (["data=fashion_scenes"], "task=segmentation"),
     "a host of one size": (["task=segmentation", "host=volo_micro"], "no feature maps for dense tasks"),
     "a single value": (["task=segmentation", "recipe.batch_size=1"], "a single value"),

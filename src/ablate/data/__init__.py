@@ -10,18 +10,35 @@ Imports of ablate only `errors`, `configuration` and `store`, and torch only in 
 
 from ablate.data.availability import availability
 from ablate.data.catalogue import check, create, info, test_split
-from ablate.data.contract import CLASS, MAP, OUTSIDE, DataInfo, Loader, Splits
+from ablate.data.contract import (
+    CLASS,
+    INSTANCES,
+    MAP,
+    OUTSIDE,
+    DataInfo,
+    InstanceBatch,
+    Instances,
+    Loader,
+    Splits,
+    Truth,
+    TruthBatch,
+)
 from ablate.data.shard import WHOLE, Shard
 
 __all__ = [
     "CLASS",
+    "INSTANCES",
     "MAP",
     "OUTSIDE",
     "WHOLE",
     "DataInfo",
+    "InstanceBatch",
+    "Instances",
     "Loader",
     "Shard",
     "Splits",
+    "Truth",
+    "TruthBatch",
     "availability",
     "check",
     "create",

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from ablate.configuration import read_settings
 from ablate.data.cifar import CIFAR10, CIFAR100
-from ablate.data.contract import Batching, DataInfo, DataSet, Loader, Splits, Storage, require_a_batch
+from ablate.data.contract import (
+    Batching,
+    DataInfo,
+    DataSet,
+    Loader,
+    Splits,
+    Storage,
+    require_a_batch,
+)
 from ablate.data.fashion_mini import FashionMini
 from ablate.data.fashion_mnist import FashionMNIST
 from ablate.data.fashion_scenes import FashionScenes
@@ -84,6 +92,7 @@ def create(
     download: bool = False,
     workers: int = 0,
     shard: Shard = WHOLE,
+    annotation: str | None = None,
 ) -> Splits:
     """Read a data set and cut it into batches.
 
@@ -99,10 +108,12 @@ def create(
         download: whether a missing data set may be fetched into `data_root`.
         workers: processes that read image files; the batches do not depend on their number.
         shard: the share of this process, if several compute the run together.
+        annotation: what images are labelled with, one of `DataInfo.annotations`; the set's own by default.
 
     Raises:
         UserError: a name, key or value is not valid; the data are missing, corrupt or fewer than a batch.
     """
+    data_set = _data_set(config)
     batching = Batching(
         seed=seed,
         batch_size=batch_size,
@@ -110,9 +121,10 @@ def create(
         device=str(device),
         workers=workers,
         shard=shard,
+        annotation=annotation or data_set.info.annotation,
     )
     storage = Storage(default_data_root() if data_root is None else Path(data_root).expanduser(), download)
-    return _data_set(config).splits(augment, batching, storage)
+    return data_set.splits(augment, batching, storage)
 
 
 def test_split(

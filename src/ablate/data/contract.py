@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-CLASS, MAP = "class", "map"  # annotations
+CLASS, MAP, INSTANCES = "class", "map", "instances"  # annotations
 OUTSIDE = -1  # label of pixels that belong to no class
 
 Samples = list[tuple[str, int]]  # path of the image file, class
@@ -30,6 +30,50 @@ class SampleSplits(NamedTuple):
     train: Samples
     validation: Samples
     test: Samples
+
+
+class Instances(NamedTuple):
+    """The objects of one training image."""
+
+    boxes: Tensor  # (n, 4) float32: left, top, right, bottom in pixels, the last two beyond the object
+    classes: Tensor  # (n,) int64
+    masks: Tensor  # (n, H, W) uint8, 1 inside, of the image as it is in the batch
+
+
+class InstanceBatch(NamedTuple):
+    """Training images of one size and their objects."""
+
+    images: Tensor  # (B, C, H, W) float32, normalised; filled up with 0 at the right and at the bottom
+    sizes: list[tuple[int, int]]  # (height, width) of each image without what fills it up
+    instances: list[Instances]
+    seeds: list[int]  # of what a task draws for each image
+
+
+class Truth(NamedTuple):
+    """Objects of an image that is evaluated, in COCO's terms, at the size of the image's file.
+
+    Attributes:
+        size: (height, width).
+        boxes: (n, 4) float64: left, top, width, height.
+        classes: (n,).
+        masks: each in COCO's run-length encoding: `size` and `counts`.
+        areas: (n,) float64, pixels; they say which range of sizes an object is in.
+        crowd: (n,): several objects in one, where a detection is neither right nor wrong.
+    """
+
+    size: tuple[int, int]
+    boxes: NDArray[np.float64]
+    classes: NDArray[np.int64]
+    masks: list[dict[str, Any]]
+    areas: NDArray[np.float64]
+    crowd: NDArray[np.bool_]
+
+
+class TruthBatch(NamedTuple):
+    """Images that are evaluated, each on its own, and what they show."""
+
+    images: list[Tensor]  # (C, H, W) float32 each, normalised, at the size that the network is given
+    truths: list[Truth]
 
 
 class Labelled(NamedTuple):
@@ -66,13 +110,25 @@ class DataInfo:
         num_classes: two or more.
         image_shape: (channels, height, width).
         train_images: size of the training split; None if only the data tell.
-        annotation: what an image is labelled with: a class, or a map with a class for each pixel.
+        annotation: what an image is labelled with: a class, a map with a class for each pixel, or instances.
+        things: classes of instances, 0 if there are none. A map has the ground as one more class.
+        areas: pixels below which an object is small, and from which on it is large.
+        class_names: of the classes of instances if there are any, else of the classes; may be empty.
     """
 
     num_classes: int
     image_shape: tuple[int, int, int]
     train_images: int | None = None
     annotation: str = CLASS
+    things: int = 0
+    areas: tuple[int, int] = (32**2, 96**2)
+    class_names: tuple[str, ...] = ()
+
+    @property
+    def annotations(self) -> tuple[str, ...]:
+        """Annotations that batches can have."""
+        both = (self.annotation, INSTANCES) if self.things else (self.annotation,)
+        return tuple(dict.fromkeys(both))
 
 
 class Loader(Protocol):
@@ -87,10 +143,11 @@ class Loader(Protocol):
         """Images that one epoch yields."""
         ...
 
-    def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Any]:
         """Images (B, C, H, W) float32, normalised, and labels (B,) int64 of one epoch, from batch `first` on.
 
-        The labels of maps are (B, H, W) int64, `OUTSIDE` where a pixel belongs to no class.
+        The labels of maps are (B, H, W) int64, `OUTSIDE` where a pixel belongs to no class. With instances,
+        an `InstanceBatch` in training and a `TruthBatch` in evaluation.
 
         Order and augmentation are a function of the seed and `epoch` alone; an epoch that resumes in the
         middle draws what it would have drawn.
@@ -123,6 +180,7 @@ class Batching:
     device: str
     workers: int
     shard: Shard = WHOLE
+    annotation: str = CLASS  # one of the data set's
 
     def __post_init__(self) -> None:
         require_whole("seed", self.seed, at_least=0)

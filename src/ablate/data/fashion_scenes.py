@@ -1,25 +1,43 @@
-"""`fashion_scenes`: scenes with a map of classes, composed of the items of `fashion_mini` at every start."""
+"""`fashion_scenes`: scenes composed of the items of `fashion_mini` at every start, with maps and objects."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from ablate.data.contract import MAP, DataInfo, Labelled, LabelledSplits, Storage
+from ablate.data.contract import (
+    INSTANCES,
+    MAP,
+    Batching,
+    DataInfo,
+    Labelled,
+    LabelledSplits,
+    Scale,
+    Splits,
+    Storage,
+)
 from ablate.data.fashion_mini import ARCHIVE, ORIGIN, read_archive
 from ablate.data.in_memory import InMemorySet
 from ablate.data.options import require_whole
 from ablate.data.origin import Origin
-from ablate.data.scenes import SIDE, scene
+from ablate.data.scenes import SIDE, Scene, scene
+
+NAMES = (
+    *("T-shirt", "trousers", "pullover", "dress", "coat"),
+    *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
+)
+AREAS = (16**2, 22**2)  # pixels below which an item is small, and from which on it is large
 
 
 @dataclass(frozen=True)
 class FashionScenes(InMemorySet):
     """Scenes of 64×64 pixels with one to four items; 11 classes, of which class 0 is the ground.
 
+    Objects have the other ten, from 0 on.
     No item is in the scenes of two splits. The scenes depend on these fields alone, not on the seed of a run.
     """
 
@@ -39,19 +57,42 @@ class FashionScenes(InMemorySet):
     @property
     def info(self) -> DataInfo:
         """Classes and image shape."""
-        return DataInfo(11, (1, SIDE, SIDE), self.train, MAP)
+        return DataInfo(
+            len(NAMES) + 1, (1, SIDE, SIDE), self.train, MAP, len(NAMES), areas=AREAS, class_names=NAMES
+        )
 
     def read(self, storage: Storage) -> LabelledSplits:
         """Compose the scenes of the three splits, once for all runs of this process."""
-        return _composed(self.seed, (self.train, self.validation, self.test))
+        return LabelledSplits(*(_labelled(scenes) for scenes in self._scenes()))
+
+    def splits(self, augment: Mapping[str, Any], batching: Batching, storage: Storage) -> Splits:
+        """The scenes on the device, in batches; labelled with maps or with instances."""
+        if batching.annotation != INSTANCES:
+            return super().splits(augment, batching, storage)
+        from ablate.data.instance_loader import instance_splits
+
+        scale = Scale(self.mean, self.std)
+        return instance_splits(self.info, self._scenes(), scale, self.augmentation(augment), batching)
+
+    def _scenes(self) -> tuple[list[Scene], list[Scene], list[Scene]]:
+        return _composed(self.seed, self.train, self.validation, self.test)
 
 
 @lru_cache(maxsize=1)
-def _composed(seed: int, counts: tuple[int, int, int]) -> LabelledSplits:
-    splits = enumerate(zip(read_archive(ARCHIVE), counts, strict=True))
-    return LabelledSplits(*(_split(items, (seed, split), count) for split, (items, count) in splits))
+def _composed(
+    seed: int, train: int, validation: int, test: int
+) -> tuple[list[Scene], list[Scene], list[Scene]]:
+    first, second, third = read_archive(ARCHIVE)
+    return (
+        _split(first, (seed, 0), train),
+        _split(second, (seed, 1), validation),
+        _split(third, (seed, 2), test),
+    )
 
 
-def _split(items: Labelled, key: tuple[int, int], count: int) -> Labelled:
-    scenes = [scene(items.images[:, 0], items.labels, (*key, index)) for index in range(count)]
+def _split(items: Labelled, key: tuple[int, int], count: int) -> list[Scene]:
+    return [scene(items.images[:, 0], items.labels, (*key, index)) for index in range(count)]
+
+
+def _labelled(scenes: list[Scene]) -> Labelled:
     return Labelled(np.stack([one.image[None] for one in scenes]), np.stack([one.map for one in scenes]))

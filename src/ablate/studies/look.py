@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ablate import data
+from ablate import data, tasks
 from ablate.errors import UserError
 from ablate.ops import inspection
 from ablate.ops.local import LocalOperator
@@ -96,8 +96,10 @@ def _images(config: dict[str, Any], count: int) -> Tensor:
         data_root=Path(str(config["infra"]["data_root"])) if config["infra"]["data_root"] else None,
         download=False,
         workers=0,
+        annotation=tasks.of_run(config).annotation,
     )
-    return next(iter(splits.test.epoch(0)))[0]
+    images = next(iter(splits.test.epoch(0)))[0]
+    return images if isinstance(images, Tensor) else torch.stack(images)
 
 
 def _features(model: nn.Module, images: Tensor) -> dict[str, tuple[nn.Module, Tensor]]:

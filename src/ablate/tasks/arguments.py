@@ -25,10 +25,10 @@ def require_annotation(config: Mapping[str, Any], annotation: str, way_out: str)
     Raises:
         UserError: says which labels there are, and which are needed.
     """
-    found = data.info(config["data"]).annotation
-    if found != annotation:
+    found = data.info(config["data"]).annotations
+    if annotation not in found:
         name = config["data"]["name"]
         raise UserError(
-            f"data={name} labels each image with a {found}, and this task needs a {annotation}",
+            f"data={name} has labels of the kind {' and '.join(found)}, and this task needs {annotation}",
             f"use {way_out}",
         )

@@ -17,13 +17,14 @@ from ablate.data import CLASS, Loader, Splits
 from ablate.errors import unknown
 from ablate.store.metrics import TASKS
 from ablate.tasks.arguments import network_arguments, require_annotation
-from ablate.tasks.contract import AddUp, Mixing, Objective
+from ablate.tasks.contract import ALONE, Mixing, Objective, Processes
 
 
 class Classification:
     """Cross-entropy, with what the recipe mixes; top-1 and top-5 accuracy. The head is the host's own."""
 
     metrics = TASKS["classification"]
+    annotation = CLASS
 
     def network_arguments(self, config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         """Return a host's name and its arguments."""
@@ -37,7 +38,7 @@ class Classification:
         """
         if extra := [key for key in config.get("task") or {} if key != "name"]:
             raise unknown("setting of task=classification:", str(extra[0]), ["name"])
-        require_annotation(config, CLASS, "task=segmentation, or another data set")
+        require_annotation(config, self.annotation, "task=segmentation, or another data set")
         name, arguments = self.network_arguments(config)
         hosts.check(name, config["op"], **arguments)
 
@@ -67,7 +68,7 @@ class Classification:
         loader: Loader,
         precision: torch.autocast,
         on_batch: Callable[[], None] | None = None,
-        add_up: AddUp | None = None,
+        processes: Processes = ALONE,
     ) -> dict[str, float]:
         """`loss` (cross-entropy, nats), `top1` and `top5` (percent) over the whole split; see `Task`.
 
@@ -90,7 +91,7 @@ class Classification:
             for meter, value in zip((loss, top1, top5), values, strict=True):
                 meter.update(value, count)
         sums = [meter.sum for meter in (loss, top1, top5)] + [loss.count]
-        *totals, images = add_up(*sums) if add_up is not None else sums
+        *totals, images = processes.all_reduce_sum(*sums)
         mean_loss, first, fifth = (total / images for total in totals)
         # timm counts in float32; five decimals are finer than one image in a million
         return {"loss": mean_loss, "top1": round(first, 5), "top5": round(fifth, 5)}

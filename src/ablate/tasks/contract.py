@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +11,34 @@ from torch import Tensor, nn
 from ablate.data import Loader, Splits
 from ablate.store.metrics import TaskMetrics
 
-# Sums numbers over the processes that compute a run together: of one process, they are its own.
-AddUp = Callable[..., Sequence[float]]
+T = TypeVar("T")
+
+
+class Processes(Protocol):
+    """The processes that compute a run together. Every one of them makes the same calls in the same order."""
+
+    def all_reduce_sum(self, *values: float) -> Sequence[float]:
+        """Sum each value over the processes."""
+        ...
+
+    def gather(self, values: list[T]) -> list[T]:
+        """Return the values of all processes, those of the first one first."""
+        ...
+
+
+class Alone:
+    """One process."""
+
+    def all_reduce_sum(self, *values: float) -> Sequence[float]:
+        """Return the values."""
+        return values
+
+    def gather(self, values: list[T]) -> list[T]:
+        """Return the values."""
+        return values
+
+
+ALONE = Alone()
 
 
 class Mixing(Protocol):
@@ -52,6 +78,7 @@ class Task(Protocol):
     """A task. It has no state of a run: one object serves all runs."""
 
     metrics: TaskMetrics
+    annotation: str  # what images must be labelled with
 
     def network_arguments(self, config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         """Return the host of a run's configuration and its arguments, without any data on disk."""
@@ -79,15 +106,15 @@ class Task(Protocol):
         loader: Loader,
         precision: torch.autocast,
         on_batch: Callable[[], None] | None = None,
-        add_up: AddUp | None = None,
+        processes: Processes = ALONE,
     ) -> dict[str, float]:
-        """Return each of `metrics.all` over a whole split, each image counted once.
+        """Return `metrics.all` over a whole split, each image counted once.
 
         Args:
             model: the network.
             loader: batches of the split; of several processes, this one's share.
             precision: of the forward pass.
             on_batch: called after each batch; may end the run.
-            add_up: sums over processes; None for one process.
+            processes: those that share the split.
         """
         ...

@@ -18,7 +18,7 @@ from ablate.errors import UserError
 from ablate.hosts.features import Features, require_dense
 from ablate.store.metrics import TASKS
 from ablate.tasks.arguments import network_arguments, require_annotation
-from ablate.tasks.contract import AddUp, Mixing, Objective
+from ablate.tasks.contract import ALONE, Mixing, Objective, Processes
 from ablate.tasks.upernet import FCN, UPerNet, enlarged
 
 
@@ -63,6 +63,7 @@ class Segmentation:
     """Cross-entropy over pixels; mean intersection over union of a whole split, and pixel accuracy."""
 
     metrics = TASKS["segmentation"]
+    annotation = MAP
 
     def network_arguments(self, config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         """Return a host's name and its arguments; the host has no classifier."""
@@ -76,7 +77,7 @@ class Segmentation:
             UserError: says what does not fit.
         """
         settings = _settings(config)
-        require_annotation(config, MAP, "data=fashion_scenes")
+        require_annotation(config, self.annotation, "data=fashion_scenes")
         recipe = config["recipe"]
         if recipe["batch_size"] == recipe["accumulate"] and 1 in settings.pools:
             raise UserError(
@@ -127,7 +128,7 @@ class Segmentation:
         loader: Loader,
         precision: torch.autocast,
         on_batch: Callable[[], None] | None = None,
-        add_up: AddUp | None = None,
+        processes: Processes = ALONE,
     ) -> dict[str, float]:
         """`loss` (nats), `miou` and `pixel_accuracy` (percent) over the whole split; see `Task`.
 
@@ -148,7 +149,7 @@ class Segmentation:
             if on_batch is not None:
                 on_batch()
         sums = [float(sum(losses)), float(images), *map(float, counts.flatten().tolist())]
-        total, number, *pairs = add_up(*sums) if add_up is not None else sums
+        total, number, *pairs = processes.all_reduce_sum(*sums)
         table = torch.tensor(pairs, dtype=torch.float64).view(classes, classes)
         return {"loss": total / number, "miou": mean_iou(table), "pixel_accuracy": pixel_accuracy(table)}
 

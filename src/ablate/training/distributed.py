@@ -85,6 +85,14 @@ class Group:
         dist.all_reduce(sums)
         return sums.tolist()
 
+    def gather(self, values: list[T]) -> list[T]:
+        """Return the values of all processes, those of rank 0 first."""
+        if self.world_size == 1:
+            return values
+        found: list[Any] = [None] * self.world_size
+        dist.all_gather_object(found, values)
+        return [value for part in found for value in part]
+
     def start_all_reduce(self, values: Tensor) -> Reduction:
         """Start to sum `values` (on `device`) over all processes, in place."""
         if self.world_size == 1:

@@ -87,6 +87,7 @@ class Training:
             download=infra["download"],
             workers=cores.loader_workers(infra["workers"], group),
             shard=group.shard,
+            annotation=self.task.annotation,
         )
         if group.first:
             group.broadcast(None)
@@ -300,7 +301,7 @@ class Training:
     def _evaluate(self, model: nn.Module, loader: Loader, on_batch: Callable[[], None]) -> dict[str, float]:
         """Evaluate a split. Several processes share its batches and therefore do not pause between them."""
         alone = on_batch if self.group.world_size == 1 else None
-        return self.task.evaluate(model, loader, self._autocast(), alone, self.group.all_reduce_sum)
+        return self.task.evaluate(model, loader, self._autocast(), alone, self.group)
 
     def _save(self) -> None:
         if not self.group.first:
