@@ -72,7 +72,8 @@ class Truth(NamedTuple):
 class TruthBatch(NamedTuple):
     """Images that are evaluated, each on its own, and what they show."""
 
-    images: list[Tensor]  # (C, H, W) float32 each, normalised, at the size that the network is given
+    images: list[Tensor]  # (C, H, W) float32 each, normalised; filled up as in `InstanceBatch`
+    sizes: list[tuple[int, int]]  # (height, width) of each image without what fills it up
     truths: list[Truth]
 
 

@@ -55,7 +55,9 @@ class InstanceLoader:
         """Every image once, in the order of the data set; see `Loader.epoch`."""
         for number in self.shard.batches(len(self), first):
             batch = slice(number * self.batch_size, (number + 1) * self.batch_size)
-            yield TruthBatch(list(self._normalised(self._images[batch])), self._truths[batch])
+            images = list(self._normalised(self._images[batch]))
+            truths = self._truths[batch]
+            yield TruthBatch(images, [truth.size for truth in truths], truths)
 
     def _normalised(self, images: Tensor) -> Tensor:
         return images.float().sub_(self._mean).div_(self._std)
@@ -106,7 +108,7 @@ class TrainingInstanceLoader(InstanceLoader):
 def _visible(masks: Tensor, classes: Tensor) -> Instances:
     """Keep the objects of which a crop left something."""
     masks = masks[: len(classes)]
-    kept = masks.flatten(1).any(1)
+    kept = masks.flatten(1).amax(1) > 0
     masks = masks[kept]
     boxes = masks_to_boxes(masks)  # the last two are those of the last pixels
     return Instances(boxes + boxes.new_tensor([0, 0, 1, 1]), classes[kept], masks)

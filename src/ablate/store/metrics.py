@@ -121,6 +121,15 @@ TASKS = {
         selects="miou",
         compares="miou",
     ),
+    "detection": TaskMetrics(
+        tuple(
+            Metric(f"{kind}_{name}", f"{kind} {words}", "%")
+            for kind in ("box", "mask")
+            for name, words in (("ap", "AP"), ("ap50", "AP50"), ("ap75", "AP75"))
+        ),
+        selects="box_ap",
+        compares="box_ap",
+    ),
 }
 DEFAULT = str(IMPLIED["task"]["name"])
 OTHER = (Metric("throughput", "throughput"),)

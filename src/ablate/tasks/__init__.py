@@ -11,11 +11,16 @@ from typing import Any
 from ablate.store import metrics
 from ablate.tasks.classification import Classification
 from ablate.tasks.contract import Objective, Task
+from ablate.tasks.detection import Detection
 from ablate.tasks.segmentation import Segmentation
 
 __all__ = ["Objective", "Task", "get", "of_run"]
 
-_TASKS: dict[str, Task] = {"classification": Classification(), "segmentation": Segmentation()}
+_TASKS: dict[str, Task] = {
+    "classification": Classification(),
+    "segmentation": Segmentation(),
+    "detection": Detection(),
+}
 
 
 def get(name: str) -> Task:

@@ -32,3 +32,21 @@ def require_annotation(config: Mapping[str, Any], annotation: str, way_out: str)
             f"data={name} has labels of the kind {' and '.join(found)}, and this task needs {annotation}",
             f"use {way_out}",
         )
+
+
+def refuse_mixing(recipe: Mapping[str, Any], labelled: str) -> None:
+    """Refuse a recipe that changes the label of a whole image.
+
+    Args:
+        recipe: of a run.
+        labelled: what has a class in this task.
+
+    Raises:
+        UserError: names the setting.
+    """
+    for name in ("mixup", "cutmix", "label_smoothing"):
+        if recipe.get(name):
+            raise UserError(
+                f"recipe.{name}={recipe[name]} is for a class per image; here {labelled} have one",
+                f"use recipe.{name}=0",
+            )

@@ -41,6 +41,22 @@ class Alone:
 ALONE = Alone()
 
 
+class BatchCount(nn.Module):
+    """Number of what a loss is a mean over, in the whole batch.
+
+    Training replaces it where several processes share the batch; each one's loss is then divided by the mean
+    number of a process, so that the mean of the losses is the loss of the batch.
+    """
+
+    def forward(self, count: int, device: torch.device) -> Tensor:
+        """Return the number, 1 or more, as a scalar on the device."""
+        return torch.tensor(float(max(count, 1)), device=device)
+
+
+class RegionNorm(nn.BatchNorm2d):
+    """Batch norm over regions, of which processes that share a batch may have unequal numbers."""
+
+
 class Mixing(Protocol):
     """Settings of a recipe that change the targets of a batch, see `training.recipe.Recipe`."""
 

@@ -17,7 +17,7 @@ from ablate.data.options import require_between, require_whole
 from ablate.errors import UserError
 from ablate.hosts.features import Features, require_dense
 from ablate.store.metrics import TASKS
-from ablate.tasks.arguments import network_arguments, require_annotation
+from ablate.tasks.arguments import network_arguments, refuse_mixing, require_annotation
 from ablate.tasks.contract import ALONE, Mixing, Objective, Processes
 from ablate.tasks.upernet import FCN, UPerNet, enlarged
 
@@ -84,12 +84,7 @@ class Segmentation:
                 "one image per forward pass, pooled to one position, leaves batch norm a single value",
                 "use a larger recipe.batch_size, a smaller recipe.accumulate, or task.pools without 1",
             )
-        for name in ("mixup", "cutmix", "label_smoothing"):
-            if recipe.get(name):
-                raise UserError(
-                    f"recipe.{name}={recipe[name]} is for a class per image; segmentation has one per pixel",
-                    f"use recipe.{name}=0",
-                )
+        refuse_mixing(recipe, "pixels")
         name, arguments = self.network_arguments(config)
         require_dense(hosts.spec(name))
         hosts.check(name, config["op"], **arguments)

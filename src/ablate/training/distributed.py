@@ -23,6 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ablate.data import Shard
 from ablate.errors import UserError
+from ablate.tasks.contract import BatchCount, RegionNorm
 
 T = TypeVar("T")
 CPU = torch.device("cpu")
@@ -178,16 +179,20 @@ class SharedBatchNorm(_BatchNorm):
         if not self.training:
             return super().forward(input)
         axes, shape = [0, *range(2, input.ndim)], (1, -1, *[1] * (input.ndim - 2))
-        count = self.world_size * input[:, 0].numel()
+        count = self._count(input[:, 0])
         x = input.to(torch.promote_types(input.dtype, torch.float32))
         mean = _Sum.apply(x.sum(axes)) / count
         x = x - mean.view(shape)
         variance = _Sum.apply(x.square().sum(axes)) / count
-        self._update_statistics(mean.detach(), variance.detach() * (count / max(1, count - 1)))
+        self._update_statistics(mean.detach(), variance.detach() * (count / max(count - 1, 1)))
         x = x * (variance + self.eps).rsqrt().view(shape)
         if self.weight is not None:
             x = x * self.weight.view(shape) + self.bias.view(shape)
         return x.to(input.dtype)
+
+    def _count(self, values: Tensor) -> Any:
+        """Values of a channel in the whole batch; every process has as many."""
+        return self.world_size * values.numel()
 
     def _update_statistics(self, mean: Tensor, variance: Tensor) -> None:
         """Update the running statistics."""
@@ -197,6 +202,27 @@ class SharedBatchNorm(_BatchNorm):
         momentum = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
         self.running_mean.lerp_(mean.to(self.running_mean), momentum)
         self.running_var.lerp_(variance.to(self.running_var), momentum)
+
+
+class SharedRegionNorm(SharedBatchNorm):
+    """Batch norm over regions, of which every process has its own number."""
+
+    def _count(self, values: Tensor) -> Any:
+        count = torch.tensor(float(values.numel()), dtype=torch.float64, device=values.device)
+        dist.all_reduce(count)
+        return count
+
+
+class SharedBatchCount(BatchCount):
+    """The mean number of a process."""
+
+    world_size: int
+
+    def forward(self, count: int, device: torch.device) -> Tensor:
+        """Return the number in the whole batch by that of processes."""
+        total = torch.tensor(float(count), dtype=torch.float64, device=device)
+        dist.all_reduce(total)
+        return total.clamp(min=1).float() / self.world_size
 
 
 class SharedDropPath(DropPath):
@@ -246,10 +272,13 @@ class SharedDropout2d(nn.Dropout2d):
 def _shared(network: nn.Module, group: Group) -> nn.Module:
     for name, child in network.named_children():
         setattr(network, name, _shared(child, group))
-    if type(network) in (nn.BatchNorm1d, nn.BatchNorm2d):
+    if type(network) in (nn.BatchNorm1d, nn.BatchNorm2d, RegionNorm):
         if group.device.type == "cuda":
             return nn.SyncBatchNorm.convert_sync_batchnorm(network)
-        return _as_class(network, SharedBatchNorm, world_size=group.world_size)
+        kind = SharedRegionNorm if type(network) is RegionNorm else SharedBatchNorm
+        return _as_class(network, kind, world_size=group.world_size)
+    if type(network) is BatchCount:
+        return _as_class(network, SharedBatchCount, world_size=group.world_size)
     if type(network) in SHARED:
         return _as_class(network, SHARED[type(network)], shard=group.shard)
     if isinstance(network, (_BatchNorm, _DropoutNd)):

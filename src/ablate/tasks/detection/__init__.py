@@ -1,0 +1,129 @@
+"""Detection and instance segmentation: boxes, classes and masks of objects.
+
+Built of torchvision's parts of Mask R-CNN; where mmdetection, which ELSA's and LESA's authors used, differs
+in a way that changes results, this follows mmdetection: `matching`, `pyramid.Regions`, `proposals`, `heads`.
+Start in `detector`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ablate import data, hosts
+from ablate.configuration import read_settings
+from ablate.data import INSTANCES, InstanceBatch, Loader, Splits
+from ablate.errors import UserError
+from ablate.hosts.features import Features, require_dense
+from ablate.store.metrics import TASKS
+from ablate.tasks.arguments import network_arguments, refuse_mixing, require_annotation
+from ablate.tasks.contract import ALONE, Mixing, Objective, Processes
+from ablate.tasks.detection import average_precision
+from ablate.tasks.detection.average_precision import KINDS, Judged, judged
+from ablate.tasks.detection.detector import Detector, Heads
+from ablate.tasks.detection.settings import Settings
+
+
+class Detection:
+    """Losses of proposals and of heads on regions; average precision of boxes and masks."""
+
+    metrics = TASKS["detection"]
+    annotation = INSTANCES
+
+    def network_arguments(self, config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """Return a host's name and its arguments; the host has no classifier."""
+        name, arguments = network_arguments(config)
+        return name, {**arguments, "num_classes": 0}
+
+    def check(self, config: Mapping[str, Any]) -> None:
+        """Refuse data without objects, mixed images, and hosts and operators that do not fit.
+
+        Raises:
+            UserError: says what does not fit.
+        """
+        settings = _settings(config)
+        require_annotation(config, self.annotation, "data=fashion_scenes")
+        refuse_mixing(config["recipe"], "objects")
+        metric = str((config.get("study") or {}).get("metric") or "")
+        if not settings.masks and "mask_" in metric:
+            raise UserError(f"study.metric={metric} without masks", "use task.masks=true or another metric")
+        name, arguments = self.network_arguments(config)
+        require_dense(hosts.spec(name))
+        hosts.check(name, config["op"], **arguments)
+
+    def build(self, config: Mapping[str, Any]) -> Detector:
+        """Build the heads, which are drawn first, and then the host with its operator."""
+        settings = _settings(config)
+        name, arguments = self.network_arguments(config)
+        levels = hosts.feature_levels(name, **arguments)
+        heads = Heads(levels, data.info(config["data"]).things, settings)
+        return Detector(Features(hosts.create(name, config["op"], **arguments), levels), heads)
+
+    def objective(self, config: Mapping[str, Any], recipe: Mixing, splits: Splits) -> Objective:
+        """Return the training loss: the sum of all losses of the detector."""
+
+        def loss(network: nn.Module, batch: InstanceBatch, layout: torch.memory_format) -> Tensor:
+            images = batch.images.contiguous(memory_format=layout)
+            losses = network(images, batch.sizes, batch.instances, batch.seeds)
+            return torch.stack(list(losses.values())).sum()
+
+        return loss
+
+    @torch.no_grad()
+    def evaluate(
+        self,
+        model: nn.Module,
+        loader: Loader,
+        precision: torch.autocast,
+        on_batch: Callable[[], None] | None = None,
+        processes: Processes = ALONE,
+    ) -> dict[str, float]:
+        """Average precision (percent) of boxes and masks over the whole split; see `Task`.
+
+        Images are given to the network one by one: what fills one up to the size of its neighbours in a batch
+        changes its figures.
+        """
+        classes = model.classes
+        assert isinstance(classes, int)
+        return figures(judgements(model, loader, precision, on_batch, processes), classes)
+
+
+def judgements(
+    model: nn.Module,
+    loader: Loader,
+    precision: torch.autocast,
+    on_batch: Callable[[], None] | None,
+    processes: Processes,
+) -> list[Judged]:
+    """Return the objects and detections of every image of a split, those of all processes."""
+    model.eval()
+    found: list[Judged] = []
+    for images, sizes, truths in loader.epoch(0):
+        for image, size, truth in zip(images, sizes, truths, strict=True):
+            with precision:
+                (one,) = model(image[None], [size])
+            found.append(judged(truth, one, size))
+        if on_batch is not None:
+            on_batch()
+    return processes.gather(found)
+
+
+def figures(found: list[Judged], classes: int) -> dict[str, float]:
+    """Return the metrics of a split by name."""
+    kinds = [kind for kind in KINDS if kind == "box" or all(one.masks is not None for one in found)]
+    metrics: dict[str, float] = {}
+    for kind in kinds:
+        values = average_precision.of(found, classes, kind)
+        metrics |= {
+            f"{kind}_ap": values.overall,
+            f"{kind}_ap50": values.at50,
+            f"{kind}_ap75": values.at75,
+        }
+    return metrics
+
+
+def _settings(config: Mapping[str, Any]) -> Settings:
+    return read_settings(Settings, "task", config["task"])
