@@ -1,33 +1,20 @@
-"""Segmentation: figures against independent judges, published sizes, and runs as of every task."""
+"""Segmentation: figures against independent judges, and published sizes."""
 
 from __future__ import annotations
-
-import subprocess
-import sys
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
-from hydra import compose, initialize_config_dir
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from omegaconf import OmegaConf
-from tests.training.interrupted import StopAfter
+from tests.tasks.configured import configure
 
 from ablate import data
-from ablate.configuration import conf_dir
 from ablate.data import OUTSIDE
-from ablate.execution.execute import execute
-from ablate.store.folder import RunFolder
-from ablate.store.manifest import load
 from ablate.tasks import get, segmentation, upernet
-from ablate.training import checkpoint, loop
-from ablate.training.progress import Silent
+from ablate.training import loop
 
 TINY = (
     *("task=segmentation", "recipe=debug", "data.train=32", "data.validation=12", "data.test=12"),
@@ -39,12 +26,6 @@ SIZES = {  # millions of parameters with 150 classes: Swin's of mmsegmentation, 
     ("elsa", "swin_tiny"): 61,
     ("elsa", "swin_small"): 85,
 }
-
-
-def configure(*overrides: str) -> dict[str, Any]:
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        config: Any = OmegaConf.to_container(compose("train", list(overrides)), resolve=True)
-    return config
 
 
 @settings(max_examples=30, deadline=None)
@@ -97,25 +78,6 @@ def test_published_sizes(op: str, host: str, monkeypatch: pytest.MonkeyPatch) ->
     assert count == pytest.approx(SIZES[op, host], abs=0.5 if op == "elsa" else 0.005)
 
 
-@pytest.mark.parametrize("host", ["swin_micro", "resnet_micro", "convnext_micro"])
-def test_runs_of_one_seed_are_true_pairs_with_the_heads_and_every_weight_learns(host: str) -> None:
-    models = [loop.build_model(configure(*TINY, f"op={op}", f"host={host}")) for op in ("dwconv", "elsa")]
-    first, second = (dict(model.state_dict()) for model in models)
-    shared = [name for name in first if name in second and first[name].shape == second[name].shape]
-    heads = [name for name in shared if name.startswith(("head", "auxiliary"))]
-    assert len(heads) > 20
-    assert all(torch.equal(first[name], second[name]) for name in heads)
-    for model in models:
-        main, auxiliary = model.train()(torch.randn(2, 1, 64, 64))
-        assert main.shape == auxiliary.shape == (2, 11, 64, 64)
-        (main.square().sum() + auxiliary.square().sum()).backward()
-        idle = [
-            name for name, value in model.named_parameters() if value.requires_grad and value.grad is None
-        ]
-        assert not idle
-        assert model.eval()(torch.randn(1, 1, 64, 64)).shape == (1, 11, 64, 64)
-
-
 def test_exports_and_compiles_for_every_batch_and_leaves_nothing_behind() -> None:
     """Tensors of a trace must not stay behind: eager mode runs afterwards."""
     model = loop.build_model(configure(*TINY, "op=dwconv")).eval()
@@ -131,91 +93,3 @@ def test_exports_and_compiles_for_every_batch_and_leaves_nothing_behind() -> Non
                 torch.testing.assert_close(compiled(images[:number]), expected, rtol=1e-5, atol=1e-5)
         finally:
             torch._dynamo.reset()
-
-
-def test_from_a_sweep_to_a_report(ablate: Callable, tmp_path: Path) -> None:
-    done = ablate("train", "-m", "op=dwconv,lsa", "seed=0,1", *TINY, "study.name=s")
-    assert done.code == 0, done.err
-    assert "validation mIoU" in done.err
-    planned = load(tmp_path / "runs", "s")
-    assert planned.metric == "test_miou"
-    result = RunFolder(tmp_path / "runs" / planned.runs[0].signature).result()
-    assert result is not None
-    assert 0 < result["test_miou"] < result["test_pixel_accuracy"] < 100
-    assert "best mIoU" in ablate("status", "s").out
-    assert ablate("report", "s").code == 0
-    assert "Test mIoU (%)" in (tmp_path / "runs/studies/s/report/index.html").read_text()
-    looked = ablate("look", planned.runs[0].signature)
-    assert looked.code == 0, looked.err
-
-
-def test_a_run_interrupted_within_an_epoch_ends_with_the_same_bits(tmp_path: Path) -> None:
-    config = configure(*TINY, "op=dwconv", "host.drop_path_rate=0.2", "infra.device=cpu")
-    for name in ("whole", "parts"):
-        (tmp_path / name).mkdir()
-    execute(tmp_path / "whole", config, Silent())
-    with pytest.raises(KeyboardInterrupt):
-        execute(tmp_path / "parts", config, StopAfter(3))
-    execute(tmp_path / "parts", config, Silent())
-    whole, parts = (RunFolder(tmp_path / name) for name in ("whole", "parts"))
-    assert len(whole.metrics()) == 2
-    assert parts.metrics_path.read_bytes() == whole.metrics_path.read_bytes()
-    mine, theirs = (checkpoint.load(folder.checkpoint_path)[0] for folder in (parts, whole))
-    assert mine is not None
-    assert theirs is not None
-    assert all(torch.equal(mine.model[name], theirs.model[name]) for name in theirs.model)
-
-
-def test_two_processes_train_as_one_to_rounding(tmp_path: Path) -> None:
-    found = []
-    for devices in (1, 2):
-        folder = tmp_path / str(devices)
-        command = [sys.executable, "-m", "ablate", "train", "op=dwconv", *TINY, f"infra.devices={devices}"]
-        done = subprocess.run(
-            [*command, f"infra.runs_dir={folder}", "infra.device=cpu"],
-            capture_output=True,
-            text=True,
-            timeout=300,
-            cwd=tmp_path,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        (path,) = folder.glob("*/metrics.jsonl")
-        found.append(RunFolder(path.parent).metrics())
-    for mine, theirs in zip(*found, strict=True):
-        assert mine["train_loss"] == pytest.approx(theirs["train_loss"], rel=2e-4)
-        assert mine["validation_loss"] == pytest.approx(theirs["validation_loss"], rel=2e-3)
-        assert mine["validation_pixel_accuracy"] == pytest.approx(
-            theirs["validation_pixel_accuracy"], abs=0.2
-        )
-
-
-REFUSED = {
-    "data without maps": (["task=segmentation", "data=fashion_mini"], "this task needs map"),
-    "maps without the task": (["data=fashion_scenes"], "task=segmentation"),
-    "a host of one size": (["task=segmentation", "host=volo_micro"], "no feature maps for dense tasks"),
-    "a single value": (["task=segmentation", "recipe.batch_size=1"], "a single value"),
-    "a figure that a result has not": (
-        ["task=segmentation", "study.metric=validation_pixel_accuracy"],
-        "test_pixel_accuracy",
-    ),
-    "mixup": (["task=segmentation", "recipe.mixup=0.5"], "use recipe.mixup=0"),
-    "a pool of nothing": (["task=segmentation", "task.pools=[0]"], "task.pools"),
-    "an unknown setting": (["task=segmentation", "+task.chanels=3"], "did you mean 'task.channels'?"),
-    "a setting of another task": (["+task.channels=3"], "unknown setting of task=classification: 'channels'"),
-    "two tasks in one study": (
-        ["-m", "task=classification,segmentation"],
-        "compares its runs by one metric, test_top1",
-    ),
-    "the metric of another task": (["task=segmentation", "study.metric=test_top1"], "test_miou"),
-}
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_refused_with_a_way_out(case: str, ablate: Callable, tmp_path: Path) -> None:
-    overrides, told = REFUSED[case]
-    done = ablate("train", *overrides, "op=dwconv", "recipe=debug")
-    assert done.code == 2, done.err
-    assert told in done.err
-    assert "→" in done.err
-    assert not [*tmp_path.glob("runs/*/config.yaml"), *tmp_path.glob("runs/studies/*")]

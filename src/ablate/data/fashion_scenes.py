@@ -63,7 +63,7 @@ class FashionScenes(InMemorySet):
 
     def read(self, storage: Storage) -> LabelledSplits:
         """Compose the scenes of the three splits, once for all runs of this process."""
-        return LabelledSplits(*(_labelled(scenes) for scenes in self._scenes()))
+        return LabelledSplits(*(_labelled(scenes) for scenes in self.scenes()))
 
     def splits(self, augment: Mapping[str, Any], batching: Batching, storage: Storage) -> Splits:
         """The scenes on the device, in batches; labelled with maps or with instances."""
@@ -72,9 +72,10 @@ class FashionScenes(InMemorySet):
         from ablate.data.instance_loader import instance_splits
 
         scale = Scale(self.mean, self.std)
-        return instance_splits(self.info, self._scenes(), scale, self.augmentation(augment), batching)
+        return instance_splits(self.info, self.scenes(), scale, self.augmentation(augment), batching)
 
-    def _scenes(self) -> tuple[list[Scene], list[Scene], list[Scene]]:
+    def scenes(self) -> tuple[list[Scene], list[Scene], list[Scene]]:
+        """Return the scenes of training, validation and test."""
         return _composed(self.seed, self.train, self.validation, self.test)
 
 
