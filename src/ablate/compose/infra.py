@@ -15,7 +15,7 @@ WandbMode = Literal["offline", "online", "disabled"]
 TRACKING: dict[str, WandbMode] = {"wandb_offline": "offline", "wandb": "online", "none": "disabled"}
 MEMORY_FORMATS = ("auto", "contiguous", "channels_last")
 # Settings that configurations frozen by an earlier version lack, with the behavior of that version.
-EARLIER: Mapping[str, Any] = {"compile": False, "memory_format": "contiguous", "tf32": None}
+EARLIER: Mapping[str, Any] = {"compile": False, "memory_format": "contiguous", "tf32": None, "weights": None}
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Infra:
     workers: str  # `auto`, or a number
     data_root: str | None
     download: bool
+    weights: str | None
     tracking: str
     wandb_project: str
     retry_failed: bool

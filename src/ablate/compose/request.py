@@ -36,6 +36,10 @@ def request(plain: dict[str, Any], overrides: Sequence[str]) -> Request:
     structure.check(plain)
     if root := plain["infra"].get("data_root"):  # frozen as an absolute path: a retry may start elsewhere
         plain["infra"]["data_root"] = str(Path(str(root)).expanduser().absolute())
+    if any((plain.get("task") or {}).get(key) is not None for key in ("init", "weights")):
+        from ablate.tasks import initial
+
+        initial.resolve(plain)
     named = (override.lstrip("+").partition("=") for override in overrides if not override.startswith("~"))
     levels = {key: value for key, _, value in named if not key.startswith(("hydra", "infra", "study"))}
     return Request(plain, levels)

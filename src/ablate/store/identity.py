@@ -19,8 +19,14 @@ def signature(config: Mapping[str, Any]) -> str:
 
 
 def pair_key(config: Mapping[str, Any]) -> str:
-    """The signature without the seed: runs that differ in their seed only share it."""
-    return digest({key: value for key, value in settings(config).items() if key != "seed"})
+    """The signature without the seed: runs that differ in their seed only share it.
+
+    The digest of the weights that a run begins with follows from `task.init` and the seed.
+    """
+    same = {key: value for key, value in settings(config).items() if key != "seed"}
+    if "task" in same:
+        same["task"] = {key: value for key, value in same["task"].items() if key != "weights"}
+    return digest(same)
 
 
 def settings(config: Mapping[str, Any]) -> dict[str, Any]:

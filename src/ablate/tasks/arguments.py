@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ablate import data
+import torch
+
+from ablate import data, hosts
 from ablate.errors import UserError
+from ablate.hosts.features import Features, require_dense
+from ablate.tasks import initial
 
 
 def network_arguments(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -17,6 +21,27 @@ def network_arguments(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     channels, height, width = info.image_shape
     size = height if height == width else (height, width)
     return name, {"num_classes": info.num_classes, "in_chans": channels, "img_size": size, **settings}
+
+
+def features(config: Mapping[str, Any], name: str, arguments: Mapping[str, Any]) -> Features:
+    """Build a host with its operator, for its feature maps, with the weights that `task.init` names."""
+    levels = hosts.feature_levels(name, **arguments)
+    found = Features(hosts.create(name, config["op"], **arguments), levels)
+    initial.load(found, config, name, arguments)
+    return found
+
+
+def check_features(config: Mapping[str, Any], name: str, arguments: Mapping[str, Any]) -> None:
+    """Refuse a host without feature maps, an operator that it cannot take, and weights that do not fit.
+
+    Raises:
+        UserError: says what does not fit.
+    """
+    require_dense(hosts.spec(name))
+    hosts.check(name, config["op"], **arguments)
+    if config["task"].get("weights"):
+        with torch.device("meta"):
+            features(config, name, arguments)
 
 
 def require_annotation(config: Mapping[str, Any], annotation: str, way_out: str) -> None:

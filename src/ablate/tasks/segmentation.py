@@ -15,9 +15,15 @@ from ablate.configuration import read_settings
 from ablate.data import MAP, OUTSIDE, Loader, Splits
 from ablate.data.options import require_between, require_whole
 from ablate.errors import UserError
-from ablate.hosts.features import Features, require_dense
+from ablate.hosts.features import Features
 from ablate.store.metrics import TASKS
-from ablate.tasks.arguments import network_arguments, refuse_mixing, require_annotation
+from ablate.tasks.arguments import (
+    check_features,
+    features,
+    network_arguments,
+    refuse_mixing,
+    require_annotation,
+)
 from ablate.tasks.contract import ALONE, Mixing, Objective, Processes
 from ablate.tasks.upernet import FCN, UPerNet, enlarged
 
@@ -32,6 +38,8 @@ class Settings:
     dropout: float
     auxiliary: float
     auxiliary_channels: int
+    init: str | None = None
+    weights: str | None = None
 
     def __post_init__(self) -> None:
         require_whole("task.channels", self.channels, at_least=1)
@@ -86,8 +94,7 @@ class Segmentation:
             )
         refuse_mixing(recipe, "pixels")
         name, arguments = self.network_arguments(config)
-        require_dense(hosts.spec(name))
-        hosts.check(name, config["op"], **arguments)
+        check_features(config, name, arguments)
 
     def build(self, config: Mapping[str, Any]) -> Segmenter:
         """Build the heads, which are drawn first, and then the host with its operator."""
@@ -101,7 +108,7 @@ class Segmentation:
         if settings.auxiliary:
             width = widths[max(len(widths) - 2, 0)]
             auxiliary = FCN(width, settings.auxiliary_channels, classes, settings.dropout)
-        return Segmenter(Features(hosts.create(name, config["op"], **arguments), levels), head, auxiliary)
+        return Segmenter(features(config, name, arguments), head, auxiliary)
 
     def objective(self, config: Mapping[str, Any], recipe: Mixing, splits: Splits) -> Objective:
         """Return the training loss: both heads' cross-entropy, the auxiliary one's by its weight."""

@@ -17,9 +17,14 @@ from ablate import data, hosts
 from ablate.configuration import read_settings
 from ablate.data import INSTANCES, InstanceBatch, Loader, Splits
 from ablate.errors import UserError
-from ablate.hosts.features import Features, require_dense
 from ablate.store.metrics import TASKS
-from ablate.tasks.arguments import network_arguments, refuse_mixing, require_annotation
+from ablate.tasks.arguments import (
+    check_features,
+    features,
+    network_arguments,
+    refuse_mixing,
+    require_annotation,
+)
 from ablate.tasks.contract import ALONE, Mixing, Objective, Processes
 from ablate.tasks.detection import average_precision
 from ablate.tasks.detection.average_precision import KINDS, Judged, judged
@@ -51,8 +56,7 @@ class Detection:
         if not settings.masks and "mask_" in metric:
             raise UserError(f"study.metric={metric} without masks", "use task.masks=true or another metric")
         name, arguments = self.network_arguments(config)
-        require_dense(hosts.spec(name))
-        hosts.check(name, config["op"], **arguments)
+        check_features(config, name, arguments)
 
     def build(self, config: Mapping[str, Any]) -> Detector:
         """Build the heads, which are drawn first, and then the host with its operator."""
@@ -60,7 +64,7 @@ class Detection:
         name, arguments = self.network_arguments(config)
         levels = hosts.feature_levels(name, **arguments)
         heads = Heads(levels, data.info(config["data"]).things, settings)
-        return Detector(Features(hosts.create(name, config["op"], **arguments), levels), heads)
+        return Detector(features(config, name, arguments), heads)
 
     def objective(self, config: Mapping[str, Any], recipe: Mixing, splits: Splits) -> Objective:
         """Return the training loss: the sum of all losses of the detector."""

@@ -84,7 +84,7 @@ def of(images: Sequence[Judged], classes: int, kind: str, areas: tuple[int, int]
     """
     from pycocotools.cocoeval import COCOeval
 
-    with redirect_stdout(io.StringIO()):  # pycocotools tells its progress
+    with redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         evaluation = COCOeval(*_as_coco(images, classes), KINDS[kind])
         small, large = areas
         evaluation.params.maxDets = [1, 10, MOST]

@@ -1,4 +1,4 @@
-"""Which boxes train on which objects: mmdetection's rules, and draws that belong to an image."""
+"""Match boxes to the objects that they train on by mmdetection's rules, and draw some of each image."""
 
 from __future__ import annotations
 

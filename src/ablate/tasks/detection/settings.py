@@ -12,7 +12,7 @@ MOST_STAGES = 3
 
 @dataclass(frozen=True)
 class Settings:
-    """See `conf/task/detection.yaml`."""
+    """See `conf/task/detection.yaml`; `weights` is the digest of what `init` names."""
 
     name: str
     channels: int
@@ -27,6 +27,8 @@ class Settings:
     overlap_loss: bool
     masks: bool
     mask_convolutions: int
+    init: str | None = None
+    weights: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("channels", "proposals", "sampled_anchors", "sampled_regions", "hidden"):
