@@ -76,6 +76,8 @@ def test_from_a_sweep_to_a_report(task: str, ablate: Callable, tmp_path: Path) -
     assert f"Test {words} (%)" in (tmp_path / "runs/studies/s/report/index.html").read_text()
     looked = ablate("look", planned.runs[0].signature)
     assert looked.code == 0, looked.err
+    (picture,) = (line for line in looked.out.splitlines() if line.endswith("-predictions.png"))
+    assert Path(picture).exists()
 
 
 @pytest.mark.parametrize("task", TINY)

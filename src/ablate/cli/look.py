@@ -1,4 +1,4 @@
-"""`ablate look`: pictures of what a run's operators look at."""
+"""`ablate look`: pictures of what a run's operators look at, and of what the network finds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def add(verbs: argparse._SubParsersAction) -> None:
     sub = add_verb(
         verbs,
         look,
-        "what a run's operators look at: filters, gates or receptive fields on test images",
+        "filters, gates or receptive fields of a run on test images, and predictions beside labels",
         "ablate look 3f2a --images 6 --at 0.3 0.5",
     )
     sub.add_argument("run", metavar="RUN", help="the beginning of a run's signature")
@@ -32,7 +32,7 @@ def add(verbs: argparse._SubParsersAction) -> None:
 
 
 def look(arguments: argparse.Namespace) -> None:
-    """Draw what a run's operators look at, and print the paths of the figure."""
+    """Draw what a run's operators look at and what it predicts, and print the paths of the figures."""
     from ablate.studies.look import look
 
     at = tuple(arguments.at)

@@ -131,6 +131,11 @@ class DataInfo:
         both = (self.annotation, INSTANCES) if self.things else (self.annotation,)
         return tuple(dict.fromkeys(both))
 
+    def names(self, annotation: str) -> tuple[str, ...]:
+        """Names of the classes of an annotation; none if they are not known."""
+        ground = annotation == MAP and bool(self.things)
+        return ("ground", *self.class_names) if ground and self.class_names else self.class_names
+
 
 class Loader(Protocol):
     """One split in batches; epochs can be requested in any order and any number of times.

@@ -14,3 +14,15 @@ def encoded(masks: NDArray[np.generic]) -> list[dict[str, Any]]:
 
     columns = np.asfortranarray(masks.transpose(1, 2, 0).astype(np.uint8))
     return list(mask.encode(columns))
+
+
+def decoded(masks: list[dict[str, Any]] | None, size: tuple[int, int]) -> NDArray[np.bool_] | None:
+    """Decode masks of images of `size` (height, width) to (n, H, W); None stays None."""
+    from pycocotools import mask
+
+    if masks is None:
+        return None
+    if not masks:
+        return np.zeros((0, *size), dtype=bool)
+    found: NDArray[np.bool_] = mask.decode(masks).transpose(2, 0, 1).astype(bool)
+    return found

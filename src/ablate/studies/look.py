@@ -1,4 +1,4 @@
-"""Pictures of a trained run: the filters, gates or receptive fields of its operators on test images."""
+"""Pictures of a trained run on test images: filters, gates or receptive fields, and predictions."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Look:
 
 
 def look(runs_dir: Path, run: str, images: int, at: tuple[float, float], output: Path | None) -> Look:
-    """Draw the filters, gates or receptive fields of every operator of a run.
+    """Draw the filters, gates or receptive fields of every operator of a run, and predictions beside labels.
 
     Args:
         runs_dir: folder of the runs.
@@ -60,13 +60,22 @@ def look(runs_dir: Path, run: str, images: int, at: tuple[float, float], output:
     folder = find(runs_dir, run)
     config = folder.config()
     model = _trained(folder, config)
-    shown = _images(config, images)
+    batch = _batch(config, images)
+    with torch.no_grad():
+        answers = tasks.of_run(config).answers(model, batch)
+    shown = _images(batch)
     caught = _features(model, shown)
     columns = [column for name, (operator, x) in caught.items() for column in _columns(name, operator, x, at)]
     target = (output or folder.path / "look").expanduser()
     target.mkdir(parents=True, exist_ok=True)
     drawn = figures.panels(_displayable(shown), columns[:MOST_MAPS])
-    paths = figures.save(drawn, target / f"{config['op']['name']}-{folder.signature}")
+    name = f"{config['op']['name']}-{folder.signature}"
+    paths = figures.save(drawn, target / name)
+    if answers:
+        pictures = [_displayable(one.image[None])[0] for one in answers]
+        pairs = [(one.labels, one.predictions) for one in answers]
+        names = data.info(config["data"]).names(tasks.of_run(config).annotation)
+        paths += figures.save(figures.predictions(pictures, pairs, names), target / f"{name}-predictions")
     return Look(paths, min(MOST_MAPS, len(columns)), len(columns))
 
 
@@ -84,8 +93,8 @@ def _trained(folder: RunFolder, config: dict[str, Any]) -> nn.Module:
     return model.eval()
 
 
-def _images(config: dict[str, Any], count: int) -> Tensor:
-    """Return the first test images, normalised for the network."""
+def _batch(config: dict[str, Any], count: int) -> Any:
+    """Return the first test images and their labels, as the loader of the task's data has them."""
     splits = data.create(
         config["data"],
         seed=derive(config["seed"], "data"),
@@ -98,8 +107,15 @@ def _images(config: dict[str, Any], count: int) -> Tensor:
         workers=0,
         annotation=tasks.of_run(config).annotation,
     )
-    images = next(iter(splits.test.epoch(0)))[0]
-    return images if isinstance(images, Tensor) else torch.stack(images)
+    return next(iter(splits.test.epoch(0)))
+
+
+def _images(batch: Any) -> Tensor:
+    """Return the images of a batch, normalised; of several sizes those that have the first one's."""
+    images = batch[0]
+    if isinstance(images, Tensor):
+        return images
+    return torch.stack([image for image in images if image.shape == images[0].shape])
 
 
 def _features(model: nn.Module, images: Tensor) -> dict[str, tuple[nn.Module, Tensor]]:

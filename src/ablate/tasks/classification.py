@@ -17,7 +17,7 @@ from ablate.data import CLASS, Loader, Splits
 from ablate.errors import unknown
 from ablate.store.metrics import TASKS
 from ablate.tasks.arguments import network_arguments, require_annotation
-from ablate.tasks.contract import ALONE, Mixing, Objective, Processes
+from ablate.tasks.contract import ALONE, Mixing, Objective, Processes, Shown
 
 
 class Classification:
@@ -95,6 +95,10 @@ class Classification:
         mean_loss, first, fifth = (total / images for total in totals)
         # timm counts in float32; five decimals are finer than one image in a million
         return {"loss": mean_loss, "top1": round(first, 5), "top5": round(fifth, 5)}
+
+    def answers(self, model: nn.Module, batch: Any) -> list[Shown]:
+        """Return nothing: a class of an image is no picture."""
+        return []
 
 
 class CrossEntropy:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ablate.data import Loader, Splits
 from ablate.store.metrics import TaskMetrics
+
+if TYPE_CHECKING:
+    from ablate.results.figures import Answer
 
 T = TypeVar("T")
 
@@ -76,6 +80,19 @@ class Mixing(Protocol):
         ...
 
 
+class Shown(NamedTuple):
+    """A test image as `ablate look` draws it."""
+
+    image: Tensor  # (C, H, W), normalised, at the size of the answers
+    labels: Answer
+    predictions: Answer
+
+
+def at_size(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize an image (C, H, W) for display."""
+    return image if image.shape[1:] == size else F.interpolate(image[None], size, mode="bilinear")[0]
+
+
 class Objective(Protocol):
     """Training loss of a task, for one run."""
 
@@ -133,4 +150,8 @@ class Task(Protocol):
             on_batch: called after each batch; may end the run.
             processes: those that share the split.
         """
+        ...
+
+    def answers(self, model: nn.Module, batch: Any) -> list[Shown]:
+        """Return test images of a batch with their labels and predictions; none where a word says it all."""
         ...

@@ -24,7 +24,7 @@ from ablate.tasks.arguments import (
     refuse_mixing,
     require_annotation,
 )
-from ablate.tasks.contract import ALONE, Mixing, Objective, Processes
+from ablate.tasks.contract import ALONE, Mixing, Objective, Processes, Shown
 from ablate.tasks.upernet import FCN, UPerNet, enlarged
 
 
@@ -154,6 +154,17 @@ class Segmentation:
         total, number, *pairs = processes.all_reduce_sum(*sums)
         table = torch.tensor(pairs, dtype=torch.float64).view(classes, classes)
         return {"loss": total / number, "miou": mean_iou(table), "pixel_accuracy": pixel_accuracy(table)}
+
+    def answers(self, model: nn.Module, batch: Any) -> list[Shown]:
+        """Return each image with its map, and with the map of the surest classes; see `Task`."""
+        from ablate.results.figures import Answer
+
+        images, maps = batch
+        found = model.eval()(images).argmax(1)
+        return [
+            Shown(image, Answer(map=truth.numpy()), Answer(map=mine.numpy()))
+            for image, truth, mine in zip(images, maps.cpu(), found.cpu(), strict=True)
+        ]
 
 
 def cross_entropy(logits: Tensor, maps: Tensor) -> Tensor:

@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ablate import data, hosts
 from ablate.configuration import read_settings
-from ablate.data import INSTANCES, InstanceBatch, Loader, Splits
+from ablate.data import INSTANCES, InstanceBatch, Loader, Splits, TruthBatch
+from ablate.data.encoding import decoded
 from ablate.errors import UserError
 from ablate.store.metrics import TASKS
 from ablate.tasks.arguments import (
@@ -25,11 +28,13 @@ from ablate.tasks.arguments import (
     refuse_mixing,
     require_annotation,
 )
-from ablate.tasks.contract import ALONE, Mixing, Objective, Processes
+from ablate.tasks.contract import ALONE, Mixing, Objective, Processes, Shown, at_size
 from ablate.tasks.detection import average_precision
 from ablate.tasks.detection.average_precision import KINDS, Judged, judged
-from ablate.tasks.detection.detector import Detector, Heads
+from ablate.tasks.detection.detector import Detections, Detector, Heads
 from ablate.tasks.detection.settings import Settings
+
+SHOWN = 0.5  # score of a detection from which on it is drawn
 
 
 class Detection:
@@ -93,6 +98,31 @@ class Detection:
         classes = model.classes
         assert isinstance(classes, int)
         return figures(judgements(model, loader, precision, on_batch, processes), classes)
+
+    def answers(self, model: nn.Module, batch: TruthBatch) -> list[Shown]:
+        """Return each image with its objects, and with detections of a score of 0.5 or more; see `Task`."""
+        from ablate.results.figures import Answer
+
+        found = []
+        for image, size, truth in zip(*batch, strict=True):
+            (one,) = model.eval()(image[None], [size])
+            sure = one.scores >= SHOWN
+            masks = None if one.masks is None else one.masks[sure]
+            chosen = Detections(one.boxes[sure], one.scores[sure], one.classes[sure], masks)
+            mine = judged(truth, chosen, size)
+            pair = [
+                Answer(boxes=_corners(boxes), classes=classes, masks=decoded(masks, truth.size))
+                for boxes, classes, masks in (
+                    (truth.boxes, truth.classes, truth.masks),
+                    (mine.boxes, mine.classes, mine.masks),
+                )
+            ]
+            found.append(Shown(at_size(image[:, : size[0], : size[1]], truth.size), *pair))
+        return found
+
+
+def _corners(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
 
 
 def judgements(
