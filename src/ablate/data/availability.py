@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ablate.data import fashion_mini, fashion_mnist
 from ablate.data.cifar import CIFAR10, CIFAR100
+from ablate.data.coco import Coco
 from ablate.data.folders import ImageNet
 from ablate.data.origin import Origin, default_data_root
 
@@ -17,6 +18,7 @@ ORIGINS: dict[str, Origin] = {
     "cifar10": CIFAR10.origin,
     "cifar100": CIFAR100.origin,
     "imagenet": ImageNet.ORIGIN,
+    "coco": Coco.ORIGIN,
 }
 
 

@@ -55,7 +55,9 @@ class InstanceLoader:
         """Every image once, in the order of the data set; see `Loader.epoch`."""
         for number in self.shard.batches(len(self), first):
             batch = slice(number * self.batch_size, (number + 1) * self.batch_size)
-            yield TruthBatch(list(self._normalised(self._images[batch])), self._truths[batch])
+            images = list(self._normalised(self._images[batch]))
+            truths = self._truths[batch]
+            yield TruthBatch(images, [truth.size for truth in truths], truths)
 
     def _normalised(self, images: Tensor) -> Tensor:
         return images.float().sub_(self._mean).div_(self._std)
