@@ -41,10 +41,16 @@ def availability(data_root: Path | None = None) -> list[Availability]:
     for name, origin in ORIGINS.items():
         found = origin.find(root)
         rows.append(Availability(name, found is not None, str(found or "; or ".join(origin.ways))))
-    return [*rows, _image_folders(root)]
+    return [*rows, _image_folders(root), _coco_formats(root)]
 
 
 def _image_folders(root: Path) -> Availability:
     folders = sorted(path.parent.name for path in root.glob("*/train") if (path.parent / "val").is_dir())
     detail = f"in {root}: {', '.join(folders)}" if folders else f"put DIR/train and DIR/val under {root}"
     return Availability("image_folder", bool(folders), detail)
+
+
+def _coco_formats(root: Path) -> Availability:
+    folders = sorted({path.parent.parent.name for path in root.glob("*/annotations/*.json")})
+    detail = f"in {root}: {', '.join(folders)}" if folders else f"put DIR/annotations/*.json under {root}"
+    return Availability("coco_format", bool(folders), detail)
