@@ -17,12 +17,20 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from tests.data import coco_files
 from tests.data.coco_files import FORMAT, annotation, file_of, load, rectangle, save, write
+from torch.utils.data._utils.pin_memory import pin_memory
 from torchvision.ops import masks_to_boxes
 
 from ablate import data
 from ablate.data.coco import NAMES, CocoFormat
 from ablate.data.coco_annotations import read_annotations
-from ablate.data.coco_loader import Chosen, Learned, TrainingFiles
+from ablate.data.coco_loader import (
+    Chosen,
+    EvaluationFiles,
+    Learned,
+    TrainingFiles,
+    collate_learned,
+    collate_shown,
+)
 from ablate.data.contract import INSTANCES, InstanceBatch, Storage, TruthBatch
 from ablate.data.geometry import InstanceAugmentation, Resizing, canvas, draw, plain
 from ablate.data.shard import Shard
@@ -329,7 +337,16 @@ WRONG: dict[str, tuple[Callable[[Any], Any], str]] = {
     "crowd": (change("iscrowd", 2), "its iscrowd is 2"),
     "width": (change("width", None, "images"), "image 100: its width is None, not a whole number"),
     "nothing wide": (change("width", 0, "images"), "its size is 0×40"),
-    "no objects": (lambda d: d["annotations"].clear(), "has no objects at all"),
+    "no objects": (lambda d: d["annotations"].clear(), "has no objects with an area"),
+    "crowds alone": (lambda d: [one.update(iscrowd=1) for one in d["annotations"]], "has no objects with an"),
+    "points of a polygon apart": (
+        change("segmentation", [[1, 2], [5, 2], [5, 9]]),
+        "none of its polygons has three points",
+    ),
+    "a list as id": (change("image_id", [1]), r"its image_id is \[1\], not a whole number"),
+    "a huge number": (change("area", 10**400), "its area is 1000"),
+    "a huge image": (change("width", 10**9, "images"), "its size is 1000000000×40"),
+    "huge runs": (change("segmentation", {"size": [40, 60], "counts": [10**30]}), "nor numbers of pixels"),
     "missing image": (change("file_name", "z.jpg", "images"), r"1 of 8 images of .* the first z\.jpg"),
 }
 
@@ -423,3 +440,17 @@ def test_an_area_that_is_missing_is_that_of_the_mask(root: Path) -> None:
     for batch in create(root, augment={}).test.epoch(0):
         for truth in batch.truths:
             assert truth.areas.tolist() == [float(mask.area(one)) for one in truth.masks]
+
+
+def test_pinning_leaves_everything_but_tensors_as_it_is(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What PyTorch does before a copy to CUDA; without one a tensor cannot be pinned."""
+    pinned: list[torch.Tensor] = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self, *_: pinned.append(self) or self)
+    train, validation, _ = everything(FORMAT).read(Storage(pets))
+    files = TrainingFiles(train, Resizing(64, 96), InstanceAugmentation())
+    batch = collate_learned([files[at, 5, (96, 96)] for at in range(2)])
+    found = pin_memory(batch)
+    assert type(found) is type(batch) and found[4:] == batch[4:] and len(pinned) == 4
+    shown = collate_shown([EvaluationFiles(validation, Resizing(64, 96))[0, 0]])
+    [one], [expected] = pin_memory(shown), shown
+    assert one.truth is expected.truth and len(pinned) == 5

@@ -157,9 +157,9 @@ class CocoSet(ABC):
                 f"{file} has {len(found.categories)} categories, expected {self.info.things}",
                 "set data.num_classes to what is there, or correct the file",
             )
-        if found.crowd.all():  # true also if there are none
+        if not found.learned.any():
             raise UserError(
-                f"{file} has no objects at all", "use the file with the annotations of the images"
+                f"{file} has no objects with an area", "use the file with the annotations of the images"
             )
 
     def _info(self, classes: int, **facts: Any) -> DataInfo:

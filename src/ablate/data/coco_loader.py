@@ -73,12 +73,21 @@ class LearnedBatch(NamedTuple):
     sizes: list[Size]
     seeds: list[int]
 
+    def pin_memory(self) -> LearnedBatch:
+        """Pin the tensors alone; older versions of PyTorch would turn sizes into lists."""
+        images, boxes, classes, masks = (part.pin_memory() for part in self[:4])
+        return self._replace(images=images, boxes=boxes, classes=classes, masks=masks)
+
 
 class Shown(NamedTuple):
     """One image that is evaluated."""
 
     image: Tensor  # (3, h, w) uint8
     truth: Truth
+
+    def pin_memory(self) -> Shown:
+        """Pin the image alone."""
+        return self._replace(image=self.image.pin_memory())
 
 
 class TrainingFiles(Dataset[Learned | UserError]):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-CORNERS = 3  # a polygon with fewer has no area and is left out, as in Detectron
+CORNERS = 3  # a polygon with fewer has no area; it is left out where others are there, as in Detectron
 FARTHEST = 10  # sides of the image that a polygon may be away; drawing takes time and memory of its length
 
 
@@ -57,11 +57,6 @@ class Outlines:
             return {"size": [height, width], "counts": self._runs[number]}
         parts = range(self._ends[number], self._ends[number + 1])
         polygons = [self._flat[self._parts[part] : self._parts[part + 1]] for part in parts]
-        if not polygons:
-            nothing: dict[str, Any] = mask.frPyObjects(
-                {"size": [height, width], "counts": [height * width]}, height, width
-            )
-            return nothing
         union: dict[str, Any] = mask.merge(mask.frPyObjects(polygons, height, width))
         return union
 
@@ -76,10 +71,12 @@ def _polygons(outline: list[Any], farthest: float) -> list[NDArray[np.float64]]:
             raise OutlineError(f"its polygon is not a list of numbers: {error}") from error
         if points.ndim != 1 or len(points) % 2:
             raise OutlineError("its polygon is not a list of x, y, x, y, …")
-        if not np.isfinite(points).all() or (np.abs(points) > farthest).any():
+        if not (np.abs(points) <= farthest).all():  # also where it is not a number
             raise OutlineError("its polygon has points that are not numbers or are far outside of the image")
         if len(points) >= 2 * CORNERS:
             found.append(points)
+    if not found:
+        raise OutlineError("none of its polygons has three points: write each as x, y, x, y, …")
     return found
 
 
@@ -98,10 +95,14 @@ def compressed(outline: dict[str, Any], height: int, width: int) -> bytes:
         raise OutlineError(f"its run-length encoding is of the size {size}, not [{height}, {width}]")
     if isinstance(counts, str) and counts.isascii():
         runs, found = _runs(counts.encode()), counts.encode()
-    elif isinstance(counts, list) and all(type(count) is int for count in counts):
+    elif isinstance(counts, list) and all(
+        type(count) is int and 0 <= count <= height * width for count in counts
+    ):
         runs, found = np.array(counts, np.int64), b""
     else:
-        raise OutlineError("its run-length encoding has counts that are neither a string nor whole numbers")
+        raise OutlineError(
+            "its run-length encoding has counts that are neither a string nor numbers of pixels"
+        )
     if (runs < 0).any() or runs.sum() != height * width:
         raise OutlineError(
             f"its run-length encoding has counts of {runs.sum()} pixels, the image has {height * width}"
