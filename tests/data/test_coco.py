@@ -30,6 +30,7 @@ from ablate.data.coco_loader import (
     TrainingFiles,
     collate_learned,
     collate_shown,
+    of_one_orientation,
 )
 from ablate.data.contract import INSTANCES, InstanceBatch, Storage, TruthBatch
 from ablate.data.geometry import InstanceAugmentation, Resizing, canvas, draw, plain
@@ -213,26 +214,43 @@ def test_objects_that_mmdetection_leaves_out_are_not_learned(pets: Path) -> None
         assert (np.array(chosen, int) - train.first[image]).tolist() == np.flatnonzero(expected).tolist()
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(("workers", "same_orientation"), [(0, False), (0, True), (2, True)])
 def test_batches_depend_neither_on_workers_nor_on_shards_nor_on_where_an_epoch_resumes(
-    pets: Path, workers: int
+    pets: Path, workers: int, same_orientation: bool
 ) -> None:
-    expected = list(create(pets, batch_size=2).train.epoch(3))
+    augment = AUGMENT | {"same_orientation": same_orientation}
+    expected = list(create(pets, augment=augment).train.epoch(3))
     assert len(expected) == 2
-    loader = create(pets, workers=workers).train
+    for batch in expected:
+        assert batch.images.shape[-2] % 32 == batch.images.shape[-1] % 32 == 0
+        for image, (height, width), one in zip(batch.images, batch.sizes, batch.instances, strict=True):
+            assert one.masks.shape[1:] == image.shape[1:]
+            for pixels in (image, one.masks):
+                assert not pixels[:, height:].any() and not pixels[:, :, width:].any()
+    loader = create(pets, augment=augment, workers=workers).train
     next(iter(loader.epoch(1)))
     assert all(map(same, loader.epoch(3), expected))
     assert all(map(same, loader.epoch(3, first=1), expected[1:]))
     for rank in range(2):
         shard = Shard(rank, 2)
-        loader = create(pets, workers=workers, shard=shard).train
+        loader = create(pets, augment=augment, workers=workers, shard=shard).train
         for part, whole in zip(loader.epoch(3), expected, strict=True):
             [row] = shard.rows(2)
             assert torch.equal(part.images[0], whole.images[row])  # filled up to the same size
             assert part.seeds == [whole.seeds[row]] and part.sizes == [whole.sizes[row]]
             for ours, theirs in zip(part.instances[0], whole.instances[row], strict=True):
                 assert torch.equal(ours, theirs)
-    assert not all(map(same, create(pets).train.epoch(4), expected))
+    assert not all(map(same, create(pets, augment=augment).train.epoch(4), expected))
+
+
+def test_batches_of_one_orientation_have_every_image_once() -> None:
+    drawn = [[(number * 4 + at, 7) for at in range(4)] for number in range(9)]
+    found = of_one_orientation(drawn, lambda position: position % 3 == 0, torch.Generator().manual_seed(0))
+    assert sorted(one for batch in found for one in batch) == [one for batch in drawn for one in batch]
+    assert [len(batch) for batch in found] == [4] * 9
+    assert sum(len({position % 3 == 0 for position, _ in batch}) > 1 for batch in found) <= 1
+    kinds = [batch[0][0] % 3 == 0 for batch in found]
+    assert kinds != sorted(kinds)
 
 
 def test_images_of_one_size(pets: Path) -> None:
@@ -257,7 +275,8 @@ def test_sizes_are_those_of_mmdetection(size: tuple[int, int], expected: tuple[i
 def test_the_policy_of_elsa_is_drawn_within_its_bounds() -> None:
     policy = InstanceAugmentation(0.5, tuple(range(480, 801, 32)), 0.5)
     drawn = [draw((480, 640), Resizing(800, 1333), policy, seed) for seed in range(2000)]
-    assert draw((480, 640), Resizing(800, 1333), policy, 7) == drawn[7]
+    assert drawn[3] == (None, None, (608, 811), True)  # on every machine and in every process
+    assert drawn[4] == ((500, 667), (39, 247, 402, 398), (743, 736), True)
     assert 0.45 < np.mean([one.flip for one in drawn]) < 0.55
     crops = [one for one in drawn if one.crop is not None]
     assert 0.45 < len(crops) / len(drawn) < 0.55
@@ -390,6 +409,10 @@ def test_other_faults_of_files_are_named(root: Path) -> None:
         ({"config": {"validation_images": 8}}, "too few to hold out 8"),
         ({"config": {"size": 50}}, "data.size=50 is not a multiple of 32"),
         ({"config": {"size": 64}}, "short_sides has no effect with data.size=64"),
+        (
+            {"config": {"size": 64}, "augment": {"same_orientation": True}},
+            r"same_orientation has no effect.*\n.*same_orientation=false",
+        ),
         ({"config": {"short_side": 100}}, "data.short_side=100 is above data.long_side=96"),
         ({"config": {"test_images": "val"}}, "give both, or neither"),
         ({"config": {"areas": [9, 4]}}, r"data.areas is \[9, 4\]"),

@@ -96,11 +96,12 @@ class CocoSet(ABC):
         from ablate.data.geometry import InstanceAugmentation
 
         augmentation = read_settings(InstanceAugmentation, "recipe.augment", augment)
-        if self.size is not None and augmentation.short_sides:
-            raise UserError(
-                f"recipe.augment.short_sides has no effect with data.size={self.size}",
-                "use recipe.augment.short_sides=[], or data.size=null",
-            )
+        for name, off in (("short_sides", "[]"), ("same_orientation", "false")):
+            if self.size is not None and getattr(augmentation, name):
+                raise UserError(
+                    f"recipe.augment.{name} has no effect with data.size={self.size}",
+                    f"use recipe.augment.{name}={off}, or data.size=null",
+                )
         if augmentation.short_sides and max(augmentation.short_sides) > self.long_side:
             raise UserError(
                 f"recipe.augment.short_sides has {max(augmentation.short_sides)}, more than "

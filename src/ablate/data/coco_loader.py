@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,7 +38,7 @@ from ablate.data.geometry import (
     moved,
     plain,
 )
-from ablate.data.image_loader import IMAGENET, EpochSampler, Readable, read_in_workers
+from ablate.data.image_loader import IMAGENET, EpochSampler, Readable, SeededPosition, read_in_workers
 from ablate.data.seeding import epoch_generator
 from ablate.data.shard import WHOLE
 from ablate.errors import UserError
@@ -96,9 +96,15 @@ class TrainingFiles(Dataset[Learned | UserError]):
     def __init__(self, chosen: Chosen, resizing: Resizing, augmentation: InstanceAugmentation) -> None:
         self._annotations, self._images = chosen
         self._resizing, self._augmentation = resizing, augmentation
+        self.same_orientation = augmentation.same_orientation
 
     def __len__(self) -> int:
         return len(self._images)
+
+    def is_portrait(self, position: int) -> bool:
+        """True if an image is higher than wide."""
+        height, width = self._annotations.size(int(self._images[position]))
+        return height > width
 
     def geometry(self, position: int, seed: int) -> Geometry:
         """Flip, crop and size of an image, which is not read."""
@@ -215,18 +221,44 @@ class FilledSampler(Sampler[list[Placed]]):
     """This process's share of training batches, and the size to which the whole batch is filled up."""
 
     def __init__(self, files: TrainingFiles, batching: Batching) -> None:
-        self.whole = EpochSampler(
-            len(files), batching.batch_size, batching.training_batches(len(files)), WHOLE
-        )
+        batches = batching.training_batches(len(files))
+        self._whole = EpochSampler(len(files), batching.batch_size, batches, WHOLE)
         self._files, self._rows = files, batching.shard.rows(batching.batch_size)
+        self._size, self._first = batching.batch_size, 0
 
     def __len__(self) -> int:
-        return len(self.whole)
+        return len(self._whole)
+
+    def begin(self, generator: torch.Generator, first: int) -> None:
+        """Draw the next epoch from this generator, and yield it from batch `first` on."""
+        self._whole.generator, self._first = generator, first
 
     def __iter__(self) -> Iterator[list[Placed]]:
-        for batch in self.whole:
+        batches = list(self._whole)
+        if self._files.same_orientation:
+            generator = self._whole.generator
+            assert generator is not None
+            batches = of_one_orientation(batches, self._files.is_portrait, generator)
+        for batch in batches[self._first :]:
             size = canvas(self._files.geometry(position, seed).size for position, seed in batch)
             yield [(*batch[row], size) for row in self._rows]
+
+
+def of_one_orientation(
+    batches: list[list[SeededPosition]], is_portrait: Callable[[int], bool], generator: torch.Generator
+) -> list[list[SeededPosition]]:
+    """Rearrange an epoch into batches of one orientation each; one of what is left over is mixed."""
+    size, drawn = len(batches[0]), [one for batch in batches for one in batch]
+    full: list[SeededPosition] = []
+    rest: list[SeededPosition] = []
+    for side in (False, True):
+        group = [one for one in drawn if is_portrait(one[0]) == side]
+        whole = len(group) // size * size
+        full += group[:whole]
+        rest += group[whole:]
+    ordered = full + rest
+    order = torch.randperm(len(batches), generator=generator).tolist()
+    return [ordered[at * size : (at + 1) * size] for at in order]
 
 
 class Normalisation:
@@ -260,8 +292,7 @@ class TrainingFileLoader:
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Any]:
         """A random choice of whole batches; see `Loader.epoch`."""
-        sampler = self._sampler.whole
-        sampler.generator, sampler.first = epoch_generator(self._seed, epoch), first
+        self._sampler.begin(epoch_generator(self._seed, epoch), first)
         for batch in self._batches:
             yield self._prepared(batch)
 

@@ -28,6 +28,7 @@ class InstanceAugmentation:
     crop: float = 0.0  # probability of a crop before the resize
     crop_short_sides: tuple[int, ...] = (400, 500, 600)  # one of them at random, of the image that is cropped
     crop_sides: tuple[int, ...] = (384, 600)  # shortest and longest height and width of the crop
+    same_orientation: bool = False  # batches of landscape or of portrait images, which are filled up less
 
     def __post_init__(self) -> None:
         require_between("recipe.augment.horizontal_flip", self.horizontal_flip, 0, 1)
