@@ -124,6 +124,7 @@ def test_the_reference_is_pycocotools_and_is_perfect_against_itself(pets: Path) 
     for batch in loader.epoch(0):
         assert isinstance(batch, TruthBatch)
         for image, size, truth in zip(*batch, strict=True):
+            assert type(image) is torch.Tensor
             assert image.shape[1] % 32 == image.shape[2] % 32 == 0
             assert not image[:, size[0] :].any() and not image[:, :, size[1] :].any()
             found.append((size, truth))

@@ -71,11 +71,11 @@ class Annotations:
         objects = slice(self.first[image], self.first[image + 1])
         return Truth(
             self.size(image),
-            self.boxes[objects],
-            self.classes[objects],
+            self.boxes[objects].copy(),  # of arrays that all runs of this process share
+            self.classes[objects].copy(),
             self.masks(image, range(objects.start, objects.stop)),
-            self.areas[objects],
-            self.crowd[objects],
+            self.areas[objects].copy(),
+            self.crowd[objects].copy(),
         )
 
     def to_learn(self, image: int) -> list[int]:

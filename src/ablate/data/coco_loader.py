@@ -121,7 +121,7 @@ class TrainingFiles(Dataset[Learned | UserError]):
             return error
         geometry = self.geometry(position, seed)
         objects = _moved_objects(annotations, image, geometry)
-        return Learned(moved(_tensor(pixels), geometry), objects, seed, to_fill)
+        return Learned(_moved_image(pixels, geometry), objects, seed, to_fill)
 
 
 class EvaluationFiles(Dataset[Shown | UserError]):
@@ -142,7 +142,7 @@ class EvaluationFiles(Dataset[Shown | UserError]):
             pixels = read_image(annotations.paths[image], size=size)
         except UserError as error:
             return error
-        return Shown(moved(_tensor(pixels), plain(size, self._resizing)), annotations.truth(image))
+        return Shown(_moved_image(pixels, plain(size, self._resizing)), annotations.truth(image))
 
     def check(self, batching: Batching) -> None:
         """Decode this process's share of the images once, in as many threads as there are workers.
@@ -158,8 +158,10 @@ class EvaluationFiles(Dataset[Shown | UserError]):
         check_each(decode, self._images[shard.rank :: shard.world].tolist(), batching.workers)
 
 
-def _tensor(image: Image.Image) -> Tensor:
-    return tv_tensors.Image(torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous())
+def _moved_image(image: Image.Image, geometry: Geometry) -> Tensor:
+    """(3, h, w) uint8; resizes are bilinear and antialiased."""
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+    return moved(tv_tensors.Image(pixels), geometry).as_subclass(Tensor)
 
 
 def _moved_objects(annotations: Annotations, image: int, geometry: Geometry) -> Instances:
@@ -224,7 +226,7 @@ class FilledSampler(Sampler[list[Placed]]):
         batches = batching.training_batches(len(files))
         self._whole = EpochSampler(len(files), batching.batch_size, batches, WHOLE)
         self._files, self._rows = files, batching.shard.rows(batching.batch_size)
-        self._size, self._first = batching.batch_size, 0
+        self._first = 0
 
     def __len__(self) -> int:
         return len(self._whole)
