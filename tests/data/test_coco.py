@@ -34,6 +34,7 @@ from ablate.data.coco_loader import (
 )
 from ablate.data.contract import INSTANCES, InstanceBatch, Storage, TruthBatch
 from ablate.data.geometry import InstanceAugmentation, Resizing, canvas, draw, plain
+from ablate.data.holdout import random_holdout
 from ablate.data.shard import Shard
 from ablate.errors import UserError
 
@@ -108,6 +109,11 @@ def test_the_splits_are_disjoint_and_training_leaves_out_images_without_annotati
     assert len(empty) == 1 and not empty & {*ids[train.images].tolist()}
     both = everything(FORMAT | {"empty_images": True}).read(Storage(pets))
     assert sorted([*both[0].images, *both[1].images]) == list(range(8))
+
+
+def test_the_hold_out_is_the_same_on_every_machine() -> None:
+    kept, held = random_holdout(10, 3)
+    assert held.tolist() == [2, 4, 8] and sorted([*kept, *held]) == list(range(10))
 
 
 def test_a_test_split_makes_the_hold_out_unnecessary(root: Path) -> None:

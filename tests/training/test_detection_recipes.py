@@ -39,6 +39,8 @@ def test_learning_rates_are_the_published_ones(name: str, tmp_path: Path) -> Non
         data.check(coco, recipe.augment, batch_size=batch, data_root=tmp_path)  # all but the data is accepted
 
     optimizer = optimization.optimizer(torch.nn.Linear(1, 1), recipe)
+    if name.startswith("lesa"):
+        assert (optimizer.param_groups[0]["momentum"], optimizer.param_groups[0]["nesterov"]) == (0.9, False)
     steps = IMAGES // batch
     schedule = optimization.schedule(optimizer, recipe, steps)
 
