@@ -72,9 +72,7 @@ class Truth(NamedTuple):
 class TruthBatch(NamedTuple):
     """Images that are evaluated, each on its own, and what they show."""
 
-    images: list[
-        Tensor
-    ]  # (C, H, W) float32 each, normalised; filled up with 0 at the right and at the bottom
+    images: list[Tensor]  # (C, H, W) float32 each, normalised; filled up as in `InstanceBatch`
     sizes: list[tuple[int, int]]  # (height, width) of each image without what fills it up
     truths: list[Truth]
 
