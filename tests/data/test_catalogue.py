@@ -20,9 +20,10 @@ CONFIGS = {path.stem: path for path in (Path(__file__).parents[2] / "conf" / "da
 def test_the_shipped_configuration_names_every_key(name):
     config = yaml.safe_load(CONFIGS[name].read_text(encoding="utf-8"))
     assert config.pop("name") == name
-    channels, height, width = data.info({"name": name, **config}).image_shape
-    assert (channels, height) in {(1, 28), (1, 64), (3, 28), (3, 32), (3, 224)}
-    assert height == width
+    info = data.info({"name": name, **config})
+    channels, height, width = info.image_shape
+    assert (channels, height) in {(1, 28), (1, 64), (3, 28), (3, 32), (3, 224), (3, 800)}
+    assert (height == width) == info.fixed_size
     data_set = DATA_SETS[name](**config)
     assert asdict(data_set) == config
 

@@ -3,7 +3,8 @@
 Start with `create`, which turns a `conf/data` node into `Splits`; `info` answers how many classes
 and which image shape without any data on disk. Small sets live in memory as uint8 tensors and are
 augmented batch by batch (`tensor_loader.py`); folders of image files go through timm's transforms
-in worker processes (`image_loader.py`). What epoch `e` yields depends on the seed and on `e` alone.
+in worker processes (`image_loader.py`), those with objects through one geometry for image, boxes and masks
+(`coco_loader.py`). What epoch `e` yields depends on the seed and on `e` alone.
 Imports of ablate only `errors`, `configuration` and `store`, and torch only in `create`; used by `training`,
 `compose.check`, `studies.look` and `bench`.
 """

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ablate.data import fashion_mini, fashion_mnist
 from ablate.data.cifar import CIFAR10, CIFAR100
+from ablate.data.coco import Coco
 from ablate.data.folders import ImageNet
 from ablate.data.origin import Origin, default_data_root
 
@@ -17,6 +18,7 @@ ORIGINS: dict[str, Origin] = {
     "cifar10": CIFAR10.origin,
     "cifar100": CIFAR100.origin,
     "imagenet": ImageNet.ORIGIN,
+    "coco": Coco.ORIGIN,
 }
 
 
@@ -39,10 +41,16 @@ def availability(data_root: Path | None = None) -> list[Availability]:
     for name, origin in ORIGINS.items():
         found = origin.find(root)
         rows.append(Availability(name, found is not None, str(found or "; or ".join(origin.ways))))
-    return [*rows, _image_folders(root)]
+    return [*rows, _image_folders(root), _coco_formats(root)]
 
 
 def _image_folders(root: Path) -> Availability:
     folders = sorted(path.parent.name for path in root.glob("*/train") if (path.parent / "val").is_dir())
     detail = f"in {root}: {', '.join(folders)}" if folders else f"put DIR/train and DIR/val under {root}"
     return Availability("image_folder", bool(folders), detail)
+
+
+def _coco_formats(root: Path) -> Availability:
+    folders = sorted({path.parent.parent.name for path in root.glob("*/annotations/*.json")})
+    detail = f"in {root}: {', '.join(folders)}" if folders else f"put DIR/annotations/*.json under {root}"
+    return Availability("coco_format", bool(folders), detail)

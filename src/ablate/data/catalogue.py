@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablate.configuration import read_settings
 from ablate.data.cifar import CIFAR10, CIFAR100
+from ablate.data.coco import Coco, CocoFormat
 from ablate.data.contract import (
     Batching,
     DataInfo,
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 DATA_SETS: dict[str, type[DataSet]] = {
     "cifar10": CIFAR10,
     "cifar100": CIFAR100,
+    "coco": Coco,
+    "coco_format": CocoFormat,
     "fashion_mini": FashionMini,
     "fashion_mnist": FashionMNIST,
     "image_folder": ImageFolder,
@@ -101,7 +104,8 @@ def create(
         seed: of the order and the augmentation of the training batches. The splits do not depend on it.
         batch_size: images in a training batch; an incomplete last batch is dropped.
         augment: of the training images; the keys are those of `augmentation.TensorAugmentation` for
-            the sets held in memory, of `augmentation.FolderAugmentation` for folders of images.
+            the sets held in memory, of `augmentation.FolderAugmentation` for folders of images, of
+            `geometry.InstanceAugmentation` for sets in COCO's format.
         evaluation_batch_size: images in a validation or test batch, by default `batch_size`.
         device: where the batches arrive; the sets held in memory are kept there whole.
         data_root: folder that holds the data sets, by default `~/.cache/ablate`.

@@ -108,13 +108,14 @@ class DataInfo:
     """Facts about a data set that need no data on disk.
 
     Attributes:
-        num_classes: two or more.
-        image_shape: (channels, height, width).
+        num_classes: two or more; one or more of a set with instances alone.
+        image_shape: (channels, height, width); the largest one where sizes vary.
         train_images: size of the training split; None if only the data tell.
         annotation: what an image is labelled with: a class, a map with a class for each pixel, or instances.
         things: classes of instances, 0 if there are none. A map has the ground as one more class.
         areas: pixels below which an object is small, and from which on it is large.
         class_names: of the classes of instances if there are any, else of the classes; may be empty.
+        fixed_size: all images have the shape `image_shape`, in training and in evaluation.
     """
 
     num_classes: int
@@ -124,6 +125,7 @@ class DataInfo:
     things: int = 0
     areas: tuple[int, int] = (32**2, 96**2)
     class_names: tuple[str, ...] = ()
+    fixed_size: bool = True
 
     @property
     def annotations(self) -> tuple[str, ...]:

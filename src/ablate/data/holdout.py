@@ -1,4 +1,4 @@
-"""Stratified hold-out: the same number of images of every class, the same ones every time."""
+"""Hold-out of training images for validation: always the same ones."""
 
 from __future__ import annotations
 
@@ -38,3 +38,18 @@ def stratified_holdout(
     held = np.sort(np.concatenate(held_of_class))
     kept = np.setdiff1d(np.arange(len(labels)), held, assume_unique=True)
     return kept, held
+
+
+def random_holdout(images: int, held: int, *, seed: int = 0) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Split positions 0 … images-1 into those kept and `held` of them, each ascending.
+
+    Raises:
+        UserError: nothing would be left to train on.
+    """
+    if images <= held:
+        raise UserError(
+            f"the training split has {images} images, too few to hold out {held} for validation",
+            f"lower data.validation_images below {images}",
+        )
+    order = np.random.RandomState(seed).permutation(images)
+    return np.sort(order[held:]), np.sort(order[:held])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import signal
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from PIL import Image
@@ -31,6 +31,7 @@ from ablate.errors import UserError
 PREFETCH = 4  # batches that a worker has ready; a slow image then delays none of them
 IMAGENET = Scale(IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
 SeededPosition = tuple[int, int]  # position of an image, seed of its augmentation
+Batch = TypeVar("Batch")
 
 
 class ImageFiles(Dataset[tuple[Tensor, int] | UserError]):
@@ -68,20 +69,43 @@ def collate(items: list[tuple[Tensor, int] | UserError]) -> tuple[Tensor, Tensor
     return batch
 
 
-class Readable:
+class Readable(Generic[Batch]):
     """A loader whose errors are raised in the main process."""
 
-    def __init__(self, loader: DataLoader[tuple[Tensor, int] | UserError]) -> None:
+    def __init__(self, loader: DataLoader[Any]) -> None:
         self._loader = loader
 
     def __len__(self) -> int:
         return len(self._loader)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[Batch]:
         for batch in self._loader:
             if isinstance(batch, UserError):
                 raise batch
             yield batch
+
+
+def read_in_workers(
+    images: Dataset[Any],
+    sampler: Sampler[Any],
+    collate: Callable[[list[Any]], Batch | UserError],
+    *,
+    device: str,
+    workers: int,
+) -> Readable[Batch]:
+    """Read the sampler's batches of a data set in worker processes, or in this one if there are none."""
+    loader = DataLoader(
+        images,
+        batch_sampler=sampler,
+        collate_fn=collate,
+        worker_init_fn=leave_signals_to_the_main_process,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        prefetch_factor=PREFETCH if workers else None,
+        pin_memory=torch.device(device).type == "cuda",
+        generator=torch.Generator(),  # else the loader would draw from the global one
+    )
+    return Readable(loader)
 
 
 def leave_signals_to_the_main_process(worker: int) -> None:
@@ -152,18 +176,8 @@ class ImageLoader:
     ) -> None:
         self.samples = min(len(images), batches * batch_size)
         self._sampler = EpochSampler(len(images), batch_size, batches, shard)
-        loader = DataLoader(
-            images,
-            batch_sampler=self._sampler,
-            collate_fn=collate,
-            worker_init_fn=leave_signals_to_the_main_process,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            prefetch_factor=PREFETCH if workers else None,
-            pin_memory=torch.device(device).type == "cuda",
-            generator=torch.Generator(),  # else the loader would draw from the global one
-        )
-        self._batches = PrefetchLoader(Readable(loader), *scale, device=torch.device(device))
+        loader = read_in_workers(images, self._sampler, collate, device=device, workers=workers)
+        self._batches = PrefetchLoader(loader, *scale, device=torch.device(device))
 
     def __len__(self) -> int:
         return len(self._sampler)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -24,7 +25,17 @@ from ablate.hosts import convnext, resnet, swin, volo
 from ablate.hosts.features import Level, levels
 from ablate.hosts.slots import HostSpec, PlacedSlot
 
-__all__ = ["HostSpec", "PlacedSlot", "check", "create", "feature_levels", "names", "slots", "spec"]
+__all__ = [
+    "HostSpec",
+    "PlacedSlot",
+    "check",
+    "create",
+    "feature_levels",
+    "names",
+    "require_any_size",
+    "slots",
+    "spec",
+]
 
 
 @cache
@@ -158,6 +169,32 @@ def check(
     """
     for placed in slots(name, stages, strided, **timm_kwargs):
         _resolve(spec(name), op, placed)
+
+
+def require_any_size(
+    name: str,
+    op: Mapping[str, Any],
+    stages: Sequence[int] | None = None,
+    strided: str = "fill",
+    **timm_kwargs: Any,
+) -> None:
+    """Refuse an operator that belongs to one size of map; for images of many sizes, and after `check`.
+
+    It is one that cannot be built where the map is not known.
+
+    Raises:
+        UserError: names the first stage with such an operator.
+    """
+    for placed in slots(name, stages, strided, **timm_kwargs):
+        unknown_map = replace(placed, slot=replace(placed.slot, resolution=None))
+        try:
+            _resolve(spec(name), op, unknown_map)
+        except UserError as error:
+            raise UserError(
+                f"{name}, stage {placed.stage}: op={op.get('name')} is built for one size of map, and images "
+                "of this data set vary in size",
+                "resize all of them to one size (data.size=1024), or use another operator or op/region",
+            ) from error
 
 
 def _chosen(

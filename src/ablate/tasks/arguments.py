@@ -32,13 +32,15 @@ def features(config: Mapping[str, Any], name: str, arguments: Mapping[str, Any])
 
 
 def check_features(config: Mapping[str, Any], name: str, arguments: Mapping[str, Any]) -> None:
-    """Refuse a host without feature maps, an operator that it cannot take, and weights that do not fit.
+    """Refuse a host without feature maps, an operator that does not fit, and weights that do not.
 
     Raises:
         UserError: says what does not fit.
     """
     require_dense(hosts.spec(name))
     hosts.check(name, config["op"], **arguments)
+    if not data.info(config["data"]).fixed_size:
+        hosts.require_any_size(name, config["op"], **arguments)
     if config["task"].get("weights"):
         with torch.device("meta"):
             features(config, name, arguments)

@@ -19,8 +19,8 @@ class Recipe:
     Attributes:
         batch_size: images per optimiser step; `accumulate` cuts it into as many forward passes.
         schedule: timm's name (cosine, step, poly, …); it moves at every optimiser step.
-        schedule_options: of the schedule, see `consistency`; no recipe file has them, so that runs without
-            them keep their signature.
+        schedule_options: of the schedule, see `consistency`; recipe files for classification have none, so
+            that runs without them keep their signature.
         optimizer: timm's name; `optimizer_options` go to it as they are.
         clip_grad: largest norm of all gradients, None for no clipping.
         mixup, cutmix: α of the Beta distribution, 0 for none.
