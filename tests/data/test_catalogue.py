@@ -21,7 +21,7 @@ def test_the_shipped_configuration_names_every_key(name):
     config = yaml.safe_load(CONFIGS[name].read_text(encoding="utf-8"))
     assert config.pop("name") == name
     channels, height, width = data.info({"name": name, **config}).image_shape
-    assert (channels, height) in {(1, 28), (1, 64), (3, 28), (3, 32), (3, 224)}
+    assert (channels, height) in {(1, 28), (1, 64), (3, 28), (3, 32), (3, 224), (3, 512)}
     assert height == width
     data_set = DATA_SETS[name](**config)
     assert asdict(data_set) == config

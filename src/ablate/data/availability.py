@@ -8,6 +8,7 @@ from typing import NamedTuple
 from ablate.data import fashion_mini, fashion_mnist
 from ablate.data.cifar import CIFAR10, CIFAR100
 from ablate.data.folders import ImageNet
+from ablate.data.map_folders import ADE20K
 from ablate.data.origin import Origin, default_data_root
 
 ORIGINS: dict[str, Origin] = {
@@ -17,6 +18,7 @@ ORIGINS: dict[str, Origin] = {
     "cifar10": CIFAR10.origin,
     "cifar100": CIFAR100.origin,
     "imagenet": ImageNet.ORIGIN,
+    "ade20k": ADE20K.ORIGIN,
 }
 
 
@@ -39,10 +41,18 @@ def availability(data_root: Path | None = None) -> list[Availability]:
     for name, origin in ORIGINS.items():
         found = origin.find(root)
         rows.append(Availability(name, found is not None, str(found or "; or ".join(origin.ways))))
-    return [*rows, _image_folders(root)]
+    return [*rows, _image_folders(root), _map_folders(root)]
 
 
 def _image_folders(root: Path) -> Availability:
     folders = sorted(path.parent.name for path in root.glob("*/train") if (path.parent / "val").is_dir())
     detail = f"in {root}: {', '.join(folders)}" if folders else f"put DIR/train and DIR/val under {root}"
     return Availability("image_folder", bool(folders), detail)
+
+
+def _map_folders(root: Path) -> Availability:
+    folders = sorted(
+        path.parents[1].name for path in root.glob("*/labels/train") if (path.parent / "val").is_dir()
+    )
+    detail = f"in {root}: {', '.join(folders)}" if folders else f"put DIR/images and DIR/labels under {root}"
+    return Availability("map_folder", bool(folders), detail)

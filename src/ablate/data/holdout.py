@@ -1,4 +1,4 @@
-"""Stratified hold-out: the same number of images of every class, the same ones every time."""
+"""Validation images that are held out of the training set, the same ones every time."""
 
 from __future__ import annotations
 
@@ -38,3 +38,18 @@ def stratified_holdout(
     held = np.sort(np.concatenate(held_of_class))
     kept = np.setdiff1d(np.arange(len(labels)), held, assume_unique=True)
     return kept, held
+
+
+def random_holdout(images: int, held_out: int, *, seed: int = 0) -> tuple[list[int], list[int]]:
+    """Split the positions 0 … images-1 into those kept and `held_out` that are held out, both ascending.
+
+    Raises:
+        UserError: nothing would be left to train with.
+    """
+    if held_out >= images:
+        raise UserError(
+            f"{images} training images are too few to hold out {held_out} for validation",
+            f"lower data.validation_images below {images}",
+        )
+    order = np.random.RandomState(seed).permutation(images)  # a stream that NumPy promises not to change
+    return sorted(order[held_out:].tolist()), sorted(order[:held_out].tolist())

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import signal
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from PIL import Image
@@ -31,6 +31,18 @@ from ablate.errors import UserError
 PREFETCH = 4  # batches that a worker has ready; a slow image then delays none of them
 IMAGENET = Scale(IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
 SeededPosition = tuple[int, int]  # position of an image, seed of its augmentation
+
+
+class Files(Protocol):
+    """Files that are read by position and seed; an item is an error if its file cannot be read."""
+
+    def __len__(self) -> int:
+        """Number of images."""
+        ...
+
+    def __getitem__(self, item: SeededPosition) -> Any:
+        """Return an image and its label, or the error."""
+        ...
 
 
 class ImageFiles(Dataset[tuple[Tensor, int] | UserError]):
@@ -71,13 +83,13 @@ def collate(items: list[tuple[Tensor, int] | UserError]) -> tuple[Tensor, Tensor
 class Readable:
     """A loader whose errors are raised in the main process."""
 
-    def __init__(self, loader: DataLoader[tuple[Tensor, int] | UserError]) -> None:
+    def __init__(self, loader: DataLoader[Any]) -> None:
         self._loader = loader
 
     def __len__(self) -> int:
         return len(self._loader)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[Any]:
         for batch in self._loader:
             if isinstance(batch, UserError):
                 raise batch
@@ -141,7 +153,7 @@ class ImageLoader:
 
     def __init__(
         self,
-        images: ImageFiles,
+        images: Files,
         *,
         batch_size: int,
         batches: int,
@@ -149,13 +161,14 @@ class ImageLoader:
         workers: int,
         shard: Shard = WHOLE,
         scale: Scale = IMAGENET,
+        collate_fn: Callable[[list[Any]], Any] = collate,
     ) -> None:
         self.samples = min(len(images), batches * batch_size)
         self._sampler = EpochSampler(len(images), batch_size, batches, shard)
-        loader = DataLoader(
-            images,
+        loader: DataLoader[Any] = DataLoader(
+            cast(Dataset[Any], images),
             batch_sampler=self._sampler,
-            collate_fn=collate,
+            collate_fn=collate_fn,
             worker_init_fn=leave_signals_to_the_main_process,
             num_workers=workers,
             persistent_workers=workers > 0,
@@ -163,7 +176,8 @@ class ImageLoader:
             pin_memory=torch.device(device).type == "cuda",
             generator=torch.Generator(),  # else the loader would draw from the global one
         )
-        self._batches = PrefetchLoader(Readable(loader), *scale, device=torch.device(device))
+        self._read = Readable(loader)
+        self._batches = PrefetchLoader(self._read, *scale, device=torch.device(device))
 
     def __len__(self) -> int:
         return len(self._sampler)
@@ -177,7 +191,14 @@ class ImageLoader:
 class TrainingImageLoader(ImageLoader):
     """The training split: shuffled and augmented anew in each epoch, whole batches only."""
 
-    def __init__(self, images: ImageFiles, *, batching: Batching, random_erasing: float) -> None:
+    def __init__(
+        self,
+        images: Files,
+        *,
+        batching: Batching,
+        random_erasing: float,
+        collate_fn: Callable[[list[Any]], Any] = collate,
+    ) -> None:
         super().__init__(
             images,
             batch_size=batching.batch_size,
@@ -185,6 +206,7 @@ class TrainingImageLoader(ImageLoader):
             device=batching.device,
             workers=batching.workers,
             shard=batching.shard,
+            collate_fn=collate_fn,
         )
         self._seed = batching.seed
         self._shard = batching.shard
