@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
@@ -37,6 +37,7 @@ class HostSpec:
         multiple: the sides of an image are multiples of it.
         smallest: the shortest side of an image that leaves every map at least one position.
         dense: gives a feature map for each stage, of any image size, for tasks with an answer per pixel.
+        flexible: arguments of a build with which the network sees images of any size.
         channels_first: feature maps are (B, C, H, W); in channels-last memory format, operators need no
             transposition of them.
     """
@@ -49,6 +50,7 @@ class HostSpec:
     image_size: tuple[int, int]
     multiple: int = 1
     smallest: int = 1
+    flexible: Mapping[str, Any] = field(default_factory=dict)
     channels_first: bool = False
     dense: bool = True
 

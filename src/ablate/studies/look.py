@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from ablate import data, tasks
 from ablate.errors import UserError
@@ -99,7 +100,10 @@ def _images(config: dict[str, Any], count: int) -> Tensor:
         annotation=tasks.of_run(config).annotation,
     )
     images = next(iter(splits.test.epoch(0)))[0]
-    return images if isinstance(images, Tensor) else torch.stack(images)
+    if isinstance(images, Tensor):
+        return images
+    size = splits.image_shape[1:]  # images of different sizes are shown at that of training
+    return torch.cat([interpolate(one[None], size, mode="bilinear", antialias=True) for one in images])
 
 
 def _features(model: nn.Module, images: Tensor) -> dict[str, tuple[nn.Module, Tensor]]:
