@@ -37,9 +37,9 @@ class HostSpec:
         multiple: the sides of an image are multiples of it.
         smallest: the shortest side of an image that leaves every map at least one position.
         dense: gives a feature map for each stage, of any image size, for tasks with an answer per pixel.
-        flexible: arguments of a build with which the network sees images of any size.
         channels_first: feature maps are (B, C, H, W); in channels-last memory format, operators need no
             transposition of them.
+        flexible: arguments of a build with which the network sees images of any size.
     """
 
     name: str
@@ -50,9 +50,9 @@ class HostSpec:
     image_size: tuple[int, int]
     multiple: int = 1
     smallest: int = 1
-    flexible: Mapping[str, Any] = field(default_factory=dict)
     channels_first: bool = False
     dense: bool = True
+    flexible: Mapping[str, Any] = field(default_factory=dict)
 
     def images(self, kwargs: dict[str, Any]) -> tuple[int, int]:
         """(H, W) of the images that a build with these arguments is for."""
