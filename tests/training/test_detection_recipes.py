@@ -51,7 +51,7 @@ def test_learning_rates_are_the_published_ones(name: str, tmp_path: Path) -> Non
     assert optimizer.param_groups[0]["lr"] == pytest.approx(rate / 1000)
     assert at(0) == pytest.approx(rate / 1000)
     assert at(250) == pytest.approx(rate / 2, rel=3e-3)
-    assert 0.99 * rate < at(499) < rate
+    assert 0.99 * rate < at(499) < 1.001 * rate
     assert at(500) == pytest.approx(rate, rel=1e-12)
     for step, expected in (
         (first * steps - 2, rate),

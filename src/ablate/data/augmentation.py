@@ -61,6 +61,30 @@ class FolderAugmentation:
                 )
 
 
+@dataclass(frozen=True)
+class MapAugmentation:
+    """Augmentation of image files with label maps, in mmsegmentation's terms; all is off by default."""
+
+    scale: tuple[float, float] | None = None  # factor of data.short_side and data.long_side
+    random_crop: bool = False  # else the crop is from the centre
+    most_of_one_class: float = 1.0  # of the labelled pixels of a crop; up to ten crops are tried
+    horizontal_flip: float = 0.0  # probability
+    photometric: bool = False  # brightness, contrast, saturation and hue, each with probability 0.5
+
+    def __post_init__(self) -> None:
+        require_between("horizontal_flip", self.horizontal_flip, 0, 1)
+        require_between("most_of_one_class", self.most_of_one_class, 0.01, 1)
+        if self.scale is not None and not (len(self.scale) == 2 and 0 < self.scale[0] <= self.scale[1]):
+            raise UserError(
+                f"scale is {list(self.scale)}", "it must be two positive factors in ascending order"
+            )
+        if self.most_of_one_class < 1 and not self.random_crop:
+            raise UserError(
+                f"most_of_one_class is {self.most_of_one_class:g}, and the crop is always from the centre",
+                "use recipe.augment.random_crop=true, or recipe.augment.most_of_one_class=1",
+            )
+
+
 def crop_and_flip(
     images: Tensor, augmentation: TensorAugmentation, generator: torch.Generator, shard: Shard = WHOLE
 ) -> Tensor:

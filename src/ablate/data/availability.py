@@ -9,6 +9,7 @@ from ablate.data import fashion_mini, fashion_mnist
 from ablate.data.cifar import CIFAR10, CIFAR100
 from ablate.data.coco import Coco
 from ablate.data.folders import ImageNet
+from ablate.data.map_folders import ADE20K
 from ablate.data.origin import Origin, default_data_root
 
 ORIGINS: dict[str, Origin] = {
@@ -19,6 +20,7 @@ ORIGINS: dict[str, Origin] = {
     "cifar100": CIFAR100.origin,
     "imagenet": ImageNet.ORIGIN,
     "coco": Coco.ORIGIN,
+    "ade20k": ADE20K.ORIGIN,
 }
 
 
@@ -41,13 +43,21 @@ def availability(data_root: Path | None = None) -> list[Availability]:
     for name, origin in ORIGINS.items():
         found = origin.find(root)
         rows.append(Availability(name, found is not None, str(found or "; or ".join(origin.ways))))
-    return [*rows, _image_folders(root), _coco_formats(root)]
+    return [*rows, _image_folders(root), _map_folders(root), _coco_formats(root)]
 
 
 def _image_folders(root: Path) -> Availability:
     folders = sorted(path.parent.name for path in root.glob("*/train") if (path.parent / "val").is_dir())
     detail = f"in {root}: {', '.join(folders)}" if folders else f"put DIR/train and DIR/val under {root}"
     return Availability("image_folder", bool(folders), detail)
+
+
+def _map_folders(root: Path) -> Availability:
+    folders = sorted(
+        path.parents[1].name for path in root.glob("*/labels/train") if (path.parent / "val").is_dir()
+    )
+    detail = f"in {root}: {', '.join(folders)}" if folders else f"put DIR/images and DIR/labels under {root}"
+    return Availability("map_folder", bool(folders), detail)
 
 
 def _coco_formats(root: Path) -> Availability:

@@ -22,6 +22,7 @@ from ablate.data.fashion_mini import FashionMini
 from ablate.data.fashion_mnist import FashionMNIST
 from ablate.data.fashion_scenes import FashionScenes
 from ablate.data.folders import FolderSet, ImageFolder, ImageNet
+from ablate.data.map_folders import ADE20K, MapFolder
 from ablate.data.options import require_whole
 from ablate.data.origin import default_data_root
 from ablate.data.shard import WHOLE, Shard
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     import torch
 
 DATA_SETS: dict[str, type[DataSet]] = {
+    "ade20k": ADE20K,
     "cifar10": CIFAR10,
     "cifar100": CIFAR100,
     "coco": Coco,
@@ -41,6 +43,7 @@ DATA_SETS: dict[str, type[DataSet]] = {
     "image_folder": ImageFolder,
     "fashion_scenes": FashionScenes,
     "imagenet": ImageNet,
+    "map_folder": MapFolder,
     "synthetic": Synthetic,
 }
 
@@ -105,7 +108,8 @@ def create(
         batch_size: images in a training batch; an incomplete last batch is dropped.
         augment: of the training images; the keys are those of `augmentation.TensorAugmentation` for
             the sets held in memory, of `augmentation.FolderAugmentation` for folders of images, of
-            `geometry.InstanceAugmentation` for sets in COCO's format.
+            `augmentation.MapAugmentation` for images with label maps, of `geometry.InstanceAugmentation` for
+            sets in COCO's format.
         evaluation_batch_size: images in a validation or test batch, by default `batch_size`.
         device: where the batches arrive; the sets held in memory are kept there whole.
         data_root: folder that holds the data sets, by default `~/.cache/ablate`.

@@ -22,6 +22,7 @@ CLASS, MAP, INSTANCES = "class", "map", "instances"  # annotations
 OUTSIDE = -1  # label of pixels that belong to no class
 
 Samples = list[tuple[str, int]]  # path of the image file, class
+MapSamples = list[tuple[str, str]]  # path of the image file, path of its label map
 
 
 class SampleSplits(NamedTuple):
@@ -30,6 +31,22 @@ class SampleSplits(NamedTuple):
     train: Samples
     validation: Samples
     test: Samples
+
+
+class MapSplits(NamedTuple):
+    """The image files and label maps of the three splits."""
+
+    train: MapSamples
+    validation: MapSamples
+    test: MapSamples
+
+
+class MapBatch(NamedTuple):
+    """Images of different sizes that are evaluated one by one, and their maps at the size of the files."""
+
+    images: list[Tensor]  # (C, H, W) float32 each, normalised, at the size of the file
+    maps: list[Tensor]  # (H, W) int64 each, `OUTSIDE` where a pixel belongs to no class
+    sizes: list[tuple[int, int]]  # (height, width) to which an image is resized for the network
 
 
 class Instances(NamedTuple):
@@ -115,7 +132,8 @@ class DataInfo:
         things: classes of instances, 0 if there are none. A map has the ground as one more class.
         areas: pixels below which an object is small, and from which on it is large.
         class_names: of the classes of instances if there are any, else of the classes; may be empty.
-        fixed_size: all images have the shape `image_shape`, in training and in evaluation.
+        fixed_size: all images have the shape `image_shape`; else they differ in size at least in evaluation,
+            see `MapBatch` and `TruthBatch`.
     """
 
     num_classes: int
@@ -155,7 +173,8 @@ class Loader(Protocol):
         """Images (B, C, H, W) float32, normalised, and labels (B,) int64 of one epoch, from batch `first` on.
 
         The labels of maps are (B, H, W) int64, `OUTSIDE` where a pixel belongs to no class. With instances,
-        an `InstanceBatch` in training and a `TruthBatch` in evaluation.
+        an `InstanceBatch` in training and a `TruthBatch` in evaluation. Image files with maps are evaluated
+        in a `MapBatch`.
 
         Order and augmentation are a function of the seed and `epoch` alone; an epoch that resumes in the
         middle draws what it would have drawn.

@@ -1,4 +1,4 @@
-"""Hold-out of training images for validation: always the same ones."""
+"""Validation images that are held out of the training set, the same ones every time."""
 
 from __future__ import annotations
 

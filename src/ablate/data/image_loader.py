@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import signal
 from collections.abc import Callable, Iterator
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar, cast
 
 import torch
 from PIL import Image
@@ -32,6 +32,18 @@ PREFETCH = 4  # batches that a worker has ready; a slow image then delays none o
 IMAGENET = Scale(IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
 SeededPosition = tuple[int, int]  # position of an image, seed of its augmentation
 Batch = TypeVar("Batch")
+
+
+class Files(Protocol):
+    """Files that are read by position and seed; an item is an error if its file cannot be read."""
+
+    def __len__(self) -> int:
+        """Number of images."""
+        ...
+
+    def __getitem__(self, item: SeededPosition) -> Any:
+        """Return an image and its label, or the error."""
+        ...
 
 
 class ImageFiles(Dataset[tuple[Tensor, int] | UserError]):
@@ -165,7 +177,7 @@ class ImageLoader:
 
     def __init__(
         self,
-        images: ImageFiles,
+        images: Files,
         *,
         batch_size: int,
         batches: int,
@@ -173,11 +185,13 @@ class ImageLoader:
         workers: int,
         shard: Shard = WHOLE,
         scale: Scale = IMAGENET,
+        collate_fn: Callable[[list[Any]], Any] = collate,
     ) -> None:
         self.samples = min(len(images), batches * batch_size)
         self._sampler = EpochSampler(len(images), batch_size, batches, shard)
-        loader = read_in_workers(images, self._sampler, collate, device=device, workers=workers)
-        self._batches = PrefetchLoader(loader, *scale, device=torch.device(device))
+        files = cast(Dataset[Any], images)
+        self._read = read_in_workers(files, self._sampler, collate_fn, device=device, workers=workers)
+        self._batches = PrefetchLoader(self._read, *scale, device=torch.device(device))
 
     def __len__(self) -> int:
         return len(self._sampler)
@@ -191,7 +205,14 @@ class ImageLoader:
 class TrainingImageLoader(ImageLoader):
     """The training split: shuffled and augmented anew in each epoch, whole batches only."""
 
-    def __init__(self, images: ImageFiles, *, batching: Batching, random_erasing: float) -> None:
+    def __init__(
+        self,
+        images: Files,
+        *,
+        batching: Batching,
+        random_erasing: float,
+        collate_fn: Callable[[list[Any]], Any] = collate,
+    ) -> None:
         super().__init__(
             images,
             batch_size=batching.batch_size,
@@ -199,6 +220,7 @@ class TrainingImageLoader(ImageLoader):
             device=batching.device,
             workers=batching.workers,
             shard=batching.shard,
+            collate_fn=collate_fn,
         )
         self._seed = batching.seed
         self._shard = batching.shard

@@ -48,13 +48,31 @@ def list_images(folder: Path) -> Samples:
         if not paths:
             raise UserError(f"the class folder {folder / name} holds no images", _expected())
         samples += [(path, label) for path in paths]
+    _warn_of_others(folder, others)
+    return sorted(samples, key=lambda sample: natural_key(sample[0]))
+
+
+def files_below(folder: Path) -> list[str]:
+    """Find the image files in a folder and its subfolders, in timm's natural order.
+
+    Raises:
+        UserError: see `list_images`.
+    """
+    from timm.utils.misc import natural_key
+
+    others: list[str] = []
+    paths = sorted(_walk(folder, (os.path.realpath(folder),), others), key=natural_key)
+    _warn_of_others(folder, others)
+    return paths
+
+
+def _warn_of_others(folder: Path, others: list[str]) -> None:
     if others:
         warnings.warn(
             f"{len(others)} images in {folder} are ignored because their format is not read, the first "
             f"{min(others)}; {_expected()}",
-            stacklevel=2,
+            stacklevel=3,
         )
-    return sorted(samples, key=lambda sample: natural_key(sample[0]))
 
 
 def _walk(folder: Path, around: tuple[str, ...], others: list[str]) -> Iterator[str]:

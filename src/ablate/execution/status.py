@@ -32,7 +32,7 @@ class Status:
             host=socket.gethostname(),
             pid=os.getpid(),
             error=None,
-            epochs=config["recipe"].get("epochs"),
+            epochs=config["recipe"].get("epochs") or self.record.get("epochs"),
             first_epoch=self.record.get("epoch") or 0,
         )
 

@@ -191,9 +191,9 @@ def require_any_size(
             _resolve(spec(name), op, unknown_map)
         except UserError as error:
             raise UserError(
-                f"{name}, stage {placed.stage}: op={op.get('name')} is built for one size of map, and images "
-                "of this data set vary in size",
-                "resize all of them to one size (data.size=1024), or use another operator or op/region",
+                f"{name}, stage {placed.stage}: op={op.get('name')} is built for one size of map, and here "
+                "images differ in size",
+                "use another operator or op/region; sets in COCO's format have data.size=1024 for all images",
             ) from error
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
@@ -39,6 +39,7 @@ class HostSpec:
         dense: gives a feature map for each stage, of any image size, for tasks with an answer per pixel.
         channels_first: feature maps are (B, C, H, W); in channels-last memory format, operators need no
             transposition of them.
+        flexible: arguments of a build with which the network sees images of any size.
     """
 
     name: str
@@ -51,6 +52,7 @@ class HostSpec:
     smallest: int = 1
     channels_first: bool = False
     dense: bool = True
+    flexible: Mapping[str, Any] = field(default_factory=dict)
 
     def images(self, kwargs: dict[str, Any]) -> tuple[int, int]:
         """(H, W) of the images that a build with these arguments is for."""

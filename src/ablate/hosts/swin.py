@@ -13,6 +13,8 @@ from ablate.hosts.slots import HostSpec, PlacedSlot
 from ablate.ops import Slot
 from ablate.ops.registry import OperatorSpec
 
+FLEXIBLE = {"strict_img_size": False}
+
 
 class OperatorBlock(nn.Module):
     """A Swin block with an operator instead of shifted-window attention.
@@ -99,6 +101,7 @@ def specs() -> list[HostSpec]:
             stages=4,
             image_size=(224, 224),
             multiple=4,
+            flexible=FLEXIBLE,
         )
         for variant in ("tiny", "small", "base")
     ]
@@ -110,5 +113,6 @@ def specs() -> list[HostSpec]:
         stages=2,
         image_size=(28, 28),
         multiple=2,
+        flexible=FLEXIBLE,
     )
     return [*published, micro]

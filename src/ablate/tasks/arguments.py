@@ -23,6 +23,13 @@ def network_arguments(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     return name, {"num_classes": info.num_classes, "in_chans": channels, "img_size": size, **settings}
 
 
+def dense_arguments(config: Mapping[str, Any], *, any_size: bool) -> tuple[str, dict[str, Any]]:
+    """Return a host's name and its arguments, without a classifier; `any_size`: for images of many sizes."""
+    name, arguments = network_arguments(config)
+    flexible = hosts.spec(name).flexible if any_size else {}
+    return name, {**flexible, **arguments, "num_classes": 0}
+
+
 def features(config: Mapping[str, Any], name: str, arguments: Mapping[str, Any]) -> Features:
     """Build a host with its operator, for its feature maps, with the weights that `task.init` names."""
     levels = hosts.feature_levels(name, **arguments)
@@ -31,15 +38,23 @@ def features(config: Mapping[str, Any], name: str, arguments: Mapping[str, Any])
     return found
 
 
-def check_features(config: Mapping[str, Any], name: str, arguments: Mapping[str, Any]) -> None:
+def check_features(
+    config: Mapping[str, Any], name: str, arguments: Mapping[str, Any], *, any_size: bool
+) -> None:
     """Refuse a host without feature maps, an operator that does not fit, and weights that do not.
+
+    Args:
+        config: of a run.
+        name: of the host.
+        arguments: of the host.
+        any_size: the network is given images of different sizes.
 
     Raises:
         UserError: says what does not fit.
     """
     require_dense(hosts.spec(name))
     hosts.check(name, config["op"], **arguments)
-    if not data.info(config["data"]).fixed_size:
+    if any_size:
         hosts.require_any_size(name, config["op"], **arguments)
     if config["task"].get("weights"):
         with torch.device("meta"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,20 +12,23 @@ from torch import Tensor, nn
 
 from ablate import data, hosts
 from ablate.configuration import read_settings
-from ablate.data import MAP, OUTSIDE, Loader, Splits
+from ablate.data import MAP, OUTSIDE, Loader, MapBatch, Splits
 from ablate.data.options import require_between, require_whole
 from ablate.errors import UserError
-from ablate.hosts.features import Features
+from ablate.hosts.features import Features, Level
 from ablate.store.metrics import TASKS
 from ablate.tasks.arguments import (
     check_features,
+    dense_arguments,
     features,
-    network_arguments,
     refuse_mixing,
     require_annotation,
 )
-from ablate.tasks.contract import ALONE, Mixing, Objective, Processes, Shown
+from ablate.tasks.contract import ALONE, Mixing, Objective, Processes, Shown, at_size
+from ablate.tasks.inference import Evaluation, scores
 from ablate.tasks.upernet import FCN, UPerNet, enlarged
+
+BAND = 2**18  # pixels of an image that is evaluated whose scores are compared with the map at once
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Settings:
     dropout: float
     auxiliary: float
     auxiliary_channels: int
+    evaluation: Mapping[str, Any]
     init: str | None = None
     weights: str | None = None
 
@@ -48,23 +52,46 @@ class Settings:
             require_whole("task.pools", side, at_least=1)
         require_between("task.dropout", self.dropout, 0, 1)
         require_between("task.auxiliary", self.auxiliary, 0, 10)
+        _ = self.passes
+
+    @property
+    def passes(self) -> Evaluation:
+        """Forward passes of an image that is evaluated."""
+        return read_settings(Evaluation, "task.evaluation", self.evaluation)
 
 
 class Segmenter(nn.Module):
     """A host's feature maps and the heads on them."""
 
-    def __init__(self, features: Features, head: UPerNet, auxiliary: FCN | None) -> None:
+    def __init__(
+        self,
+        features: Features,
+        head: UPerNet,
+        auxiliary: FCN | None,
+        evaluation: Evaluation,
+        levels: list[Level],
+    ) -> None:
         super().__init__()
         self.features, self.head, self.auxiliary = features, head, auxiliary
         self.classes = head.classifier.out_channels
+        self.evaluation = evaluation
+        self._finest, self._coarsest = levels[0].reduction, levels[-1].reduction
 
     def forward(self, images: Tensor) -> Any:
         """(B, C, H, W) → logits (B, classes, H, W); in training with the auxiliary head's, a list of both."""
-        maps, size = self.features(images), images.shape[-2:]
-        logits = enlarged(self.head(maps), size)
+        height, width = images.shape[-2:]
+        filled = self._filled(height), self._filled(width)
+        if filled != (height, width):
+            images = F.pad(images, (0, filled[1] - width, 0, filled[0] - height))
+        maps = self.features(images)
+        logits = enlarged(self.head(maps), filled)[..., :height, :width]
         if not self.training or self.auxiliary is None:
             return logits
-        return [logits, enlarged(self.auxiliary(maps[max(len(maps) - 2, 0)]), size)]
+        return [logits, enlarged(self.auxiliary(maps[max(len(maps) - 2, 0)]), filled)[..., :height, :width]]
+
+    def _filled(self, side: int) -> int:
+        """Return the side filled up to whole positions of the finest map, and one of the coarsest."""
+        return max(-(-side // self._finest) * self._finest, self._coarsest)
 
 
 class Segmentation:
@@ -74,9 +101,11 @@ class Segmentation:
     annotation = MAP
 
     def network_arguments(self, config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-        """Return a host's name and its arguments; the host has no classifier."""
-        name, arguments = network_arguments(config)
-        return name, {**arguments, "num_classes": 0}
+        """Return a host's name and its arguments; the host has no classifier.
+
+        Where images of other sizes than those of training are evaluated, it is one that accepts them.
+        """
+        return dense_arguments(config, any_size=_any_size(config))
 
     def check(self, config: Mapping[str, Any]) -> None:
         """Refuse data without maps, mixed images, and hosts and operators that do not fit.
@@ -85,7 +114,7 @@ class Segmentation:
             UserError: says what does not fit.
         """
         settings = _settings(config)
-        require_annotation(config, self.annotation, "data=fashion_scenes")
+        require_annotation(config, self.annotation, "data=fashion_scenes, data=map_folder or data=ade20k")
         recipe = config["recipe"]
         if recipe["batch_size"] == recipe["accumulate"] and 1 in settings.pools:
             raise UserError(
@@ -94,7 +123,7 @@ class Segmentation:
             )
         refuse_mixing(recipe, "pixels")
         name, arguments = self.network_arguments(config)
-        check_features(config, name, arguments)
+        check_features(config, name, arguments, any_size=_any_size(config))
 
     def build(self, config: Mapping[str, Any]) -> Segmenter:
         """Build the heads, which are drawn first, and then the host with its operator."""
@@ -108,7 +137,7 @@ class Segmentation:
         if settings.auxiliary:
             width = widths[max(len(widths) - 2, 0)]
             auxiliary = FCN(width, settings.auxiliary_channels, classes, settings.dropout)
-        return Segmenter(features(config, name, arguments), head, auxiliary)
+        return Segmenter(features(config, name, arguments), head, auxiliary, settings.passes, levels)
 
     def objective(self, config: Mapping[str, Any], recipe: Mixing, splits: Splits) -> Objective:
         """Return the training loss: both heads' cross-entropy, the auxiliary one's by its weight."""
@@ -138,16 +167,24 @@ class Segmentation:
         neither in the maps nor predicted do not count.
         """
         model.eval()
-        classes = model.classes
+        classes, evaluation = model.classes, model.evaluation
         assert isinstance(classes, int)
+        assert isinstance(evaluation, Evaluation)
         losses: list[Tensor] = []
         images, counts = 0, torch.zeros(classes, classes, dtype=torch.int64)
-        for inputs, maps in loader.epoch(0):
+
+        def network(inputs: Tensor) -> Tensor:
             with precision:
-                logits = model(inputs).float()
-            losses.append(cross_entropy(logits, maps).double() * len(maps))
-            counts = counts.to(maps.device) + confusion(logits.argmax(1), maps, classes)
-            images += len(maps)
+                logits: Tensor = model(inputs)
+            return logits.float()
+
+        for batch in loader.epoch(0):
+            for inputs, maps, size in _groups(batch):
+                logits = scores(network, inputs, size, (maps.shape[1], maps.shape[2]), evaluation)
+                loss, found = compared(logits, maps, classes)
+                losses.append(loss.double() * len(maps))
+                counts = counts.to(maps.device) + found
+                images += len(maps)
             if on_batch is not None:
                 on_batch()
         sums = [float(sum(losses)), float(images), *map(float, counts.flatten().tolist())]
@@ -159,12 +196,17 @@ class Segmentation:
         """Return each image with its map, and with the map of the surest classes; see `Task`."""
         from ablate.results.figures import Answer
 
-        images, maps = batch
-        found = model.eval()(images).argmax(1)
-        return [
-            Shown(image, Answer(map=truth.numpy()), Answer(map=mine.numpy()))
-            for image, truth, mine in zip(images, maps.cpu(), found.cpu(), strict=True)
-        ]
+        model.eval()
+        evaluation = model.evaluation
+        assert isinstance(evaluation, Evaluation)
+        shown = []
+        for images, maps, size in _groups(batch):
+            target = (maps.shape[1], maps.shape[2])
+            found = scores(model, images, size, target, evaluation).argmax(1)
+            for image, truth, mine in zip(images, maps.cpu(), found.cpu(), strict=True):
+                answers = Answer(map=truth.numpy()), Answer(map=mine.numpy())
+                shown.append(Shown(at_size(image, target), *answers))
+        return shown
 
 
 def cross_entropy(logits: Tensor, maps: Tensor) -> Tensor:
@@ -201,6 +243,32 @@ def mean_iou(table: Tensor) -> float:
 def pixel_accuracy(table: Tensor) -> float:
     """Return the share of pixels whose class is right, in percent."""
     return round(100 * float(table.diagonal().sum() / table.sum().clamp(min=1)), 5)
+
+
+def compared(logits: Tensor, maps: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Return the mean loss and the counts of `confusion`; a large image in bands, which needs less memory."""
+    height, width = maps.shape[1:]
+    rows = max(1, BAND // width) if len(maps) == 1 else height
+    loss, counts = logits.new_zeros(()), torch.zeros(classes, classes, dtype=torch.int64, device=maps.device)
+    for scored, labels in zip(logits.split(rows, 2), maps.split(rows, 1), strict=True):
+        loss = loss + cross_entropy(scored, labels) * (labels.shape[1] / height)
+        counts += confusion(scored.argmax(1), labels, classes)
+    return loss, counts
+
+
+def _groups(batch: Any) -> Iterator[tuple[Tensor, Tensor, tuple[int, int]]]:
+    """Yield images of one size, their maps, and the size at which the network sees the images."""
+    if isinstance(batch, MapBatch):
+        for image, labels, size in zip(*batch, strict=True):
+            yield image[None], labels[None], size
+    else:
+        images, maps = batch
+        yield images, maps, (images.shape[2], images.shape[3])
+
+
+def _any_size(config: Mapping[str, Any]) -> bool:
+    """Return True if images are evaluated at other sizes than those of training."""
+    return not data.info(config["data"]).fixed_size or not _settings(config).passes.one_pass
 
 
 def _settings(config: Mapping[str, Any]) -> Settings:

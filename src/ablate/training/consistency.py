@@ -37,17 +37,24 @@ def check(recipe: Recipe) -> None:
 
 
 def _check_rates(recipe: Recipe) -> None:
-    if recipe.warmup_epochs >= recipe.epochs:
+    if recipe.epochs is not None and recipe.warmup_epochs >= recipe.epochs:
         raise UserError(
             f"recipe.warmup_epochs={recipe.warmup_epochs:g} with recipe.epochs={recipe.epochs}: the learning "
             "rate would never reach its height",
             f"use recipe.warmup_epochs={recipe.epochs / 15:.2g} or another number below {recipe.epochs}",
         )
-    if recipe.warmup_epochs and recipe.warmup_learning_rate > recipe.learning_rate:
+    if recipe.iterations is not None and (recipe.warmup_iterations or 0) >= recipe.iterations:
+        raise UserError(
+            f"recipe.warmup_iterations={recipe.warmup_iterations} with "
+            f"recipe.iterations={recipe.iterations}: the learning rate would never reach its height",
+            f"use a number below {recipe.iterations}",
+        )
+    warmup = recipe.warmup_epochs or recipe.warmup_iterations
+    if warmup and recipe.warmup_learning_rate > recipe.learning_rate:
         raise UserError(
             f"recipe.warmup_learning_rate={recipe.warmup_learning_rate:g} is above "
             f"recipe.learning_rate={recipe.learning_rate:g}: the rate would fall during the warm-up",
-            "use a lower recipe.warmup_learning_rate, or recipe.warmup_epochs=0",
+            "use a lower recipe.warmup_learning_rate, or no warm-up",
         )
     decays_to_it = recipe.schedule in ("cosine", "tanh", "poly")
     if decays_to_it and recipe.min_learning_rate > recipe.learning_rate:
@@ -77,11 +84,15 @@ def _check_schedule(recipe: Recipe) -> None:
                 f"recipe.schedule_options: {number:g} in {dict(given)} is not positive", "use more than 0"
             )
     first = min(_numbers(name, given[name]))
-    if recipe.schedule != "poly" and first >= recipe.epochs:
+    unit, length = (
+        ("epochs", recipe.epochs) if recipe.iterations is None else ("iterations", recipe.iterations)
+    )
+    assert length is not None
+    if recipe.schedule != "poly" and first >= length:
         raise UserError(
-            f"recipe.schedule_options.{name}={given[name]} with recipe.epochs={recipe.epochs}: the learning "
+            f"recipe.schedule_options.{name}={given[name]} with recipe.{unit}={length}: the learning "
             "rate would never be lowered",
-            f"begin before epoch {recipe.epochs}",
+            f"begin before {length} {unit}",
         )
 
 

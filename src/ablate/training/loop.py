@@ -109,7 +109,8 @@ class Training:
                 f"lower it to {self.splits.train.samples} or less",
             )
         self._build_optimizer(fused=optimization.fused(self.recipe, self.device))
-        self.epochs = self.recipe.epochs
+        self.steps = self.recipe.steps(self.updates)
+        self.epochs = math.ceil(self.steps / self.updates)
         self.ema = ModelEmaV3(self.model, decay=self.recipe.ema_decay) if self.recipe.ema_decay else None
         half = self.recipe.precision == "float16"
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=half)
@@ -138,7 +139,7 @@ class Training:
         elif self.group.broadcast(0):
             self._resume(checkpoints.load(self.folder.checkpoint_path)[0])
         title = f"{self.config['op']['name']} in {self.config['host']['name']}, seed {self.config['seed']}"
-        self.reporter.started(title, self.epochs * self.updates, self.step)
+        self.reporter.started(title, self.steps, self.step)
         try:
             while self.epoch < self.epochs:
                 self._train_epoch()
@@ -156,7 +157,7 @@ class Training:
         self._pause()
         begun, before = time.perf_counter(), now.seconds
         batches = self.splits.train.epoch(self.epoch, first=now.updates * self.recipe.accumulate)
-        while now.updates < self.updates:
+        while now.updates < self._epoch_updates():
             try:
                 loss = self._train_step(batches)
             except Exception:
@@ -171,6 +172,10 @@ class Training:
         self._pause()
         self._synchronize()
         now.seconds = before + time.perf_counter() - begun
+
+    def _epoch_updates(self) -> int:
+        """Return the optimizer steps of the current epoch: the last one ends with the training."""
+        return min(self.updates, self.steps - self.epoch * self.updates)
 
     def _train_step(self, batches: Iterator[Any]) -> Tensor:
         """Take one optimizer step. Its loss (float64) stays on the device."""
@@ -277,7 +282,7 @@ class Training:
             "epoch": self.epoch,
             "step": self.step,
             "learning_rate": self.optimizer.param_groups[0]["lr"],
-            "train_loss": done.loss_sum / self.updates,
+            "train_loss": done.loss_sum / done.updates,
             **{f"validation_{name}": value for name, value in found.items()},
         }
         images_per_second = done.images / done.seconds

@@ -76,19 +76,29 @@ def optimizer(model: nn.Module, recipe: Recipe, *, in_one_kernel: bool = False) 
 
 
 def schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, updates: int) -> Scheduler:
-    """timm's schedule over the whole training, moving at every one of `updates` steps an epoch."""
+    """timm's schedule over the whole training, moving at every one of `updates` steps an epoch.
+
+    timm's "epoch" is one step here. Where the recipe has a number of iterations, the schedule's options count
+    iterations too.
+    """
     options = dict(recipe.schedule_options)
+    unit = updates if recipe.iterations is None else 1
     if "power" in options:
         options["decay_rate"] = options.pop("power")  # timm's name for it
+    if "decay_epochs" in options:
+        options["decay_epochs"] *= unit
+    if "decay_milestones" in options:
+        options["decay_milestones"] = [milestone * unit for milestone in options["decay_milestones"]]
+    warmup = recipe.warmup_iterations
     found, _ = create_scheduler_v2(
         optimizer,
         sched=recipe.schedule,
-        num_epochs=recipe.epochs,
-        warmup_epochs=recipe.warmup_epochs,
+        num_epochs=recipe.steps(updates),
+        warmup_epochs=recipe.warmup_epochs * updates if warmup is None else warmup,
         warmup_lr=recipe.warmup_learning_rate,
         min_lr=recipe.min_learning_rate,
         step_on_epochs=False,
-        updates_per_epoch=updates,
+        updates_per_epoch=1,
         **options,
     )
     return found

@@ -17,10 +17,13 @@ class Recipe:
     """Settings of `conf/recipe/<name>.yaml`.
 
     Attributes:
+        epochs: length of the training; None if `iterations` says it.
+        iterations: length in optimiser steps; the last epoch ends with the last of them.
+        warmup_iterations: length of the warm-up in optimiser steps, instead of `warmup_epochs`.
         batch_size: images per optimiser step; `accumulate` cuts it into as many forward passes.
         schedule: timm's name (cosine, step, poly, …); it moves at every optimiser step.
-        schedule_options: of the schedule, see `consistency`; recipe files for classification have none, so
-            that runs without them keep their signature.
+        schedule_options: of the schedule, see `consistency`. Like `iterations` and `warmup_iterations`, they
+            are in the recipe files that need them and in no other, which keeps the signatures of its runs.
         optimizer: timm's name; `optimizer_options` go to it as they are.
         clip_grad: largest norm of all gradients, None for no clipping.
         mixup, cutmix: α of the Beta distribution, 0 for none.
@@ -30,7 +33,7 @@ class Recipe:
     """
 
     name: str
-    epochs: int
+    epochs: int | None
     batch_size: int
     accumulate: int
     optimizer: str
@@ -49,6 +52,15 @@ class Recipe:
     precision: str
     augment: Mapping[str, Any]
     schedule_options: Mapping[str, Any] = field(default_factory=dict)
+    iterations: int | None = None
+    warmup_iterations: int | None = None
+
+    def steps(self, updates: int) -> int:
+        """Optimiser steps of the whole training, with `updates` of them in an epoch."""
+        if self.iterations is not None:
+            return self.iterations
+        assert self.epochs is not None  # `read` refuses a recipe without both
+        return self.epochs * updates
 
     @property
     def forward_batch(self) -> int:
@@ -82,13 +94,30 @@ def read(config: Mapping[str, Any]) -> Recipe:
         UserError: an unknown or missing setting, or a value that cannot be.
     """
     recipe = read_settings(Recipe, "recipe", config)
-    for name in ("epochs", "batch_size", "accumulate"):
-        if getattr(recipe, name) < 1:
+    if (recipe.epochs is None) == (recipe.iterations is None):
+        raise UserError(
+            f"recipe.epochs={recipe.epochs} with recipe.iterations={recipe.iterations}: "
+            "one of them is the length of the training",
+            "set the other one to null, or leave recipe.iterations out",
+        )
+    for name in ("epochs", "iterations", "batch_size", "accumulate"):
+        if (count := getattr(recipe, name)) is not None and count < 1:
             raise UserError(f"recipe.{name}={getattr(recipe, name)}", "use 1 or more")
     rates = ("weight_decay", "warmup_learning_rate", "min_learning_rate")
     for name in (*rates, "warmup_epochs", "mixup", "cutmix"):
         if getattr(recipe, name) < 0:
             raise UserError(f"recipe.{name}={getattr(recipe, name)} is negative", "use 0 or more")
+    if recipe.warmup_iterations is not None:
+        if recipe.warmup_iterations < 0:
+            raise UserError(
+                f"recipe.warmup_iterations={recipe.warmup_iterations} is negative", "use 0 or more"
+            )
+        if recipe.warmup_epochs:
+            raise UserError(
+                f"recipe.warmup_epochs={recipe.warmup_epochs:g} with "
+                f"recipe.warmup_iterations={recipe.warmup_iterations}: the warm-up has one length",
+                "use recipe.warmup_epochs=0 or recipe.warmup_iterations=null",
+            )
     if not 0 <= recipe.label_smoothing < 1:
         raise UserError(f"recipe.label_smoothing={recipe.label_smoothing}", "use 0 or more, and less than 1")
     if recipe.ema_decay is not None and not 0 < recipe.ema_decay < 1:

@@ -83,5 +83,5 @@ class _Bars(_Lines):
     def idle(self) -> None:
         """Read the epoch of each active run and move its bar."""
         for signature, task in self.tasks.items():
-            epoch = self.submission.folder(signature).status().get("epoch")
-            self.progress.update(task, completed=epoch or 0)
+            status = self.submission.folder(signature).status()
+            self.progress.update(task, completed=status.get("epoch") or 0, total=status.get("epochs"))

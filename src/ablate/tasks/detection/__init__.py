@@ -23,8 +23,8 @@ from ablate.errors import UserError
 from ablate.store.metrics import TASKS
 from ablate.tasks.arguments import (
     check_features,
+    dense_arguments,
     features,
-    network_arguments,
     refuse_mixing,
     require_annotation,
 )
@@ -45,8 +45,7 @@ class Detection:
 
     def network_arguments(self, config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         """Return a host's name and its arguments; the host has no classifier."""
-        name, arguments = network_arguments(config)
-        return name, {**arguments, "num_classes": 0}
+        return dense_arguments(config, any_size=_any_size(config))
 
     def check(self, config: Mapping[str, Any]) -> None:
         """Refuse data without objects, mixed images, and hosts and operators that do not fit.
@@ -61,7 +60,7 @@ class Detection:
         if not settings.masks and "mask_" in metric:
             raise UserError(f"study.metric={metric} without masks", "use task.masks=true or another metric")
         name, arguments = self.network_arguments(config)
-        check_features(config, name, arguments)
+        check_features(config, name, arguments, any_size=_any_size(config))
 
     def build(self, config: Mapping[str, Any]) -> Detector:
         """Build the heads, which are drawn first, and then the host with its operator."""
@@ -157,6 +156,10 @@ def figures(found: list[Judged], classes: int) -> dict[str, float]:
             f"{kind}_ap75": values.at75,
         }
     return metrics
+
+
+def _any_size(config: Mapping[str, Any]) -> bool:
+    return not data.info(config["data"]).fixed_size
 
 
 def _settings(config: Mapping[str, Any]) -> Settings:
