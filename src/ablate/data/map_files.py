@@ -53,7 +53,7 @@ class Labels:
             strange = np.unique(labels[found == UNKNOWN]).tolist()
             more = " …" if len(strange) > 5 else ""
             raise ValueError(
-                f"it has the labels {', '.join(map(str, strange[:5]))}{more}, which are of no class: "
+                f"it has the labels {', '.join(map(str, strange[:5]))}{more}, which belong to no class: "
                 f"{self.num_classes} classes are the labels {self.offset} to {last}"
                 + ("" if self.ignored is None else f", and {self.ignored} is ignored")
             )
