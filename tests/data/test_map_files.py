@@ -169,7 +169,7 @@ def test_grey_and_palette_maps_are_numbers(tmp_path: Path, mode: str) -> None:
 def test_labels_below_the_offset_and_the_ignored_one_are_no_class() -> None:
     given = np.array([[0, 1, 2, 255]], np.uint8)
     assert Labels(2, 1, 255).classes(given).tolist() == [[OUTSIDE, 0, 1, OUTSIDE]]
-    with pytest.raises(ValueError, match="255, which are no classes: 2 classes are the labels 1 to 2"):
+    with pytest.raises(ValueError, match="255, which belong to no class: 2 classes are the labels 1 to 2"):
         Labels(2, 1).classes(given)
 
 

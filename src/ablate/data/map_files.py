@@ -19,6 +19,7 @@ from ablate.errors import UserError
 ONE_NUMBER = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")  # Pillow's modes with one number for each pixel
 ORIENTATION = 0x0112  # EXIF's tag
 TURNED = (5, 6, 7, 8)  # its values that exchange width and height
+UNKNOWN = OUTSIDE - 1  # where a label is not that of a class
 
 
 @dataclass(frozen=True)
@@ -39,27 +40,31 @@ class Labels:
         """Return the class of each pixel, `OUTSIDE` where it has none.
 
         Raises:
-            ValueError: a label is no class.
+            ValueError: a label is not that of a class.
         """
-        found = labels.astype(np.int64) - self.offset
-        found[(found < 0) | (labels == self.ignored)] = OUTSIDE
-        if (found >= self.num_classes).any():
-            strange = sorted(set(labels[found >= self.num_classes].tolist()))
+        table = np.arange(2**16) - self.offset  # class of each label; 16 bits are the most that a PNG has
+        last = self.offset + self.num_classes - 1
+        table[last + 1 :] = UNKNOWN
+        table[: self.offset] = OUTSIDE
+        if self.ignored is not None:
+            table[self.ignored] = OUTSIDE
+        found = table.astype(np.int16)[labels.astype(np.uint16, copy=False)]
+        if found.size and found.min() == UNKNOWN:
+            strange = np.unique(labels[found == UNKNOWN]).tolist()
             more = " …" if len(strange) > 5 else ""
-            last = self.offset + self.num_classes - 1
             raise ValueError(
-                f"it has the labels {', '.join(map(str, strange[:5]))}{more}, which are no classes: "
+                f"it has the labels {', '.join(map(str, strange[:5]))}{more}, which belong to no class: "
                 f"{self.num_classes} classes are the labels {self.offset} to {last}"
                 + ("" if self.ignored is None else f", and {self.ignored} is ignored")
             )
-        return found.astype(np.int16)
+        return found
 
 
 def read_map(path: str, labels: Labels) -> NDArray[np.int16]:
     """Read a label map: (H, W), the class of each pixel, `OUTSIDE` where it has none.
 
     Raises:
-        UserError: the file cannot be read, has colours instead of labels, or labels that are no classes.
+        UserError: the file cannot be read, has colours instead of labels, or unknown labels.
     """
     try:
         with Image.open(path) as file:

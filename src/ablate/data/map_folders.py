@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from ablate.data.augmentation import MapAugmentation
     from ablate.data.map_files import Labels
 
+MOST_LABELS = 2**15  # that maps hold while they are read
+
 
 @dataclass(frozen=True, kw_only=True)
 class MapSet(ABC):
@@ -116,6 +118,12 @@ class MapFolder(MapSet):
             )
         require_whole("data.num_classes", self.num_classes, at_least=2)
         require_whole("data.offset", self.offset, at_least=0)
+        if max(self.num_classes, self.offset + self.num_classes - 1, self.ignored or 0) >= MOST_LABELS:
+            raise UserError(
+                f"data.num_classes={self.num_classes}, data.offset={self.offset}, "
+                f"data.ignored={self.ignored}: a label is too large",
+                f"use labels below {MOST_LABELS}",
+            )
         if self.ignored is not None:
             require_whole("data.ignored", self.ignored, at_least=0)
             if self.offset <= self.ignored < self.offset + self.num_classes:
