@@ -17,6 +17,7 @@ from ablate.store.folder import RunFolder
 from ablate.store.manifest import load
 from ablate.store.metrics import Metric, TaskMetrics
 from ablate.tasks.classification import Classification
+from ablate.tasks.contract import Figures
 
 NAME = "brightness"
 TINY = ("recipe=debug", "data=synthetic", "data.train=64", f"task.name={NAME}")
@@ -37,13 +38,13 @@ class Brightness(Classification):
     @torch.no_grad()
     def evaluate(
         self, model: nn.Module, loader: Any, precision: Any, on_batch: Any = None, processes: Any = None
-    ) -> dict[str, float]:
+    ) -> Figures:
         model.eval()
         sums = [
             [float(self._error(model, images)) * len(images), len(images)] for images, _ in loader.epoch(0)
         ]
         total, count = (sum(column) for column in zip(*sums, strict=True))
-        return {"error": total / count}
+        return Figures({"error": total / count}, {})
 
     def _error(self, network: nn.Module, images: torch.Tensor) -> torch.Tensor:
         return (network(images)[:, 0] - images.mean((1, 2, 3))).square().mean()

@@ -74,6 +74,12 @@ def test_from_a_sweep_to_a_report(task: str, ablate: Callable, tmp_path: Path) -
     assert f"best {words}" in ablate("status", "s").out
     assert ablate("report", "s").code == 0
     assert f"Test {words} (%)" in (tmp_path / "runs/studies/s/report/index.html").read_text()
+    by_class = RunFolder(tmp_path / "runs" / planned.runs[0].signature).classes()[metrics.compares]
+    known = [value for value in by_class.values() if value is not None]
+    assert sum(known) / len(known) == pytest.approx(result[metrics.test_column], abs=1e-3)
+    assert {"T-shirt", "ankle boot"} <= by_class.keys()
+    assert "bag" in (tmp_path / "runs/studies/s/report/by_class.md").read_text()
+    assert (tmp_path / "runs/studies/s/report/by_class.svg").exists()
     looked = ablate("look", planned.runs[0].signature)
     assert looked.code == 0, looked.err
     (picture,) = (line for line in looked.out.splitlines() if line.endswith("-predictions.png"))

@@ -237,7 +237,7 @@ def test_average_precision_is_pycocotools_from_files(tmp_path: Path) -> None:
     )
     boxes_only = [{k: v for k, v in entry.items() if k != "segmentation"} for entry in found]
     masks_only = [{k: v for k, v in entry.items() if k != "bbox"} for entry in found]
-    figures = detection.figures(images, 5)
+    figures = detection.figures(images, 5).metrics
     for kind, entries, name in (("box", boxes_only, "bbox"), ("mask", masks_only, "segm")):
         (tmp_path / "found.json").write_text(json.dumps(entries))
         truth_file = COCO(str(tmp_path / "truth.json"))

@@ -135,7 +135,7 @@ class Files:
 def test_pixels_are_counted_at_the_size_of_the_map() -> None:
     torch.manual_seed(0)
     network, loader = Convolution(), Files()
-    found = get("segmentation").evaluate(network, loader, torch.autocast("cpu", enabled=False))
+    found = get("segmentation").evaluate(network, loader, torch.autocast("cpu", enabled=False)).metrics
     losses, hits, unions, right, labelled = [], np.zeros(4), np.zeros(4), 0, 0
     for image, labels, size in loader.items:
         with torch.no_grad():

@@ -82,7 +82,7 @@ def run(asked: Evaluation) -> dict[str, float]:
     )
     enabled = asked.precision != "float32"
     precision = torch.autocast(device.type, dtype=getattr(torch, asked.precision), enabled=enabled)
-    found = get("classification").evaluate(model.to(device), _Tracked(loader), precision)
+    found = get("classification").evaluate(model.to(device), _Tracked(loader), precision).metrics
     if not math.isfinite(found["loss"]):
         raise UserError(
             f"outputs of {asked.model} with {asked.checkpoint} are not finite: the loss is {found['loss']}",

@@ -9,7 +9,8 @@ from functools import cached_property
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ablate.results import comparisons, costs, curves, factorial, figures, paths, tables
+from ablate.results import classes, comparisons, costs, curves, factorial, figures, paths, tables
+from ablate.results.classes import OfClass
 from ablate.results.comparisons import Comparison, Findings
 from ablate.results.curves import Reached
 from ablate.results.factorial import Factorial
@@ -29,6 +30,7 @@ class Evidence:
     matched: list[Comparison] | None  # None: too many to say anything
     reached: list[Reached]
     not_converged: dict[str, str]  # reasons, by signature
+    classes: list[OfClass]  # none where the task has no figures by class
 
     @property
     def manifest(self) -> Manifest:
@@ -46,6 +48,7 @@ class Evidence:
             found.append(tables.effects(self.findings, self.factorial, odd))
             found.append(tables.interactions(self.findings, self.factorial))
             found.append(tables.variance(self.factorial))
+        found.append(tables.by_class(self.findings, self.classes))
         found.append(tables.matched(self.findings, self.matched or []))
         found.append(tables.reached(self.reached))
         found.append(tables.speed(self.findings))
@@ -65,6 +68,8 @@ class Evidence:
             drawn["differences"] = lambda: figures.forest(found)
         else:
             drawn["seed_noise"] = lambda: figures.seed_noise(found)
+        if self.classes:
+            drawn["by_class"] = lambda: figures.by_class(found, self.classes)
         drawn["accuracy_macs"] = lambda: figures.accuracy_against_macs(found)
         drawn["learning_curves"] = lambda: figures.learning_curves(found, self.metrics)
         return drawn
@@ -77,6 +82,7 @@ def examine(
     *,
     paired: bool = True,
     target: float | None = None,
+    by_class: pd.DataFrame | None = None,
 ) -> Evidence:
     """Every analysis that a study's design allows.
 
@@ -88,6 +94,7 @@ def examine(
             and marked so. Factors and walks are paired by seed always, and left out if not.
         target: validation accuracy in percent, whose time is reported; None: what the
             baseline's median run ends with.
+        by_class: test figures by class, as `classes.collect` returns them; None if there are none.
 
     Raises:
         UserError: see `comparisons.analyse` and `paths.analyse`.
@@ -101,4 +108,5 @@ def examine(
         matched=costs.matched(findings) if paired else [],
         reached=curves.time_to(findings, metrics, target),
         not_converged=curves.not_converged(metrics),
+        classes=classes.compare(findings, by_class) if by_class is not None and paired else [],
     )

@@ -1,8 +1,8 @@
 """Committed records: experiments/<name>/results.csv and what is regenerated from it.
 
 A record needs no run folders: results.csv has one row per run, curves.csv (if present) one row per
-epoch, and `conf/study/` what the study asks. One folder may hold several studies that belong
-together, distinguished by the column `study`.
+epoch, classes.csv (if present) the test figures by class, and `conf/study/` what the study asks. One folder
+may hold several studies that belong together, distinguished by the column `study`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ablate.results.evidence import Evidence, examine
 from ablate.store.manifest import Manifest, PlannedRun
 from ablate.store.metrics import DEFAULT, of_columns, of_task
 
-RESULTS, CURVES = "results.csv", "curves.csv"
+RESULTS, CURVES, CLASSES = "results.csv", "curves.csv", "classes.csv"
 TEXT = {"signature": str, "pair_key": str, "condition": str, "error": str}
 
 
@@ -38,6 +38,8 @@ def read(folder: Path, conf_dir: Path) -> dict[str, Evidence]:
     """
     has_curves = (folder / CURVES).exists()
     curves = pd.read_csv(folder / CURVES, dtype=TEXT) if has_curves else pd.DataFrame({"condition": []})
+    has_classes = (folder / CLASSES).exists()
+    by_class = pd.read_csv(folder / CLASSES, dtype=TEXT | {"class": str}) if has_classes else None
     found = {}
     for manifest, runs in _studies(folder, conf_dir):
         theirs = curves[curves["signature"].isin(runs["signature"])] if has_curves else curves
@@ -46,7 +48,12 @@ def read(folder: Path, conf_dir: Path) -> dict[str, Evidence]:
         if has_curves:
             theirs = theirs.assign(condition=theirs["signature"].map(named))
             theirs = theirs.drop_duplicates(["signature", "epoch"])
-        found[manifest.name] = examine(manifest, runs, theirs)
+        of_classes = None
+        if by_class is not None:
+            of_classes = by_class[by_class["signature"].isin(runs["signature"])]
+            of_classes = of_classes.assign(condition=of_classes["signature"].map(named))
+            of_classes = of_classes.drop_duplicates(["signature", "metric", "class"])
+        found[manifest.name] = examine(manifest, runs, theirs, by_class=of_classes)
     return found
 
 

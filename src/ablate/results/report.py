@@ -12,7 +12,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from ablate.results import curves, figures, formats
+from ablate.results import classes, curves, figures, formats
 from ablate.results.collect import FIXED, collect, collect_metrics, write_csv
 from ablate.results.comparisons import Findings
 from ablate.results.evidence import Evidence, examine
@@ -38,8 +38,8 @@ def report(
     """Write the report of a study, finished or not, and return the paths of its files.
 
     They are index.html (figures inside, no request to anywhere), the figures as SVG and PNG, every
-    table as Markdown, LaTeX and CSV, results.csv (one row per run) and curves.csv (one row per epoch), in
-    `output` or else in studies/<study>/report under `runs_dir`.
+    table as Markdown, LaTeX and CSV, results.csv (one row per run), curves.csv (one row per epoch) and, where
+    the task has figures by class, classes.csv, in `output` or else studies/<study>/report under `runs_dir`.
 
     Args:
         runs_dir: where the runs lie.
@@ -54,16 +54,19 @@ def report(
     manifest = load(runs_dir, study)
     runs = collect(runs_dir, study)
     metrics = collect_metrics(runs_dir, runs)
-    evidence = examine(manifest, runs, metrics, paired=paired, target=target)
+    by_class = classes.collect(runs_dir, runs)
+    evidence = examine(manifest, runs, metrics, paired=paired, target=target, by_class=by_class)
     folder = output or study_dir(runs_dir, study) / "report"
     paths = write_evidence(evidence, folder)
-    results, curves = folder / "results.csv", folder / "curves.csv"
-    write_csv(runs, results)
-    write_csv(metrics, curves)
+    frames = {"results.csv": runs, "curves.csv": metrics}
+    if len(by_class):
+        frames["classes.csv"] = by_class
+    for name, frame in frames.items():
+        write_csv(frame, folder / name)
     drawings = {path.stem: path for path in paths if path.suffix == ".svg"}
     page = folder / "index.html"
     write_text(page, _page(evidence, runs_dir, drawings))
-    return [page, *paths, results, curves]
+    return [page, *paths, *(folder / name for name in frames)]
 
 
 def write_evidence(evidence: Evidence, folder: Path) -> list[Path]:

@@ -22,6 +22,7 @@ FILES = (
     "metrics.jsonl",
     "speed.jsonl",
     "result.json",
+    "classes.json",
     "environment.json",
     "checkpoint.pt",
 )

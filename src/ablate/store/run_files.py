@@ -5,6 +5,7 @@
                        metrics.jsonl     one line per epoch, flushed: the authoritative record
                        speed.jsonl       one line per epoch, its seconds: they differ between attempts
                        result.json       final figures; its presence with state `finished` ends a run
+                       classes.json      test figures by class, where the task has some
                        error.txt         traceback of the last failure
                        environment.json  commit and diff, versions, hardware
                        checkpoint.pt     what resuming needs
@@ -106,6 +107,11 @@ class RunFiles:
         return self.path / "result.json"
 
     @property
+    def classes_path(self) -> Path:
+        """Test figures by class."""
+        return self.path / "classes.json"
+
+    @property
     def error_path(self) -> Path:
         """The traceback of the last failure."""
         return self.path / "error.txt"
@@ -181,6 +187,11 @@ class RunFiles:
         """The final figures, or None before the run has finished."""
         record = read_json(self.result_path)
         return record if shapes.result(record) is None else None
+
+    def classes(self) -> dict[str, dict[str, float]]:
+        """Return the test figures of each class by metric; none without a file, or with a damaged one."""
+        record = read_json(self.classes_path)
+        return record if shapes.classes(record) is None else {}
 
     def error(self) -> str:
         """The recorded traceback, or an empty string."""

@@ -65,6 +65,19 @@ def result(record: Any) -> str | None:
     return None if any(key.startswith("test_") for key in record) else "no figures of the test split"
 
 
+def classes(record: Any) -> str | None:
+    """classes.json: numbers, or null, by metric and class."""
+    if not isinstance(record, dict):
+        return "not a JSON object"
+    for metric, values in record.items():
+        if not isinstance(values, dict):
+            return f"{metric} is {values!r}"
+        for name, value in values.items():
+            if value is not None and not _number(value):
+                return f"{metric} of {name} is {value!r}"
+    return None
+
+
 def line(record: Any) -> str | None:
     """A line of metrics.jsonl or speed.jsonl: an epoch and finite numbers."""
     if not isinstance(record, dict):

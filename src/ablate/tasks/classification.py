@@ -17,7 +17,7 @@ from ablate.data import CLASS, Loader, Splits
 from ablate.errors import unknown
 from ablate.store.metrics import TASKS
 from ablate.tasks.arguments import network_arguments, require_annotation
-from ablate.tasks.contract import ALONE, Mixing, Objective, Processes, Shown
+from ablate.tasks.contract import ALONE, Figures, Mixing, Objective, Processes, Shown
 
 
 class Classification:
@@ -69,7 +69,7 @@ class Classification:
         precision: torch.autocast,
         on_batch: Callable[[], None] | None = None,
         processes: Processes = ALONE,
-    ) -> dict[str, float]:
+    ) -> Figures:
         """`loss` (cross-entropy, nats), `top1` and `top5` (percent) over the whole split; see `Task`.
 
         The figures of the batches stay on the device until the split is done, so that no batch waits for
@@ -94,7 +94,7 @@ class Classification:
         *totals, images = processes.all_reduce_sum(*sums)
         mean_loss, first, fifth = (total / images for total in totals)
         # timm counts in float32; five decimals are finer than one image in a million
-        return {"loss": mean_loss, "top1": round(first, 5), "top5": round(fifth, 5)}
+        return Figures({"loss": mean_loss, "top1": round(first, 5), "top5": round(fifth, 5)}, {})
 
     def answers(self, model: nn.Module, batch: Any) -> list[Shown]:
         """Return nothing: a class of an image is no picture."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
@@ -93,6 +94,26 @@ def at_size(image: Tensor, size: tuple[int, int]) -> Tensor:
     return image if image.shape[1:] == size else F.interpolate(image[None], size, mode="bilinear")[0]
 
 
+class Figures(NamedTuple):
+    """Figures of a split."""
+
+    metrics: dict[str, float]  # of the task, by name
+    by_class: dict[str, list[float]]  # values of each class of some of them; NaN where a class does not occur
+
+
+def named_classes(
+    by_class: Mapping[str, Sequence[float]], names: Sequence[str]
+) -> dict[str, dict[str, float | None]]:
+    """Return figures by metric and name of the class, or its number if it has none; NaN becomes None."""
+    return {
+        metric: {
+            (names[label] if label < len(names) else str(label)): None if math.isnan(value) else value
+            for label, value in enumerate(values)
+        }
+        for metric, values in by_class.items()
+    }
+
+
 class Objective(Protocol):
     """Training loss of a task, for one run."""
 
@@ -140,7 +161,7 @@ class Task(Protocol):
         precision: torch.autocast,
         on_batch: Callable[[], None] | None = None,
         processes: Processes = ALONE,
-    ) -> dict[str, float]:
+    ) -> Figures:
         """Return `metrics.all` over a whole split, each image counted once.
 
         Args:

@@ -24,7 +24,7 @@ from ablate.tasks.arguments import (
     refuse_mixing,
     require_annotation,
 )
-from ablate.tasks.contract import ALONE, Mixing, Objective, Processes, Shown, at_size
+from ablate.tasks.contract import ALONE, Figures, Mixing, Objective, Processes, Shown, at_size
 from ablate.tasks.inference import Evaluation, scores
 from ablate.tasks.upernet import FCN, UPerNet, enlarged
 
@@ -160,7 +160,7 @@ class Segmentation:
         precision: torch.autocast,
         on_batch: Callable[[], None] | None = None,
         processes: Processes = ALONE,
-    ) -> dict[str, float]:
+    ) -> Figures:
         """`loss` (nats), `miou` and `pixel_accuracy` (percent) over the whole split; see `Task`.
 
         Intersections and unions are counted over the split and not averaged over images. Classes that are
@@ -190,7 +190,8 @@ class Segmentation:
         sums = [float(sum(losses)), float(images), *map(float, counts.flatten().tolist())]
         total, number, *pairs = processes.all_reduce_sum(*sums)
         table = torch.tensor(pairs, dtype=torch.float64).view(classes, classes)
-        return {"loss": total / number, "miou": mean_iou(table), "pixel_accuracy": pixel_accuracy(table)}
+        metrics = {"loss": total / number, "miou": mean_iou(table), "pixel_accuracy": pixel_accuracy(table)}
+        return Figures(metrics, {"miou": [round(100 * share, 5) for share in iou(table).tolist()]})
 
     def answers(self, model: nn.Module, batch: Any) -> list[Shown]:
         """Return each image with its map, and with the map of the surest classes; see `Task`."""
@@ -234,10 +235,15 @@ def confusion(predicted: Tensor, maps: Tensor, classes: int) -> Tensor:
 
 def mean_iou(table: Tensor) -> float:
     """Return the mean over classes of intersection by union, in percent; of those that occur at all."""
-    hits = table.diagonal()
-    union = table.sum(0) + table.sum(1) - hits
-    shares = hits[union > 0] / union[union > 0]
+    shares = iou(table)
+    shares = shares[~shares.isnan()]
     return round(100 * float(shares.mean()), 5) if len(shares) else 0.0
+
+
+def iou(table: Tensor) -> Tensor:
+    """Return intersection by union of each class, (classes,); NaN where neither map nor prediction has it."""
+    hits = table.diagonal()
+    return hits / (table.sum(0) + table.sum(1) - hits)
 
 
 def pixel_accuracy(table: Tensor) -> float:

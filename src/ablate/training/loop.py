@@ -21,8 +21,9 @@ from ablate.data import Loader, Splits
 from ablate.errors import UserError
 from ablate.ops import costs
 from ablate.store import shapes
-from ablate.store.files import append_json_line, read_json_lines, write_text
+from ablate.store.files import append_json_line, read_json_lines, write_json, write_text
 from ablate.store.locks import LockedError
+from ablate.tasks.contract import Figures, named_classes
 from ablate.training import checkpoint as checkpoints
 from ablate.training import cores, memory, network, optimization, utilization
 from ablate.training import device as devices
@@ -272,7 +273,7 @@ class Training:
     def _end_epoch(self) -> None:
         """Metrics first, then the checkpoint: a crash between the two repeats the epoch and its line."""
         done, averaged = self.under_way, self.ema.module if self.ema else self.model
-        found = self._evaluate(averaged, self.splits.validation, self._pause)
+        found = self._evaluate(averaged, self.splits.validation, self._pause).metrics
         self._refuse_non_finite("validation", found)
         self.context.on_step()
         self.epoch += 1
@@ -303,7 +304,7 @@ class Training:
         self.reporter.epoch_ended({**metrics, **speed}, self.epochs)
         self.context.on_epoch({**metrics, **speed})
 
-    def _evaluate(self, model: nn.Module, loader: Loader, on_batch: Callable[[], None]) -> dict[str, float]:
+    def _evaluate(self, model: nn.Module, loader: Loader, on_batch: Callable[[], None]) -> Figures:
         """Evaluate a split. Several processes share its batches and therefore do not pause between them."""
         alone = on_batch if self.group.world_size == 1 else None
         return self.task.evaluate(model, loader, self._autocast(), alone, self.group)
@@ -380,7 +381,10 @@ class Training:
         """Evaluate the test split, once, with the weights that were best on validation."""
         model = self.ema.module if self.ema else self.model
         model.load_state_dict(self.best)
-        found = self._evaluate(model, self.splits.test, self._leave)
+        found, by_class = self._evaluate(model, self.splits.test, self._leave)
+        if by_class and self.group.first:
+            names = data.info(self.config["data"]).names(self.task.annotation)
+            write_json(self.folder.classes_path, named_classes(by_class, names), self.folder.guard)
         self._refuse_non_finite("test", found)
         validation = self.history[self.best_epoch - 1]
         images_per_second = self.step * self.recipe.batch_size / self.train_seconds

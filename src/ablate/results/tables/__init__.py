@@ -4,6 +4,7 @@
 """
 
 from ablate.results.tables.budgets import front, matched, reached, speed
+from ablate.results.tables.classes import by_class
 from ablate.results.tables.conditions import details, footnote, study_table
 from ablate.results.tables.factors import effects, interactions, variance
 from ablate.results.tables.table import Cell, Table, escape_latex
@@ -12,6 +13,7 @@ from ablate.results.tables.walks import roadmap
 __all__ = [
     "Cell",
     "Table",
+    "by_class",
     "details",
     "effects",
     "escape_latex",

@@ -28,7 +28,7 @@ from ablate.tasks.arguments import (
     refuse_mixing,
     require_annotation,
 )
-from ablate.tasks.contract import ALONE, Mixing, Objective, Processes, Shown, at_size
+from ablate.tasks.contract import ALONE, Figures, Mixing, Objective, Processes, Shown, at_size
 from ablate.tasks.detection import average_precision
 from ablate.tasks.detection.average_precision import KINDS, Judged, judged
 from ablate.tasks.detection.detector import Detections, Detector, Heads
@@ -88,7 +88,7 @@ class Detection:
         precision: torch.autocast,
         on_batch: Callable[[], None] | None = None,
         processes: Processes = ALONE,
-    ) -> dict[str, float]:
+    ) -> Figures:
         """Average precision (percent) of boxes and masks over the whole split; see `Task`.
 
         Images are given to the network one by one: what fills one up to the size of its neighbours in a batch
@@ -144,10 +144,11 @@ def judgements(
     return processes.gather(found)
 
 
-def figures(found: list[Judged], classes: int) -> dict[str, float]:
-    """Return the metrics of a split by name."""
+def figures(found: list[Judged], classes: int) -> Figures:
+    """Return the metrics of a split, and the AP of each class."""
     kinds = [kind for kind in KINDS if kind == "box" or all(one.masks is not None for one in found)]
     metrics: dict[str, float] = {}
+    by_class: dict[str, list[float]] = {}
     for kind in kinds:
         values = average_precision.of(found, classes, kind)
         metrics |= {
@@ -155,7 +156,8 @@ def figures(found: list[Judged], classes: int) -> dict[str, float]:
             f"{kind}_ap50": values.at50,
             f"{kind}_ap75": values.at75,
         }
-    return metrics
+        by_class[f"{kind}_ap"] = values.by_class
+    return Figures(metrics, by_class)
 
 
 def _any_size(config: Mapping[str, Any]) -> bool:
