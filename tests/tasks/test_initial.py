@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from tests.tasks.test_dense_runs import TINY
 
+from ablate import tasks
 from ablate.store.folder import RunFolder
 from ablate.store.identity import signature
 from ablate.store.manifest import load
@@ -44,7 +45,9 @@ def test_a_study_begins_with_the_weights_of_another_and_stays_paired(
             one for one in before.runs if one.seed == run.seed and one.factors["op"] == run.factors["op"]
         )
         weights = initial._read(RunFolder(tmp_path / "runs" / source.signature).checkpoint_path)
-        begun = build_model(config).features.model.state_dict()
+        model = build_model(config)
+        tasks.of_run(config).begin(model, config)
+        begun = model.features.model.state_dict()
         assert all(torch.equal(value, weights[name]) for name, value in begun.items())
         checked += len(begun) > 10
     assert checked == 4
@@ -71,6 +74,30 @@ def test_weights_are_read_from_a_file_under_authors_names_too(ablate: Callable, 
         assert done.code == 0, done.err
 
 
+def test_a_run_with_a_checkpoint_needs_its_first_weights_no_more(ablate: Callable, tmp_path: Path) -> None:
+    classify(ablate, "op=lsa", "seed=0", "study.name=before")
+    (run,) = load(tmp_path / "runs", "before").runs
+    source = RunFolder(tmp_path / "runs" / run.signature).checkpoint_path
+    for name in ("a.pt", "b.pt"):
+        contents = torch.load(source, weights_only=True)
+        next(iter(contents["best"].values())).add_(name == "b.pt")
+        torch.save(contents, tmp_path / name)
+    task = ("task=segmentation", *TINY["segmentation"], "op=lsa", "study.name=files")
+    done = ablate("train", "-m", *task, "task.init=a.pt,b.pt")
+    assert done.code == 0, done.err
+    assert ablate("report", "files").code == 0  # each file is a condition
+    for planned in load(tmp_path / "runs", "files").runs:
+        folder = RunFolder(tmp_path / "runs" / planned.signature)
+        figures = folder.result()
+        folder.result_path.unlink()
+        folder.status_path.unlink()
+    for name in ("a.pt", "b.pt"):
+        (tmp_path / name).unlink()
+    assert ablate("retry", "files").code == 0
+    assert folder.result()["test_miou"] == figures["test_miou"]
+    assert ablate("look", folder.signature).code == 0
+
+
 REFUSED = {
     "no such run": ("task.init=run:123456", "no run '123456'"),
     "no such study": ("task.init=study:befor", "before"),
@@ -78,6 +105,7 @@ REFUSED = {
     "not a checkpoint": ("task.init=notes.txt", "notes.txt"),
     "another operator": ("task.init=run:{run}", "weights of another network than dwconv in swin_micro"),
     "no run of this operator": ("task.init=study:before", "has 0 runs of op=dwconv"),
+    "nothing": ("task.init=''", "task.init=''"),
     "a digest alone": ("+task.weights=0123", "task.weights without task.init"),
 }
 

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from ablate.results import formats
 from ablate.store.folder import DAMAGED, FAILED, FINISHED, INTERRUPTED, PENDING, PRUNED, RUNNING, RunFolder
-from ablate.store.metrics import DEFAULT, of_task
+from ablate.store.metrics import of_metric
 from ablate.studies import states
 from ablate.studies.states import LOST, MISSING, Overview, Standing
 from ablate.studies.status import Progress, progress
@@ -80,7 +80,9 @@ def _with_columns(
     factors = overview.manifest.factors
     table = Table(box=None, pad_edge=False, header_style="bold")
     titles = [SPEED[name][0] for name in columns]
-    selecting = {done.metric for done in figures if done.metric is not None} or {of_task(DEFAULT).selecting}
+    selecting = {done.metric for done in figures if done.metric is not None} or {
+        of_metric(overview.manifest.metric).selecting
+    }
     best = f"best {' or '.join(sorted(metric.words for metric in selecting))}"
     for title in (*factors, "seed", "state", "epoch", "left", best, *titles, "run", "note"):
         table.add_column(title, overflow="fold")

@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from ablate.compose import structure
+from ablate.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ def request(plain: dict[str, Any], overrides: Sequence[str]) -> Request:
         from ablate.tasks import initial
 
         initial.resolve(plain)
+    elif plain["infra"].get("weights") is not None:
+        raise UserError("infra.weights without task.init", "use task.init=FILE, which fills it in")
     named = (override.lstrip("+").partition("=") for override in overrides if not override.startswith("~"))
     levels = {key: value for key, _, value in named if not key.startswith(("hydra", "infra", "study"))}
     return Request(plain, levels)

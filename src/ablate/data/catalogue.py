@@ -70,8 +70,8 @@ def check(
 ) -> None:
     """Refuse a data set that does not exist or is not here, or an augmentation that it does not have.
 
-    Reads no data; one that may be downloaded counts as here. `batch_size` is compared with the training
-    split where its size is known.
+    Reads no images; annotations in COCO's format and lists of label maps are checked whole. A set that may be
+    downloaded counts as here. `batch_size` is compared with the training split where its size is known.
 
     Raises:
         UserError: names the mistake and what is possible, or the ways to get the data.
@@ -84,6 +84,11 @@ def check(
     root = default_data_root() if data_root is None else Path(data_root).expanduser()
     if origin is not None and not (download and origin.downloads) and origin.find(root) is None:
         raise origin.missing(root)
+    listed = getattr(data_set, "training_images", None)
+    if listed is not None:  # annotations are read and checked, images are not
+        images = listed(Storage(root))
+        if batch_size is not None:
+            require_a_batch(batch_size, images)
 
 
 def create(

@@ -145,6 +145,10 @@ class CocoSet(ABC):
             train = Chosen(train.annotations, train.annotations.annotated(train.images))
         return train, validation, test
 
+    def training_images(self, storage: Storage) -> int:
+        """Number of training images, after the check of all annotations; see `read`."""
+        return len(self.read(storage)[0].images)
+
     def splits(self, augment: Mapping[str, Any], batching: Batching, storage: Storage) -> Splits:
         """The data, read by worker processes, in batches."""
         from ablate.data.coco_loader import coco_splits

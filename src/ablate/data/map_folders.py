@@ -74,6 +74,10 @@ class MapSet(ABC):
         kept, held = random_holdout(len(train), self.validation_images)
         return MapSplits([train[i] for i in kept], [train[i] for i in held], test=val)
 
+    def training_images(self, storage: Storage) -> int:
+        """Number of training images, after every image was paired with its label map; see `read`."""
+        return len(self.read(storage).train)
+
     def splits(self, augment: Mapping[str, Any], batching: Batching, storage: Storage) -> Splits:
         """The data, read by worker processes, in batches."""
         from ablate.data.map_loader import Sides, map_splits

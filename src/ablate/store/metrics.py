@@ -156,6 +156,12 @@ def of_run(config: Mapping[str, Any]) -> TaskMetrics:
     return of_task(task_of(config))
 
 
+def of_metric(column: str) -> TaskMetrics:
+    """Return the metrics of the task that a study compares by a column; the default's if several have it."""
+    tasks = [task for task in TASKS.values() if column in task.columns]
+    return tasks[0] if len(tasks) == 1 else TASKS[DEFAULT]
+
+
 def of_columns(columns: Iterable[str]) -> TaskMetrics | None:
     """Return the metrics of the task whose figures these are; None if they hold no validation figure."""
     names = set(columns)

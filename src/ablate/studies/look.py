@@ -98,7 +98,7 @@ def _batch(config: dict[str, Any], count: int) -> Any:
     splits = data.create(
         config["data"],
         seed=derive(config["seed"], "data"),
-        batch_size=count,
+        batch_size=1,  # of training images, which are not read
         augment=config["recipe"]["augment"],
         evaluation_batch_size=count,
         device="cpu",

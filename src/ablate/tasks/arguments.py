@@ -31,11 +31,9 @@ def dense_arguments(config: Mapping[str, Any], *, any_size: bool) -> tuple[str, 
 
 
 def features(config: Mapping[str, Any], name: str, arguments: Mapping[str, Any]) -> Features:
-    """Build a host with its operator, for its feature maps, with the weights that `task.init` names."""
+    """Build a host with its operator, for its feature maps."""
     levels = hosts.feature_levels(name, **arguments)
-    found = Features(hosts.create(name, config["op"], **arguments), levels)
-    initial.load(found, config, name, arguments)
-    return found
+    return Features(hosts.create(name, config["op"], **arguments), levels)
 
 
 def check_features(
@@ -58,7 +56,8 @@ def check_features(
         hosts.require_any_size(name, config["op"], **arguments)
     if config["task"].get("weights"):
         with torch.device("meta"):
-            features(config, name, arguments)
+            built = features(config, name, arguments)
+        initial.check(built, config, name, arguments)
 
 
 def require_annotation(config: Mapping[str, Any], annotation: str, way_out: str) -> None:

@@ -47,6 +47,9 @@ class Classification:
         name, arguments = self.network_arguments(config)
         return hosts.create(name, config["op"], **arguments)
 
+    def begin(self, model: nn.Module, config: Mapping[str, Any]) -> None:
+        """Leave the weights as they were drawn."""
+
     def objective(self, config: Mapping[str, Any], recipe: Mixing, splits: Splits) -> Objective:
         """Return the training loss, of mixed images if the recipe mixes any."""
         if recipe.mixup or recipe.cutmix:

@@ -150,6 +150,10 @@ class Task(Protocol):
         """Build the network with its head. All that is outside the operator's slots is drawn first."""
         ...
 
+    def begin(self, model: nn.Module, config: Mapping[str, Any]) -> None:
+        """Give a network that has no checkpoint of its run the weights that it begins with."""
+        ...
+
     def objective(self, config: Mapping[str, Any], recipe: Mixing, splits: Splits) -> Objective:
         """Return the training loss of a run: its configuration, the recipe read from it, and its data."""
         ...

@@ -1,8 +1,9 @@
 """Weights that the host of a dense task begins with: `task.init`.
 
 They come from a classification run (`run:SIGNATURE`, or `study:NAME` for the run of a study with this run's
-operator, host and seed) or from a checkpoint file. A digest of them, `task.weights`, is part of a run's
-identity; the place they are read from, `infra.weights`, is not.
+operator, host and seed) or from a checkpoint file, which becomes `file:DIGEST`. A digest of them,
+`task.weights`, is part of a run's identity; the place they are read from, `infra.weights`, is not. A run that
+has a checkpoint of its own needs them no more.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ from ablate.store.folder import RunFolder, find
 from ablate.store.identity import digest
 from ablate.store.metrics import DEFAULT, task_of
 
-RUN, STUDY, FILE = "run:", "study:", "file"
+RUN, STUDY, FILE = "run:", "study:", "file:"
 DIGITS = 16  # of a digest
+FITTING = "use weights of the same operator, host, channels and window"
 ANEW = "put the file back, or request the run anew with task.init"
 
 
@@ -42,9 +44,14 @@ def resolve(config: dict[str, Any]) -> None:
         if given is not None:
             raise UserError("task.weights without task.init", "give task.init, which determines it")
         return
-    path, name = _find(str(init), config, Path(str(infra["runs_dir"])))
-    state = _read(path)
-    found = weights_digest(state)
+    if not isinstance(init, str) or not init:
+        raise UserError(f"task.init={init!r}", "give study:NAME, run:SIGNATURE or the path of a checkpoint")
+    path, name = _find(init, config, Path(str(infra["runs_dir"])))
+    found = weights_digest(_read(path))
+    if name == FILE:  # every file is a condition of its own; a run that is requested again has its digest
+        name += found
+        if init.startswith(FILE) and init != name:
+            raise UserError(f"the weights at {path} have the digest {found}, not {init[len(FILE) :]}", ANEW)
     if given is not None and given != found:
         raise UserError(f"the weights at {path} have the digest {found}, not {given}", ANEW)
     task["init"], task["weights"], infra["weights"] = name, found, str(path.absolute())
@@ -57,10 +64,9 @@ def _find(init: str, config: Mapping[str, Any], runs_dir: Path) -> tuple[Path, s
         return _checkpoint(folder), f"{RUN}{folder.signature}"
     if init.startswith(STUDY):
         return _checkpoint(_partner(init.removeprefix(STUDY), config, runs_dir)), init
-    path = Path(init).expanduser()
-    if init == FILE:  # a configuration that was resolved before
-        path = Path(str(config["infra"].get("weights") or ""))
-    return path, FILE
+    if init.startswith(FILE):  # a configuration that was resolved before
+        return Path(str(config["infra"].get("weights") or "")), FILE
+    return Path(init).expanduser(), FILE
 
 
 def _partner(study: str, config: Mapping[str, Any], runs_dir: Path) -> RunFolder:
@@ -108,17 +114,24 @@ def weights_digest(state: Mapping[str, Tensor]) -> str:
     return whole.hexdigest()[:DIGITS]
 
 
-def load(features: Features, config: Mapping[str, Any], name: str, arguments: Mapping[str, Any]) -> None:
-    """Put the weights of `task.init` into a host's features, if it names any.
+def check(features: Features, config: Mapping[str, Any], name: str, arguments: Mapping[str, Any]) -> None:
+    """Refuse weights that do not fit a host's features.
 
     Raises:
         UserError: the file is not there, is not what it was, or does not fit.
     """
-    if config["task"].get("weights") is None:
-        return
-    fitting = _fitting(features, config, name, arguments)
-    if not any(parameter.is_meta for parameter in features.parameters()):  # else there is only a check
-        features.model.load_state_dict(fitting)
+    if config["task"].get("weights") is not None:
+        _fitting(features, config, name, arguments)
+
+
+def load(features: Features, config: Mapping[str, Any], name: str, arguments: Mapping[str, Any]) -> None:
+    """Put the weights of `task.init` into a host's features, if it names any.
+
+    Raises:
+        UserError: see `check`.
+    """
+    if config["task"].get("weights") is not None:
+        features.model.load_state_dict(_fitting(features, config, name, arguments))
 
 
 def _fitting(
@@ -150,7 +163,7 @@ def _fitting(
         listed = (f"{problem}: {', '.join(keys)}" for problem, keys in problems.items() if keys)
         raise UserError(
             "\n  ".join([f"the weights at {path} do not fit {config['op']['name']} in {name}", *listed]),
-            "use weights of the same operator, host, channels and window",
+            FITTING,
         )
     return {key: state[key] for key in expected}
 
@@ -167,4 +180,4 @@ def _converted(
         return convert(whole, state)
     except UserError as error:
         does_not_fit = f"weights of another network than {config['op']['name']} in {name}: {error.problem}"
-        raise UserError(does_not_fit, error.way_out) from error
+        raise UserError(does_not_fit, FITTING) from error

@@ -17,6 +17,7 @@ from ablate.data.options import require_between, require_whole
 from ablate.errors import UserError
 from ablate.hosts.features import Features, Level
 from ablate.store.metrics import TASKS
+from ablate.tasks import initial
 from ablate.tasks.arguments import (
     check_features,
     dense_arguments,
@@ -138,6 +139,11 @@ class Segmentation:
             width = widths[max(len(widths) - 2, 0)]
             auxiliary = FCN(width, settings.auxiliary_channels, classes, settings.dropout)
         return Segmenter(features(config, name, arguments), head, auxiliary, settings.passes, levels)
+
+    def begin(self, model: nn.Module, config: Mapping[str, Any]) -> None:
+        """Put the weights of `task.init` into the host; see `Task`."""
+        assert isinstance(model.features, Features)
+        initial.load(model.features, config, *self.network_arguments(config))
 
     def objective(self, config: Mapping[str, Any], recipe: Mixing, splits: Splits) -> Objective:
         """Return the training loss: both heads' cross-entropy, the auxiliary one's by its weight."""

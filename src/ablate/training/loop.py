@@ -139,6 +139,8 @@ class Training:
             self.group.broadcast(self.step)
         elif self.group.broadcast(0):
             self._resume(checkpoints.load(self.folder.checkpoint_path)[0])
+        else:
+            self._resume(None)
         title = f"{self.config['op']['name']} in {self.config['host']['name']}, seed {self.config['seed']}"
         self.reporter.started(title, self.steps, self.step)
         try:
@@ -360,7 +362,11 @@ class Training:
         return found
 
     def _resume(self, found: Checkpoint | None) -> None:
-        if found is not None:
+        if found is None:
+            self.task.begin(self.model, self.config)
+            if self.ema is not None:
+                self.ema.module.load_state_dict(self.model.state_dict())
+        else:
             self.model.load_state_dict(found.model)
             if (fused := bool(found.optimizer["param_groups"][0].get("fused"))) != self.fused:
                 self._build_optimizer(fused)  # as in the attempt before, for the same bits

@@ -20,7 +20,9 @@ from ablate.configuration import read_settings
 from ablate.data import INSTANCES, InstanceBatch, Loader, Splits, TruthBatch
 from ablate.data.encoding import decoded
 from ablate.errors import UserError
+from ablate.hosts.features import Features
 from ablate.store.metrics import TASKS
+from ablate.tasks import initial
 from ablate.tasks.arguments import (
     check_features,
     dense_arguments,
@@ -69,6 +71,11 @@ class Detection:
         levels = hosts.feature_levels(name, **arguments)
         heads = Heads(levels, data.info(config["data"]).things, settings)
         return Detector(features(config, name, arguments), heads)
+
+    def begin(self, model: nn.Module, config: Mapping[str, Any]) -> None:
+        """Put the weights of `task.init` into the host; see `Task`."""
+        assert isinstance(model.features, Features)
+        initial.load(model.features, config, *self.network_arguments(config))
 
     def objective(self, config: Mapping[str, Any], recipe: Mixing, splits: Splits) -> Objective:
         """Return the training loss: the sum of all losses of the detector."""
