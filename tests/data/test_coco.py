@@ -484,3 +484,23 @@ def test_pinning_leaves_everything_but_tensors_as_it_is(pets: Path, monkeypatch:
     shown = collate_shown([EvaluationFiles(validation, Resizing(64, 96))[0, 0]])
     [one], [expected] = pin_memory(shown), shown
     assert one.truth is expected.truth and len(pinned) == 5
+
+
+def test_from_a_folder_to_a_picture(ablate: Callable, tmp_path: Path) -> None:
+    """A small recipe, a Swin, images of several sizes: a run, and its look."""
+    write(tmp_path / "data")
+    config = [f"data.{key}={value}" for key, value in FORMAT.items() if key != "name"]
+    small = ("task.channels=8", "task.hidden=8", "task.proposals=20", "recipe=debug", "recipe.epochs=1")
+    done = ablate(
+        *("train", "op=dwconv", "task=detection", "data=coco_format", *config, *small, "recipe.batch_size=2"),
+        *(
+            f"infra.data_root={tmp_path / 'data'}",
+            "infra.tracking=none",
+            "infra.threads=1",
+            "infra.workers=0",
+        ),
+    )
+    assert done.code == 0, done.err
+    (folder,) = (path.parent.name for path in tmp_path.glob("runs/*/result.json"))
+    looked = ablate("look", folder)
+    assert looked.code == 0, looked.err

@@ -262,7 +262,7 @@ def test_a_training_image_that_is_damaged_is_named_when_it_is_read(root: Path) -
         ({"folder": "n"}, {}, "map folder 'n' not found"),
         ({}, {"scale": [2.0, 0.5]}, "two positive factors in ascending order"),
         ({}, {"most_of_one_class": 0.5}, "random_crop=true"),
-        ({}, {"crop_padding": 2}, "unknown setting 'recipe.augment.crop_padding'"),
+        ({}, {"crop_padding": 2}, "recipe.augment.crop_padding=2 is for another kind"),
     ],
     ids=lambda value: json.dumps(value) if isinstance(value, dict) else "",
 )

@@ -215,7 +215,10 @@ REFUSED = {
     "no scale": (["task.evaluation.scales=[]"], "positive factors"),
     "a setting": (["+task.evaluation.scale=2"], "did you mean 'task.evaluation.scales'?"),
     "an operator of one map": (["op=lesa"], "is built for one size of map"),
-    "a recipe for images in memory": (["recipe=micro"], "unknown setting 'recipe.augment.crop_padding'"),
+    "a recipe for images in memory": (
+        ["recipe.augment={crop_padding: 2}"],
+        "recipe.augment.crop_padding=2 is for another kind of data set",
+    ),
     "missing data": (["data.folder=nothing"], "map folder 'nothing' not found"),
     "two lengths": (["recipe.epochs=3"], "recipe.epochs=3 with recipe.iterations=5"),
 }

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from ablate.configuration import read_settings
+from ablate.data.augmentation_settings import read_augmentation
 from ablate.data.contract import INSTANCES, Batching, DataInfo, Splits, Storage
 from ablate.data.holdout import random_holdout
 from ablate.data.options import require_whole
@@ -95,7 +95,7 @@ class CocoSet(ABC):
         """
         from ablate.data.geometry import InstanceAugmentation
 
-        augmentation = read_settings(InstanceAugmentation, "recipe.augment", augment)
+        augmentation = read_augmentation(InstanceAugmentation, augment)
         for name, off in (("short_sides", "[]"), ("same_orientation", "false")):
             if self.size is not None and getattr(augmentation, name):
                 raise UserError(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ablate.configuration import read_settings
+from ablate.data.augmentation_settings import read_augmentation
 from ablate.data.contract import Batching, DataInfo, Samples, SampleSplits, Splits, Storage
 from ablate.data.holdout import stratified_holdout
 from ablate.data.listing import class_folders, list_images
@@ -89,7 +89,7 @@ class FolderSet(ABC):
         from ablate.data.augmentation import FolderAugmentation
         from ablate.data.policies import training_transform
 
-        augmentation = read_settings(FolderAugmentation, "recipe.augment", augment)
+        augmentation = read_augmentation(FolderAugmentation, augment)
         training_transform(self.size, augmentation)
         return augmentation
 

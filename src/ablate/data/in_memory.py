@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ablate.configuration import read_settings
+from ablate.data.augmentation_settings import read_augmentation
 from ablate.data.contract import Batching, DataInfo, Labelled, LabelledSplits, Scale, Splits, Storage
 from ablate.data.holdout import stratified_holdout
 
@@ -53,4 +53,4 @@ class InMemorySet(ABC):
         """Read a recipe's augmentation of images in memory."""
         from ablate.data.augmentation import TensorAugmentation
 
-        return read_settings(TensorAugmentation, "recipe.augment", augment)
+        return read_augmentation(TensorAugmentation, augment)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ablate.configuration import read_settings
+from ablate.data.augmentation_settings import read_augmentation
 from ablate.data.contract import MAP, Batching, DataInfo, MapSamples, MapSplits, Splits, Storage
 from ablate.data.holdout import random_holdout
 from ablate.data.options import require_whole
@@ -90,7 +90,7 @@ class MapSet(ABC):
         """Read a recipe's augmentation of images with label maps."""
         from ablate.data.augmentation import MapAugmentation
 
-        return read_settings(MapAugmentation, "recipe.augment", augment)
+        return read_augmentation(MapAugmentation, augment)
 
     def _has_test(self, root: Path) -> bool:
         return (root / "images" / "test").is_dir()
