@@ -10,9 +10,8 @@ TRITONS := 3.5.0 3.6.0 3.8.0  # oldest supported, that of PyTorch 2.10 and 2.11,
 ABLATE ?= $(BIN)/ablate
 LOWEST := .venv-lowest
 LOWEST_TESTS := tests/ops/test_registry.py tests/ops/test_equation.py tests/hosts tests/models/test_models.py \
-	tests/data tests/tasks tests/training/test_training.py tests/results tests/store tests/test_conf.py \
-	tests/compose tests/launch tests/studies tests/execution/test_claim.py tests/execution/test_serving.py \
-	tests/execution/test_superseded.py
+	tests/data tests/tasks/test_detection.py tests/tasks/test_segmentation.py tests/tasks/test_real_maps.py \
+	tests/training/test_training.py tests/results tests/store tests/test_conf.py tests/compose tests/launch
 CARRIED := hydra-core omegaconf submitit cloudpickle  # what GPU images with PyTorch usually lack
 CARRIED_PYTHON ?= 3.12
 WHEELHOUSE := build/wheelhouse
