@@ -43,6 +43,7 @@ from ablate.data.seeding import epoch_generator
 from ablate.data.shard import WHOLE
 from ablate.errors import UserError
 
+AT_ONCE = 8  # images in an evaluation batch, of up to 13 MB each
 Placed = tuple[int, int, Size]  # position of an image, its seed, size to which the batch is filled up
 
 
@@ -330,7 +331,7 @@ class EvaluationFileLoader:
 
     def __init__(self, files: EvaluationFiles, batching: Batching) -> None:
         self.samples = len(files)
-        size = batching.evaluation_batch_size
+        size = min(AT_ONCE, batching.evaluation_batch_size)
         self._sampler = EpochSampler(len(files), size, math.ceil(len(files) / size), batching.shard)
         self._normalised = Normalisation(batching.device)
         self._batches: Readable[list[Shown]] = read_in_workers(
