@@ -23,7 +23,14 @@ from ablate.training.progress import Silent
 SMALL = ("recipe=debug", "data.train=32", "data.validation=12", "data.test=12", "infra.tracking=none")
 TINY = {
     "segmentation": (*SMALL, "infra.threads=1", "task.channels=8", "task.auxiliary_channels=8"),
-    "detection": (*SMALL, "infra.threads=1", "task.channels=8", "task.hidden=8", "task.proposals=20"),
+    "detection": (
+        *SMALL,
+        "infra.threads=1",
+        "task.channels=8",
+        "task.hidden=8",
+        "task.proposals=20",
+        "task.training_proposals=20",
+    ),
 }
 CASCADE = ("task.thresholds=[0.5,0.6,0.7]", "task.convolutions=1", "task.overlap_loss=true")
 

@@ -120,7 +120,7 @@ def test_losses_of_proposals_are_torchvisions_but_for_l1() -> None:
     images = ImageList(torch.zeros(2, 1, 96, 96), [(96, 96)] * 2)
     maps = [torch.randn(2, 8, 96 // r, 96 // r, generator=generator) for r in (8, 16)]
     everything = 10**6
-    mine = Proposals(8, 4, [8, 16], 50, everything, smooth=True).train()
+    mine = Proposals(8, 4, [8, 16], (50, 50), everything, smooth=True).train()
     ends = {"training": 50, "testing": 50}
     theirs = RegionProposalNetwork(
         mine.anchor_generator, mine.head, 0.7, 0.3, everything, 1.0, ends, ends, 0.7
@@ -131,7 +131,7 @@ def test_losses_of_proposals_are_torchvisions_but_for_l1() -> None:
     assert found["proposal_box"] > 0
     torch.testing.assert_close(found["proposal_class"], expected["loss_objectness"])
     torch.testing.assert_close(found["proposal_box"], expected["loss_rpn_box_reg"])
-    plain = Proposals(8, 4, [8, 16], 50, everything, smooth=False).train()
+    plain = Proposals(8, 4, [8, 16], (50, 50), everything, smooth=False).train()
     plain.load_state_dict(mine.state_dict())
     assert plain(images, maps, instances, [torch.Generator()] * 2)[1]["proposal_box"] > found["proposal_box"]
 

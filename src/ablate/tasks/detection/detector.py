@@ -82,7 +82,7 @@ class Heads(nn.Module):
             channels,
             settings.anchor,
             reductions,
-            settings.proposals,
+            (settings.training_proposals, settings.proposals),
             settings.sampled_anchors,
             smooth=settings.smooth_proposals,
         )

@@ -17,7 +17,7 @@ from ablate.tasks.detection.matching import Rule, matched, sampled
 
 RATIOS = (0.5, 1.0, 2.0)  # height by width of anchors
 RULE = Rule(positive=0.7, negative=0.3, least=0.3)
-BEFORE_NMS = 2  # candidates per level for each proposal in training; as many as proposals in evaluation
+BEFORE_NMS = 2  # candidates per level in training, by proposals in evaluation, which has as many candidates
 NMS = 0.7
 SHARE = 0.5  # largest share of anchors with an object among those that are drawn
 
@@ -70,7 +70,7 @@ class Proposals(RegionProposalNetwork):
         channels: of the maps.
         side: of a square anchor, in positions of its map.
         reductions: pixels per position of each map.
-        count: proposals for an image.
+        counts: proposals for an image, in training and in evaluation.
         anchors: drawn of each image to train on.
         smooth: smooth L1 with β = 1/9 in place of L1.
     """
@@ -80,7 +80,7 @@ class Proposals(RegionProposalNetwork):
         channels: int,
         side: float,
         reductions: Sequence[int],
-        count: int,
+        counts: tuple[int, int],
         anchors: int,
         *,
         smooth: bool,
@@ -92,8 +92,8 @@ class Proposals(RegionProposalNetwork):
             bg_iou_thresh=RULE.negative,
             batch_size_per_image=anchors,
             positive_fraction=SHARE,
-            pre_nms_top_n={"training": BEFORE_NMS * count, "testing": count},
-            post_nms_top_n={"training": count, "testing": count},
+            pre_nms_top_n={"training": BEFORE_NMS * counts[1], "testing": counts[1]},
+            post_nms_top_n={"training": counts[0], "testing": counts[1]},
             nms_thresh=NMS,
         )
         self.anchors, self.smooth = anchors, smooth

@@ -18,6 +18,7 @@ class Settings:
     channels: int
     anchor: float
     proposals: int
+    training_proposals: int
     sampled_anchors: int
     sampled_regions: int
     smooth_proposals: bool
@@ -31,7 +32,14 @@ class Settings:
     weights: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("channels", "proposals", "sampled_anchors", "sampled_regions", "hidden"):
+        for name in (
+            "channels",
+            "proposals",
+            "training_proposals",
+            "sampled_anchors",
+            "sampled_regions",
+            "hidden",
+        ):
             require_whole(f"task.{name}", getattr(self, name), at_least=1)
         for name in ("convolutions", "mask_convolutions"):
             require_whole(f"task.{name}", getattr(self, name), at_least=0)
