@@ -77,7 +77,7 @@ def content(split: str) -> dict[str, Any]:
         annotations.append(annotation(10 * at + 3, number, beyond, [rectangle(*beyond)]))
         flat = (5, 5, 8, 0)  # no area
         annotations.append(annotation(10 * at + 4, number, flat, [rectangle(*flat)]))
-    return {"images": images, "annotations": annotations[::-1], "categories": CATEGORIES}
+    return {"info": {}, "images": images, "annotations": annotations[::-1], "categories": CATEGORIES}
 
 
 def write(root: Path, splits: tuple[str, ...] = ("train", "val")) -> Path:

@@ -233,7 +233,7 @@ def test_average_precision_is_pycocotools_from_files(tmp_path: Path) -> None:
     shown = [{"id": number, "height": 96, "width": 96} for number in range(1, 7)]
     categories = [{"id": number, "name": str(number)} for number in range(1, 6)]
     (tmp_path / "truth.json").write_text(
-        json.dumps({"images": shown, "categories": categories, "annotations": objects})
+        json.dumps({"info": {}, "images": shown, "categories": categories, "annotations": objects})
     )
     boxes_only = [{k: v for k, v in entry.items() if k != "segmentation"} for entry in found]
     masks_only = [{k: v for k, v in entry.items() if k != "bbox"} for entry in found]

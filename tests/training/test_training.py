@@ -21,6 +21,7 @@ from ablate.execution.execute import execute
 from ablate.store.files import Guard
 from ablate.store.folder import RunFolder
 from ablate.tasks.classification import Classification
+from ablate.tasks.contract import Figures
 from ablate.training import checkpoint, loop, optimization, recipe
 
 
@@ -275,9 +276,9 @@ def test_tested_are_the_weights_that_were_best_on_validation(
     accuracies = iter([50.0, 90.0, 60.0, 1.0])  # three epochs of validation, then the test
     seen: list[dict[str, torch.Tensor]] = []
 
-    def evaluate(_task: object, model: torch.nn.Module, *_: object, **__: object) -> dict[str, float]:
+    def evaluate(_task: object, model: torch.nn.Module, *_: object, **__: object) -> Figures:
         seen.append(copy.deepcopy(model.state_dict()))
-        return {"loss": 1.0, "top1": next(accuracies), "top5": 100.0}
+        return Figures({"loss": 1.0, "top1": next(accuracies), "top5": 100.0}, {})
 
     monkeypatch.setattr(Classification, "evaluate", evaluate)
     result = run(configure("recipe.epochs=3"), tmp_path / "run").result()

@@ -75,7 +75,7 @@ class Truth(NamedTuple):
         classes: (n,).
         masks: each in COCO's run-length encoding: `size` and `counts`.
         areas: (n,) float64, pixels; they say which range of sizes an object is in.
-        crowd: (n,): several objects in one, where a detection is neither right nor wrong.
+        crowd: (n,) bool: several objects in one, where a detection is neither right nor wrong.
     """
 
     size: tuple[int, int]
@@ -83,7 +83,7 @@ class Truth(NamedTuple):
     classes: NDArray[np.int64]
     masks: list[dict[str, Any]]
     areas: NDArray[np.float64]
-    crowd: NDArray[np.bool_]
+    crowd: NDArray[Any]
 
 
 class TruthBatch(NamedTuple):

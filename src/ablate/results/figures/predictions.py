@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps, rc_context
@@ -32,13 +33,13 @@ class Answer:
         map: class of each pixel, (H, W), negative for none; None where objects are sought.
         boxes: of objects, (n, 4): left, top, right, bottom in pixels.
         classes: of objects, (n,).
-        masks: of objects, (n, H, W); None where only boxes are known.
+        masks: of objects, (n, H, W) bool; None where only boxes are known.
     """
 
     map: NDArray[np.int64] | None = None
     boxes: NDArray[np.float64] | None = None
     classes: NDArray[np.int64] | None = None
-    masks: NDArray[np.bool_] | None = None
+    masks: NDArray[Any] | None = None
 
     @property
     def present(self) -> set[int]:
