@@ -330,7 +330,10 @@ def change(name: str, value: Any, part: str = "annotations") -> Callable[[Any], 
 
 
 WRONG: dict[str, tuple[Callable[[Any], Any], str]] = {
-    "no list of annotations": (lambda d: d.pop("annotations"), "not a file of instances .*it has info, images"),
+    "no list of annotations": (
+        lambda d: d.pop("annotations"),
+        "not a file of instances .*it has info, images",
+    ),
     "unknown image": (change("image_id", 999), r"annotation 74 of image 999: its image_id 999 is unknown"),
     "unknown category": (change("category_id", 5), "its category_id 5 is unknown"),
     "annotation twice": (lambda d: d["annotations"].append(d["annotations"][0]), "has the same id"),

@@ -143,10 +143,11 @@ def test_an_image_beyond_pillows_limit_is_named(tmp_path, monkeypatch):
 
 def test_workers_survive_the_first_signal_to_their_group_and_not_the_second(root):
     expected = torch.cat([images for images, _ in create(root).train.epoch(1)])
+    before = multiprocessing.active_children()  # of tests before this one
     loader = create(root, workers=2).train
     epoch = loader.epoch(0)
     next(epoch), next(epoch)  # one batch of each worker: both have set their handlers
-    workers = multiprocessing.active_children()
+    workers = [worker for worker in multiprocessing.active_children() if worker not in before]
     assert len(workers) == 2
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
         for worker in workers:

@@ -110,6 +110,7 @@ CHECKS: Mapping[str, Callable[[RunFiles, Status], str | None]] = {
     "metrics.jsonl": _metrics,
     "speed.jsonl": lambda folder, status: _lines(folder.speed_path, shapes.line, status)[1],
     "result.json": _result,
+    "classes.json": lambda folder, status: _json_file(folder.classes_path, shapes.classes),
     "environment.json": _environment,
     "checkpoint.pt": _checkpoint,
     "claim.json": lambda folder, status: _json_file(folder.claim_path, shapes.claim),
