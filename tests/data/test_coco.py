@@ -476,7 +476,7 @@ def test_an_area_that_is_missing_is_that_of_the_mask(root: Path) -> None:
 
 
 def test_pinning_leaves_everything_but_tensors_as_it_is(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What PyTorch does before a copy to CUDA; without one a tensor cannot be pinned."""
+    """PyTorch pins a batch before it is copied to CUDA; without a card no tensor can be pinned."""
     pinned: list[torch.Tensor] = []
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self, *_: pinned.append(self) or self)
     train, validation, _ = everything(FORMAT).read(Storage(pets))

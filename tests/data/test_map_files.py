@@ -17,7 +17,8 @@ from PIL import Image
 from ablate import data
 from ablate.data import OUTSIDE, MapBatch, Splits
 from ablate.data.augmentation import MapAugmentation
-from ablate.data.map_files import ORIENTATION, Labels, pair, read_map
+from ablate.data.decoding import ORIENTATION
+from ablate.data.map_files import Labels, pair, read_map
 from ablate.data.map_loader import MapTransform, Sides, distorted
 from ablate.data.shard import Shard
 from ablate.errors import UserError

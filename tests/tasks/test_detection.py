@@ -33,6 +33,7 @@ from ablate.tasks.detection.matching import BACKGROUND, NEITHER, Rule, matched, 
 from ablate.tasks.detection.proposals import Anchors, Proposals
 from ablate.tasks.detection.pyramid import Regions, level_of
 
+AREAS = (150, 400)
 PUBLISHED = {  # millions of parameters with 80 classes, and Swin's multiply-accumulates at 1280×800, in 10⁹
     ("mask_rcnn", "lsa", "swin_tiny"): (48, 267),
     ("mask_rcnn", "elsa", "swin_tiny"): (49, None),
@@ -237,11 +238,13 @@ def test_average_precision_is_pycocotools_from_files(tmp_path: Path) -> None:
     )
     boxes_only = [{k: v for k, v in entry.items() if k != "segmentation"} for entry in found]
     masks_only = [{k: v for k, v in entry.items() if k != "bbox"} for entry in found]
-    figures = detection.figures(images, 5).metrics
+    figures = detection.figures(images, 5, AREAS).metrics
     for kind, entries, name in (("box", boxes_only, "bbox"), ("mask", masks_only, "segm")):
         (tmp_path / "found.json").write_text(json.dumps(entries))
         truth_file = COCO(str(tmp_path / "truth.json"))
         judge = COCOeval(truth_file, truth_file.loadRes(str(tmp_path / "found.json")), name)
+        small, large = AREAS
+        judge.params.areaRng = [[0, 1e10], [0, small], [small, large], [large, 1e10]]
         judge.evaluate()
         judge.accumulate()
         judge.summarize()
@@ -249,8 +252,9 @@ def test_average_precision_is_pycocotools_from_files(tmp_path: Path) -> None:
         assert 0 < expected[0] < 100
         mine = [figures[f"{kind}_{threshold}"] for threshold in ("ap", "ap50", "ap75")]
         assert mine == pytest.approx(expected, abs=1e-5)
+        sizes = [figures[f"{kind}_ap_{size}"] for size in ("small", "medium", "large")]
+        assert sizes == pytest.approx([100 * value for value in judge.stats[3:6]], abs=1e-5)
         details = average_precision.of(images, 5, kind)
-        assert details.by_range["small"] == pytest.approx(100 * judge.stats[3], abs=1e-5)
         assert np.nanmean(details.by_class) == pytest.approx(expected[0], abs=1e-4)
 
 

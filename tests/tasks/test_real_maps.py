@@ -35,7 +35,7 @@ TINY = (
 
 
 class Convolution(torch.nn.Module):
-    """A network that is no function of single pixels, and not symmetric."""
+    """A network whose logits depend on neighbouring pixels, and on left and right."""
 
     def __init__(self) -> None:
         super().__init__()

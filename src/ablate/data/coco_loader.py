@@ -41,6 +41,7 @@ from ablate.data.geometry import (
 from ablate.data.image_loader import IMAGENET, EpochSampler, Readable, SeededPosition, read_in_workers
 from ablate.data.seeding import epoch_generator
 from ablate.data.shard import WHOLE
+from ablate.data.transfer import Normalisation
 from ablate.errors import UserError
 
 AT_ONCE = 8  # images in an evaluation batch, of up to 13 MB each
@@ -264,20 +265,6 @@ def of_one_orientation(
     return [ordered[at * size : (at + 1) * size] for at in order]
 
 
-class Normalisation:
-    """ImageNet's mean and standard deviation, on the device."""
-
-    def __init__(self, device: str) -> None:
-        self.device = torch.device(device)
-        self._mean, self._std = (
-            255 * torch.tensor(part, device=self.device)[:, None, None] for part in IMAGENET
-        )
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """(…, 3, H, W) uint8 → float32 on the device."""
-        return images.to(self.device, non_blocking=True).float().sub_(self._mean).div_(self._std)
-
-
 class TrainingFileLoader:
     """The training split: shuffled and moved anew in each epoch, whole batches only."""
 
@@ -285,7 +272,7 @@ class TrainingFileLoader:
         self._seed = batching.seed
         self._sampler = FilledSampler(files, batching)
         self.samples = len(self._sampler) * batching.batch_size
-        self._normalised = Normalisation(batching.device)
+        self._normalised = Normalisation(IMAGENET, batching.device)
         self._batches: Readable[LearnedBatch] = read_in_workers(
             files, self._sampler, collate_learned, device=batching.device, workers=batching.workers
         )
@@ -333,7 +320,7 @@ class EvaluationFileLoader:
         self.samples = len(files)
         size = min(AT_ONCE, batching.evaluation_batch_size)
         self._sampler = EpochSampler(len(files), size, math.ceil(len(files) / size), batching.shard)
-        self._normalised = Normalisation(batching.device)
+        self._normalised = Normalisation(IMAGENET, batching.device)
         self._batches: Readable[list[Shown]] = read_in_workers(
             files, self._sampler, collate_shown, device=batching.device, workers=batching.workers
         )

@@ -61,10 +61,15 @@ def eight_bit(image: Image.Image) -> Image.Image:
     return image
 
 
+def is_turned(file: Image.Image) -> bool:
+    """True if viewers exchange width and height of an image, by its EXIF."""
+    return int(file.getexif().get(ORIENTATION, 1)) >= 5
+
+
 def _other_size(path: str, file: Image.Image, size: tuple[int, int]) -> UserError:
     width, height = file.size
     problem = f"{path} is stored with {width}×{height} pixels, its annotations are for {size[1]}×{size[0]}"
-    if (height, width) == size[::-1] and file.getexif().get(ORIENTATION, 1) >= 5:
+    if (height, width) == size[::-1] and is_turned(file):
         return UserError(
             f"{problem}: they follow the orientation in its EXIF, which is not applied",
             "store the pixels upright, for instance with `mogrify -auto-orient`",

@@ -30,7 +30,7 @@ from ablate.data.encoding import encoded
 from ablate.data.scenes import Scene
 from ablate.data.seeding import epoch_generator
 from ablate.data.shard import Shard
-from ablate.data.transfer import send
+from ablate.data.transfer import Normalisation, send
 
 LARGEST_SEED = 2**62
 
@@ -45,8 +45,7 @@ class InstanceLoader:
         self.samples, self.batch_size = len(scenes), batch_size
         self._images = torch.tensor(np.stack([one.image[None] for one in scenes]), device=device)
         self._truths = [_truth(one) for one in scenes]
-        self._mean = 255 * torch.tensor(scale.mean, device=device)[:, None, None]
-        self._std = 255 * torch.tensor(scale.std, device=device)[:, None, None]
+        self._normalised = Normalisation(scale, device)
 
     def __len__(self) -> int:
         return math.ceil(self.samples / self.batch_size)
@@ -58,9 +57,6 @@ class InstanceLoader:
             images = list(self._normalised(self._images[batch]))
             truths = self._truths[batch]
             yield TruthBatch(images, [truth.size for truth in truths], truths)
-
-    def _normalised(self, images: Tensor) -> Tensor:
-        return images.float().sub_(self._mean).div_(self._std)
 
 
 class TrainingInstanceLoader(InstanceLoader):

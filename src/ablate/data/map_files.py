@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
@@ -12,13 +10,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ablate.data.contract import OUTSIDE, MapSamples
-from ablate.data.decoding import read_image
+from ablate.data.decoding import check_each, is_turned, read_image
 from ablate.data.listing import files_below
 from ablate.errors import UserError
 
 ONE_NUMBER = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")  # Pillow's modes with one number for each pixel
-ORIENTATION = 0x0112  # EXIF's tag
-TURNED = (5, 6, 7, 8)  # its values that exchange width and height
 UNKNOWN = OUTSIDE - 1  # where a label is not that of a class
 
 
@@ -141,7 +137,7 @@ def check_pairs(samples: MapSamples, labels: Labels, threads: int, *, decode_ima
         if decode_images:
             read_image(path, reduced=True)
 
-    _for_all(check, samples, threads)
+    check_each(check, samples, threads)
 
 
 def require_one_size(path: str, map_path: str, found: NDArray[np.int16]) -> None:
@@ -153,7 +149,7 @@ def require_one_size(path: str, map_path: str, found: NDArray[np.int16]) -> None
     try:
         with Image.open(path) as file:
             width, height = file.size
-            turned = file.getexif().get(ORIENTATION) in TURNED
+            turned = is_turned(file)
     except Exception as error:
         raise UserError(f"cannot read the image {path}: {error}", "restore or remove the file") from error
     if found.shape == (height, width):
@@ -169,13 +165,3 @@ def require_one_size(path: str, map_path: str, found: NDArray[np.int16]) -> None
         f"{height}×{width}",
         way_out,
     )
-
-
-def _for_all(check: Callable[[tuple[str, str]], None], samples: MapSamples, threads: int) -> None:
-    with ThreadPoolExecutor(max(1, threads)) as pool:
-        try:
-            for _ in pool.map(check, samples):
-                pass
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise

@@ -14,7 +14,7 @@ from ablate.data.augmentation import Erasing, TensorAugmentation, crop_and_flip,
 from ablate.data.contract import Batching, DataInfo, Labelled, LabelledSplits, Scale, Splits
 from ablate.data.seeding import epoch_generator
 from ablate.data.shard import Shard
-from ablate.data.transfer import send
+from ablate.data.transfer import Normalisation, send
 
 
 class TensorLoader:
@@ -39,8 +39,7 @@ class TensorLoader:
             self._images = torch.cat([self._images, above[:, None]], 1)
         else:
             self._labels = torch.tensor(data.labels, dtype=torch.int64, device=device)
-        self._mean = 255 * torch.tensor(scale.mean, device=device)[:, None, None]
-        self._std = 255 * torch.tensor(scale.std, device=device)[:, None, None]
+        self._normalised = Normalisation(scale, device)
 
     def __len__(self) -> int:
         return math.ceil(self.samples / self.batch_size)
@@ -56,9 +55,6 @@ class TensorLoader:
         if self._maps:
             return self._normalised(images[:, :-1]), images[:, -1].long() - 1
         return self._normalised(images), self._labels[batch]
-
-    def _normalised(self, images: Tensor) -> Tensor:
-        return images.float().sub_(self._mean).div_(self._std)
 
 
 class TrainingTensorLoader(TensorLoader):

@@ -143,9 +143,8 @@ class _Attempt:
         folder, group = self.folder, context.group
         group.broadcast((str(folder.path), self.config))  # the other ranks train the same run
         training = Training(context)
-        if (
-            self.status.record.get("epochs") != training.epochs
-        ):  # of a recipe in iterations, known with the data
+        # with a recipe in iterations, the epochs are known once the data are
+        if self.status.record.get("epochs") != training.epochs:
             self.status.update(epochs=training.epochs)
         described = environment.describe(
             device_name(training.device), torch.get_num_threads(), group.world_size, training.numerics

@@ -125,7 +125,10 @@ TASKS = {
         tuple(
             Metric(f"{kind}_{name}", f"{kind} {words}", "%")
             for kind in ("box", "mask")
-            for name, words in (("ap", "AP"), ("ap50", "AP50"), ("ap75", "AP75"))
+            for name, words in (
+                *(("ap", "AP"), ("ap50", "AP50"), ("ap75", "AP75")),
+                *((f"ap_{size}", f"AP of {size} objects") for size in ("small", "medium", "large")),
+            )
         ),
         selects="box_ap",
         compares="box_ap",

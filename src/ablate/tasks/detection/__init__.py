@@ -8,6 +8,7 @@ Start in `detector`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import isnan
 from typing import Any
 
 import numpy as np
@@ -69,8 +70,9 @@ class Detection:
         settings = _settings(config)
         name, arguments = self.network_arguments(config)
         levels = hosts.feature_levels(name, **arguments)
-        heads = Heads(levels, data.info(config["data"]).things, settings)
-        return Detector(features(config, name, arguments), heads)
+        info = data.info(config["data"])
+        heads = Heads(levels, info.things, settings)
+        return Detector(features(config, name, arguments), heads, info.areas)
 
     def begin(self, model: nn.Module, config: Mapping[str, Any]) -> None:
         """Put the weights of `task.init` into the host; see `Task`."""
@@ -101,9 +103,9 @@ class Detection:
         Images are given to the network one by one: what fills one up to the size of its neighbours in a batch
         changes its figures.
         """
-        classes = model.classes
-        assert isinstance(classes, int)
-        return figures(judgements(model, loader, precision, on_batch, processes), classes)
+        assert isinstance(model, Detector)
+        found = judgements(model, loader, precision, on_batch, processes)
+        return figures(found, model.classes, model.areas)
 
     def answers(self, model: nn.Module, batch: TruthBatch) -> list[Shown]:
         """Return each image with its objects, and with detections of a score of 0.5 or more; see `Task`."""
@@ -151,17 +153,18 @@ def judgements(
     return processes.gather(found)
 
 
-def figures(found: list[Judged], classes: int) -> Figures:
-    """Return the metrics of a split, and the AP of each class."""
+def figures(found: list[Judged], classes: int, areas: tuple[int, int]) -> Figures:
+    """Return the metrics of a split, and the AP of each class; none of a size that no object has."""
     kinds = [kind for kind in KINDS if kind == "box" or all(one.masks is not None for one in found)]
     metrics: dict[str, float] = {}
     by_class: dict[str, list[float]] = {}
     for kind in kinds:
-        values = average_precision.of(found, classes, kind)
+        values = average_precision.of(found, classes, kind, areas)
         metrics |= {
             f"{kind}_ap": values.overall,
             f"{kind}_ap50": values.at50,
             f"{kind}_ap75": values.at75,
+            **{f"{kind}_ap_{size}": value for size, value in values.by_range.items() if not isnan(value)},
         }
         by_class[f"{kind}_ap"] = values.by_class
     return Figures(metrics, by_class)

@@ -85,7 +85,7 @@ def of(images: Sequence[Judged], classes: int, kind: str, areas: tuple[int, int]
     from pycocotools.cocoeval import COCOeval
 
     with redirect_stdout(io.StringIO()):  # pycocotools prints its progress
-        evaluation = COCOeval(*_as_coco(images, classes), KINDS[kind])
+        evaluation = COCOeval(*_as_coco(images, classes, kind), KINDS[kind])
         small, large = areas
         evaluation.params.maxDets = [1, 10, MOST]
         evaluation.params.areaRng = [[0, LARGEST], [0, small], [small, large], [large, LARGEST]]
@@ -110,8 +110,10 @@ def _mean(precisions: NDArray[np.float64]) -> float:
     return round(100 * float(known.mean()), 5) if known.size else float("nan")
 
 
-def _as_coco(images: Sequence[Judged], classes: int) -> tuple[Any, Any]:
-    """Return objects and detections as pycocotools' data sets."""
+def _as_coco(images: Sequence[Judged], classes: int, kind: str) -> tuple[Any, Any]:
+    """Return objects and detections as pycocotools' data sets; a detection has the area of its kind."""
+    from pycocotools import mask as encoding
+
     objects: list[Mapping[str, Any]] = []
     found: list[Mapping[str, Any]] = []
     for number, (truth, boxes, scores, labels, masks) in enumerate(images, 1):
@@ -122,7 +124,7 @@ def _as_coco(images: Sequence[Judged], classes: int) -> tuple[Any, Any]:
         for place, label in enumerate(labels.tolist()):
             mask = None if masks is None else masks[place]
             entry = _entry(number, len(found), label, boxes[place], mask)
-            area = float(boxes[place, 2] * boxes[place, 3])
+            area = float(encoding.area(mask) if kind == "mask" else boxes[place, 2] * boxes[place, 3])
             found.append({**entry, "area": area, "iscrowd": 0, "score": float(scores[place])})
     shown = [
         {"id": number, "height": one.truth.size[0], "width": one.truth.size[1]}

@@ -35,10 +35,17 @@ class Detections(NamedTuple):
 
 
 class Detector(nn.Module):
-    """A host's feature maps, and all that finds objects in them."""
+    """A host's feature maps, and all that finds objects in them.
 
-    def __init__(self, features: Features, heads: Heads) -> None:
+    Args:
+        features: of the host.
+        heads: on them.
+        areas: pixels below which an object is small, and from which on it is large, for its evaluation.
+    """
+
+    def __init__(self, features: Features, heads: Heads, areas: tuple[int, int]) -> None:
         super().__init__()
+        self.areas = areas
         self.features, self.heads, self.classes = features, heads, heads.classes
 
     def forward(
