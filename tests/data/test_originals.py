@@ -3,6 +3,7 @@
 import gzip
 import pickle
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from ablate.data.cifar import CIFAR10
 from ablate.data.contract import Storage
 from ablate.data.fashion_mnist import DEBIAN_FOLDER, FashionMNIST
 from ablate.data.idx import read_idx
-from ablate.data.origin import Origin
+from ablate.data.origin import Origin, digest_of_files
 from ablate.errors import UserError
 
 
@@ -117,3 +118,23 @@ def test_idx_reads_what_the_format_says_and_refuses_the_rest(tmp_path):
         path.write_bytes(broken)
         with pytest.raises(ValueError, match=r"IDX|reshape"):
             read_idx(path)
+
+
+def test_the_digest_of_files_follows_what_is_in_them_and_not_where_they_are(tmp_path: Path) -> None:
+    for place in ("here", "there"):
+        (tmp_path / place / "train" / "cat").mkdir(parents=True)
+        for number in range(300):
+            (tmp_path / place / "train" / "cat" / f"{number}.png").write_bytes(bytes([number % 251]))
+        (tmp_path / place / "notes.txt").write_text(place)  # not of the data set
+        (tmp_path / place / "train" / ".cache").write_text(place)
+    here, there = (digest_of_files(tmp_path / place, ("train",)) for place in ("here", "there"))
+    assert here == there
+    changed = []
+    for change in (
+        lambda folder: (folder / "0.png").write_bytes(b"other"),
+        lambda folder: (folder / "1.png").rename(folder / "renamed.png"),
+        lambda folder: (folder / "300.png").write_bytes(b""),
+    ):
+        change(tmp_path / "here" / "train" / "cat")
+        changed.append(digest_of_files(tmp_path / "here", ("train",)))
+    assert len({here, *changed}) == 4

@@ -132,6 +132,7 @@ def verbs() -> Iterator[tuple[str, ...]]:
                     "dashboard": ("--offline",),
                     "clean": ("--orphans", "--checkpoints"),
                     "evaluate": ("--run", "RUN", "--device", "cpu"),
+                    "diff": ("RUN", "RUN"),
                 }.get(name, ()),
             )
     yield ("status",)

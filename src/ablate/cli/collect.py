@@ -18,6 +18,11 @@ def add(verbs: argparse._SubParsersAction) -> None:
         studies="+",
     )
     add_output(sub)
+    sub.add_argument(
+        "--mixed-code",
+        action="store_true",
+        help="put runs of different code into one file; its column `code` distinguishes them",
+    )
     sub.add_argument("--curves", type=Path, metavar="CSV", help="also one row per epoch, into this file")
 
 
@@ -25,11 +30,13 @@ def collect(arguments: argparse.Namespace) -> None:
     """Write one CSV of the runs of a study, or of several that belong together, and print its path."""
     import pandas as pd
 
-    from ablate.results.collect import collect, collect_metrics, write_csv
+    from ablate.results.collect import collect, collect_metrics, refuse_mixed_code, write_csv
     from ablate.store.manifest import study_dir
 
     frames = [collect(arguments.runs_dir, study) for study in arguments.study]
     frame = frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
+    if not arguments.mixed_code:
+        refuse_mixed_code(arguments.runs_dir, frame, arguments.study[0])
     path = arguments.output or study_dir(arguments.runs_dir, arguments.study[0]) / "results.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_csv(frame, path)

@@ -24,6 +24,11 @@ def add(verbs: argparse._SubParsersAction) -> None:
         metavar="PERCENT",
         help="validation accuracy for the time to accuracy (default: the baseline's median at its end)",
     )
+    sub.add_argument(
+        "--mixed-code",
+        action="store_true",
+        help="compare runs that were computed by different code; the page lists them",
+    )
 
 
 def report(arguments: argparse.Namespace) -> None:
@@ -36,6 +41,7 @@ def report(arguments: argparse.Namespace) -> None:
         arguments.output,
         paired=not arguments.unpaired,
         target=arguments.target,
+        mixed=arguments.mixed_code,
     )
     table = next(path for path in paths if path.name == "table.md")
     print(table.read_text(encoding="utf-8"))

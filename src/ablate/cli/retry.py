@@ -7,7 +7,8 @@ import sys
 
 from ablate.cli.parsing import add_study_verb
 
-STATES = ("failed", "lost", "damaged", "interrupted")  # each an option
+STATES = ("failed", "lost", "damaged", "interrupted", "stale")  # each an option
+EXPLAINED = {"stale": ": finished, but computed by other code than today's; results are kept in attempts/N"}
 
 
 def add(verbs: argparse._SubParsersAction) -> None:
@@ -15,12 +16,20 @@ def add(verbs: argparse._SubParsersAction) -> None:
     sub = add_study_verb(
         verbs,
         retry,
-        "run again what failed, was lost, damaged or interrupted (default: all of these)",
+        "run again what failed, was lost, damaged or interrupted (default: all of these), or is stale",
         "ablate retry quick --failed infra.launcher.memory=32G",
     )
     for state in STATES:
-        sub.add_argument(f"--{state}", action="store_true", help=f"those that are {state}")
-    sub.add_argument("--run", action="append", default=[], metavar="RUN", help="this one; may be repeated")
+        sub.add_argument(
+            f"--{state}", action="store_true", help=f"those that are {state}{EXPLAINED.get(state, '')}"
+        )
+    sub.add_argument(
+        "--run",
+        action="append",
+        default=[],
+        metavar="RUN",
+        help="this one, also if it has finished; may be repeated",
+    )
     sub.add_argument(
         "--launcher",
         choices=("inline", "local", "slurm"),
@@ -43,7 +52,7 @@ def retry(arguments: argparse.Namespace) -> None:
     runs_dir, study = arguments.runs_dir, arguments.study
     which = [state for state in STATES if getattr(arguments, state)]
     chosen = retry.select(runs_dir, study, which, arguments.run)
-    if not chosen:
+    if not chosen.again:
         kinds = " or ".join(which or AGAIN)
         print(f"{study}: no run is {kinds}; `{command('status', study, runs_dir=runs_dir)}` shows them")
         return

@@ -86,6 +86,14 @@ def _show(runs_dir: Path, study: str, everything: bool) -> None:
         count = f"{len(again)} run{'s' * (len(again) != 1)}"
         retry = command("retry", study, runs_dir=runs_dir)
         console.print(f"to run {count} again: {retry}", soft_wrap=True, markup=False)
+    if stale := sum(bool(standing.stale) for standing in overview.runs):
+        anew = command("retry", study, "--stale", runs_dir=runs_dir)
+        console.print(f"{_stale(stale)}: {anew}", soft_wrap=True, markup=False)
+
+
+def _stale(count: int) -> str:
+    runs = "run was" if count == 1 else "runs were"
+    return f"{count} finished {runs} computed by other code than today's; to compute them anew"
 
 
 def _list(runs_dir: Path) -> None:

@@ -55,12 +55,18 @@ def summary(overview: Overview) -> str:
     """Describe a study in one line: its runs by state, and when the last active one will end."""
     ends = [standing.ends for standing in overview.runs if standing.ends is not None]
     latest = f"; the running ones end in about {states.until(max(ends))}" if ends else ""
-    return f"{overview.manifest.name}: {counted(overview.counts)}{latest}"
+    stale = sum(bool(standing.stale) for standing in overview.runs)
+    dated = f" ({stale} of them stale)" if stale else ""
+    return f"{overview.manifest.name}: {counted(overview.counts, dated)}{latest}"
 
 
-def counted(counts: Counter[str]) -> str:
-    """List numbers of runs by state."""
-    return ", ".join(f"{counts[state]} {state}" for state in ORDER if counts[state])
+def counted(counts: Counter[str], of_finished: str = "") -> str:
+    """List numbers of runs by state, with more words about those that have finished."""
+    return ", ".join(
+        f"{counts[state]} {state}{of_finished if state == FINISHED else ''}"
+        for state in ORDER
+        if counts[state]
+    )
 
 
 def _table(runs_dir: Path, overview: Overview, shown: Sequence[Standing], width: int) -> Table:
@@ -91,7 +97,7 @@ def _with_columns(
         table.add_row(
             *(escape(run.factors.get(factor, "")) for factor in factors),
             str(run.seed),
-            f"[{STYLES.get(standing.state, 'default')}]{standing.state}[/]",
+            _state(standing),
             f"{record.get('epoch') or 0}/{record.get('epochs') or '?'}",
             states.until(standing.ends) if standing.ends else "",
             "" if done.best is None else f"{done.best:.2f}",
@@ -100,6 +106,11 @@ def _with_columns(
             escape(standing.note),
         )
     return table
+
+
+def _state(standing: Standing) -> str:
+    style = "yellow" if standing.stale else STYLES.get(standing.state, "default")
+    return f"[{style}]{standing.state}[/]"
 
 
 def _figure(name: str, done: Progress) -> str:

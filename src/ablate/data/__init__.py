@@ -10,7 +10,7 @@ Imports of ablate only `errors`, `configuration` and `store`, and torch only in 
 """
 
 from ablate.data.availability import availability
-from ablate.data.catalogue import check, create, info, test_split
+from ablate.data.catalogue import check, content, create, info, module_of, test_split
 from ablate.data.contract import (
     CLASS,
     INSTANCES,
@@ -44,7 +44,9 @@ __all__ = [
     "TruthBatch",
     "availability",
     "check",
+    "content",
     "create",
     "info",
+    "module_of",
     "test_split",
 ]

@@ -24,7 +24,7 @@ from ablate.data.fashion_scenes import FashionScenes
 from ablate.data.folders import FolderSet, ImageFolder, ImageNet
 from ablate.data.map_folders import ADE20K, MapFolder
 from ablate.data.options import require_whole
-from ablate.data.origin import default_data_root
+from ablate.data.origin import default_data_root, digest_of_files
 from ablate.data.shard import WHOLE, Shard
 from ablate.data.synthetic import Synthetic
 from ablate.errors import UserError, unknown
@@ -138,6 +138,23 @@ def create(
     )
     storage = Storage(default_data_root() if data_root is None else Path(data_root).expanduser(), download)
     return data_set.splits(augment, batching, storage)
+
+
+def module_of(config: Mapping[str, Any]) -> str:
+    """Return the name of the module that a data set is defined in."""
+    return type(_data_set(config)).__module__
+
+
+def content(config: Mapping[str, Any], data_root: Path | None = None) -> str | None:
+    """Return a digest of a data set's files; None if it has none of its own, or they are not here.
+
+    Of many files it is one of their names and sizes and of samples, see `origin.digest_of_files`.
+    """
+    origin = getattr(_data_set(config), "origin", None)
+    root = default_data_root() if data_root is None else data_root.expanduser()
+    if origin is None or (place := origin.find(root)) is None:
+        return None
+    return digest_of_files(place, origin.contents)
 
 
 def test_split(

@@ -2,18 +2,47 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ablate.errors import UserError
 
+SAMPLES = 256  # files whose bytes count
+SAMPLED_BYTES = 1 << 20
+
 
 def default_data_root() -> Path:
     """Folder of the data sets if none is named: `$XDG_CACHE_HOME/ablate`, else `~/.cache/ablate`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ablate"
+
+
+def digest_of_files(place: Path, contents: tuple[str, ...]) -> str:
+    """Return 16 hex digits of the files below some names of a folder, wherever the folder is.
+
+    It covers the relative path of every file but hidden ones, and of SAMPLES of them, evenly spread, the size
+    and the first SAMPLED_BYTES bytes: a file that is added, removed or renamed changes it always, other bytes
+    in one image of very many may not.
+    """
+    paths = sorted(path for name in contents for path in _files(place, name))
+    whole = hashlib.sha256("\0".join(paths).encode())
+    for path in paths[:: max(1, -(-len(paths) // SAMPLES))]:
+        with (place / path).open("rb") as stream:
+            whole.update(f"{os.fstat(stream.fileno()).st_size}".encode() + stream.read(SAMPLED_BYTES))
+    return whole.hexdigest()[:16]
+
+
+def _files(place: Path, name: str) -> Iterator[str]:
+    """Yield the paths of the files below a name, relative to the folder."""
+    if (place / name).is_file():
+        yield name
+    for folder, folders, names in os.walk(place / name):
+        folders[:] = [each for each in folders if not each.startswith(".")]
+        below = Path(folder).relative_to(place).as_posix()
+        yield from (f"{below}/{each}" for each in names if not each.startswith("."))
 
 
 @dataclass(frozen=True)

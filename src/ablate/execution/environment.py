@@ -6,12 +6,13 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from ablate.store import code
 from ablate.store.files import read_json
 
 PACKAGES = ("ablate", "torch", "torchvision", "timm", "triton", "numpy", "hydra-core")
@@ -20,9 +21,21 @@ DIFF_LIMIT = 1_000_000  # characters
 
 
 def describe(
-    device: str, threads: int, processes: int = 1, numerics: Mapping[str, Any] | None = None
+    device: str,
+    threads: int,
+    processes: int = 1,
+    numerics: Mapping[str, Any] | None = None,
+    code: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Contents of environment.json; `numerics` are the settings of `infra` that change rounding."""
+    """Return the contents of environment.json.
+
+    Args:
+        device: name of the card, or `cpu`.
+        threads: of PyTorch.
+        processes: that compute the run.
+        numerics: the settings of `infra` that change rounding.
+        code: digests of what computes the run, see `code_of`.
+    """
     return {
         **repository(),
         "versions": {"python": platform.python_version(), **_versions()},
@@ -35,6 +48,33 @@ def describe(
             "system": platform.platform(),
         },
         **({} if numerics is None else {"numerics": dict(numerics)}),
+        **({} if code is None else {"code": dict(code)}),
+    }
+
+
+def code_of(
+    modules: Iterable[str], facts: Mapping[str, str], earlier: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Return the part `code` of environment.json.
+
+    Args:
+        modules: that the parts of the run are defined in.
+        facts: digests of what else decides its figures, such as the data.
+        earlier: environment.json of the attempt that this one resumes, if it does. What changed in between is
+            listed under `resumed`: neither text computed the whole run.
+    """
+    found = code.collect(modules)
+    digests = {**found.digests, **facts}
+    before = ((earlier or {}).get("code") or {}) if code.known(earlier) else {}
+    then = before.get("digests") or {}
+    resumed = sorted(
+        {name for name in digests.keys() & then.keys() if not code.same(name, then[name], digests[name])}
+        | set(before.get("resumed") or ())
+    )
+    return {
+        "digests": digests,
+        **({"paths": found.paths} if found.paths else {}),
+        **({"resumed": resumed} if resumed else {}),
     }
 
 

@@ -146,8 +146,14 @@ class _Attempt:
         # with a recipe in iterations, the epochs are known once the data are
         if self.status.record.get("epochs") != training.epochs:
             self.status.update(epochs=training.epochs)
+        earlier = folder.environment() if folder.checkpoint_path.exists() else None
+        code = environment.code_of(training.modules(), training.facts(), earlier)
+        if changed := code.get("resumed"):
+            context.reporter.note(
+                f"the run began with other code: {', '.join(changed)}; `ablate retry --stale` starts it anew"
+            )
         described = environment.describe(
-            device_name(training.device), torch.get_num_threads(), group.world_size, training.numerics
+            device_name(training.device), torch.get_num_threads(), group.world_size, training.numerics, code
         )
         write_json(folder.environment_path, described, folder.guard)
         try:

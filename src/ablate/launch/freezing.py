@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ablate.execution import pruning
-from ablate.execution.claim import living_holder
+from ablate.execution.attempts import set_aside
+from ablate.execution.claim import ClaimedError, living_holder
 from ablate.store import damage
 from ablate.store.files import now, write_json, write_text
 from ablate.store.folder import ENDED, FAILED, FINISHED, PENDING, RUNNING, RunFolder, dump
@@ -14,7 +15,13 @@ READY, QUEUED = "ready", "queued"  # to be started now; in a job of the cluster
 
 
 def freeze(
-    folder: RunFolder, config: dict[str, Any], *, queued: bool, retry: bool, thorough: bool = False
+    folder: RunFolder,
+    config: dict[str, Any],
+    *,
+    queued: bool,
+    retry: bool,
+    thorough: bool = False,
+    anew: bool = False,
 ) -> str:
     """Freeze one run unless it is finished, being computed, queued or failed, and return its state.
 
@@ -24,11 +31,13 @@ def freeze(
         queued: the run is in a job of the cluster.
         retry: a run that failed is frozen again.
         thorough: read every byte of a finished run, which is not finished if it is damaged.
+        anew: a finished run is computed again from its beginning; its result is kept in attempts/N.
 
     Returns:
         READY if the run is frozen now; else FINISHED, RUNNING, QUEUED or FAILED.
     """
-    if folder.finished() and not (thorough and damage.find_changed(folder)):
+    finished = folder.finished() and not (thorough and damage.find_changed(folder))
+    if finished and not anew:
         return FINISHED
     if folder.path.exists() and living_holder(folder.path) is not None:
         return RUNNING
@@ -36,6 +45,11 @@ def freeze(
         return QUEUED
     if folder.state() == FAILED and not retry:
         return FAILED
+    if finished:
+        try:
+            set_aside(folder)
+        except ClaimedError:
+            return RUNNING
     folder.path.mkdir(exist_ok=True)
     pruning.withdraw(folder)
     write_text(folder.config_path, dump(config))

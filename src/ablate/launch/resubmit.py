@@ -28,10 +28,12 @@ def resubmit(
     changes: Mapping[str, Any],
     note: Note,
     announce: Announce = lambda runs_dir, signatures: None,
+    anew: Collection[str] = (),
 ) -> Submission:
     """Freeze runs of a study once more, with `changes` made to their `infra`.
 
-    A run that cannot be submitted is noted and left out. A damaged run is computed again, finished or not.
+    A run that cannot be submitted is noted and left out. A damaged run is computed again, finished or not. Of
+    the others that have finished, those in `anew` are: their result is kept in attempts/N of their folder.
 
     Raises:
         UserError: no run can be submitted.
@@ -54,7 +56,9 @@ def resubmit(
     in_jobs = queue.of_study(runs_dir, planned.name).live
     for name, config in configs.items():
         folder = submission.folder(name)
-        submission.add(name, freeze(folder, config, queued=name in in_jobs, retry=True, thorough=True))
+        queued, again = name in in_jobs, name in anew
+        state = freeze(folder, config, queued=queued, retry=True, thorough=True, anew=again)
+        submission.add(name, state)
     return submission
 
 

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 
 from rich.console import Console
 
+from ablate.commands import command
 from ablate.compose.request import Request
 from ablate.execution.follower import follow_and_end
 from ablate.execution.interruption import CLAIM_LOST, FAILURE, INTERRUPTION, termination_as_interrupt
@@ -18,6 +19,7 @@ from ablate.execution.serving import served
 from ablate.launch.submission import Submission
 from ablate.launch.submit import submit
 from ablate.launch.summary import sum_up
+from ablate.store import code
 from ablate.store.folder import FAILED, FINISHED, PENDING, PRUNED
 
 # A launcher: runs what is ready of a submission and returns the outcomes by signature.
@@ -53,9 +55,9 @@ def run_study(
             announce=lambda runs_dir, runs: stack.enter_context(served(runs_dir, runs)),
             portion=portion,
         )
-        code = start(submission, launch)
-    if code and not lenient:
-        sys.exit(code)
+        exit_code = start(submission, launch)
+    if exit_code and not lenient:
+        sys.exit(exit_code)
     return submission
 
 
@@ -69,6 +71,7 @@ def start(submission: Submission, launch: Launch) -> int:
     parts = [f"{count} run{'s' * (count != 1)}"]
     parts += [f"{number} {words}" for words, number in submission.counts().items()]
     console.print(f"{submission.manifest.name}: {', '.join(parts)}")
+    _note_stale(submission, console)
     try:
         with termination_as_interrupt():
             outcomes = launch(submission, console)
@@ -83,3 +86,18 @@ def start(submission: Submission, launch: Launch) -> int:
     failed = submission.failed or any(outcome.state == FAILED for outcome in outcomes.values())
     superseded = any(outcome.state == SUPERSEDED for outcome in outcomes.values())
     return CLAIM_LOST if superseded and not failed else FAILURE
+
+
+def _note_stale(submission: Submission, console: Console) -> None:
+    """Say which finished runs, which are not run again, were computed by other code than today's."""
+    records = [submission.folder(signature).environment() or {} for signature in submission.finished]
+    changed = [names for record in records if (names := code.changed(record))]
+    if not changed:
+        return
+    anew = command("retry", submission.manifest.name, "--stale", runs_dir=submission.runs_dir)
+    console.print(
+        f"{len(changed)} of the runs finished before were computed by other code: "
+        f"{', '.join(changed[0][:2])} changed since; to compute them anew: {anew}",
+        markup=False,
+        soft_wrap=True,
+    )

@@ -42,6 +42,7 @@ class OperatorSpec:
         ends_in_norm: its last layer is a normalisation, so that a host leaves out its own.
         sliding: its settings that are sizes of a sliding kernel, refused where it is too large for the map.
         config: the point on the two axes; None for operators that are not one such sum.
+        version: changed by hand where results change though the operator's own text does not.
     """
 
     name: str
@@ -59,6 +60,7 @@ class OperatorSpec:
     ends_in_norm: bool = False
     sliding: tuple[str, ...] = ()
     config: axes.OperatorConfig | None = None
+    version: str = ""
 
 
 _ENTRIES: dict[str, OperatorSpec] = {}
@@ -109,6 +111,7 @@ def register(
     host: str = SWIN,
     ends_in_norm: bool = False,
     sliding: tuple[str, ...] = (),
+    version: str = "",
 ) -> Callable[[Module], Module]:
     """Register an operator of its own: a class decorator.
 
@@ -118,6 +121,9 @@ def register(
     in Hydra (`op=<name> op.<setting>=…`), checked against their annotations (`Literal` too).
     Defaults are in `conf/op/<name>.yaml` or else in the signature. A file with `heads` makes
     `heads` a setting (`1x`, `C`, an integer) that is resolved for each slot.
+
+    A run records a digest of the operator's module and of what that imports of its own package. Change
+    `version` where results change though these texts do not: a table that is read, a library of your own.
 
     Raises:
         UserError: the name is taken or breaks the rule for names, or a setting has no default.
@@ -157,6 +163,7 @@ def register(
                 host=host,
                 ends_in_norm=ends_in_norm,
                 sliding=sliding,
+                version=str(version),
             )
         )
         return module

@@ -7,9 +7,12 @@ from typing import Any
 
 import pandas as pd
 
+from ablate.commands import command
+from ablate.errors import UserError
 from ablate.results.conditions import UNSET, labels
+from ablate.store import code
 from ablate.store.files import write_text
-from ablate.store.folder import DAMAGED, FAILED, RUNNING, RunFolder
+from ablate.store.folder import DAMAGED, FAILED, FINISHED, RUNNING, RunFolder
 from ablate.store.manifest import Manifest, PlannedRun, load
 from ablate.store.metrics import DEFAULT, LOSS, of_columns, of_task
 
@@ -73,6 +76,34 @@ def collect(runs_dir: Path, study: str) -> pd.DataFrame:
     return frame
 
 
+def mixed_code(runs_dir: Path, runs: pd.DataFrame) -> dict[str, list[list[str]]]:
+    """Return modules of which finished runs have different texts, and the signatures of each text's runs.
+
+    A run that was computed before code was recorded fits all others.
+    """
+    finished = runs.loc[runs["state"] == FINISHED, "signature"]
+    records = {signature: RunFolder(runs_dir / signature).environment() for signature in finished}
+    return code.differing({signature: record for signature, record in records.items() if record is not None})
+
+
+def refuse_mixed_code(runs_dir: Path, runs: pd.DataFrame, study: str) -> None:
+    """Refuse to compare runs that were computed by different code.
+
+    Raises:
+        UserError: names the first module with runs of each of its texts.
+    """
+    found = mixed_code(runs_dir, runs)
+    for name, groups in found.items():
+        parts = [f"{len(group)} runs such as {group[0]}" for group in groups]
+        more = f" (and {len(found) - 1} more modules)" if len(found) > 1 else ""
+        raise UserError(
+            f"runs of {study} were computed by different code: {name}{more} is one text in "
+            f"{' and another in '.join(parts)}",
+            f"`{command('retry', study, '--stale', runs_dir=runs_dir)}` computes anew what is not of today's "
+            "code; `ablate diff RUN RUN` shows two runs; --mixed-code compares all the same",
+        )
+
+
 def collect_metrics(runs_dir: Path, runs: pd.DataFrame) -> pd.DataFrame:
     """The training records of collected runs, one row an epoch.
 
@@ -107,6 +138,7 @@ def _row(runs_dir: Path, manifest: Manifest, run: PlannedRun, condition: str) ->
         **((folder.result() if exists and not damages else None) or {}),
         **{column: _at(config, place) for column, place in (AXES | FIXED).items()},
         **{column: _at(environment, place) for column, place in ENVIRONMENT.items()},
+        "code": code.short(environment),
         **{key: status.get(key) for key in PROGRESS},
         "hostname": status.get("host"),
         "study": manifest.name,
@@ -123,7 +155,7 @@ def _row(runs_dir: Path, manifest: Manifest, run: PlannedRun, condition: str) ->
 def _columns(manifest: Manifest, rows: list[dict[str, Any]]) -> list[str]:
     figures = [*_of_task(rows), *FIGURES]
     known = [*IDENTITY, *manifest.factors, *RUN, *PROGRESS, *figures]
-    context = [*AXES, *FIXED, "hostname", *ENVIRONMENT]
+    context = [*AXES, *FIXED, "hostname", *ENVIRONMENT, "code"]
     more_figures = sorted({key for row in rows for key in row} - {*known, *context})
     return list(dict.fromkeys([*known, *more_figures, *context]))
 

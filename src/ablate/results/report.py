@@ -15,7 +15,14 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from ablate.results import classes, curves, examples, figures, formats
-from ablate.results.collect import FIXED, collect, collect_metrics, write_csv
+from ablate.results.collect import (
+    FIXED,
+    collect,
+    collect_metrics,
+    mixed_code,
+    refuse_mixed_code,
+    write_csv,
+)
 from ablate.results.comparisons import Findings
 from ablate.results.evidence import Evidence, examine
 from ablate.results.examples import Examples
@@ -38,6 +45,7 @@ def report(
     *,
     paired: bool = True,
     target: float | None = None,
+    mixed: bool = False,
 ) -> list[Path]:
     """Write the report of a study, finished or not, and return the paths of its files.
 
@@ -51,12 +59,16 @@ def report(
         output: a folder.
         paired: whether runs are compared within seeds; see `evidence.examine`, also for `target`.
         target: a validation accuracy in percent.
+        mixed: runs that were computed by different code are compared all the same, and the page says so.
 
     Raises:
-        UserError: there is no such study, or it names no baseline that it has.
+        UserError: there is no such study, it names no baseline that it has, or its runs were computed by
+            different code.
     """
     manifest = load(runs_dir, study)
     runs = collect(runs_dir, study)
+    if not mixed:
+        refuse_mixed_code(runs_dir, runs, study)
     metrics = collect_metrics(runs_dir, runs)
     by_class = classes.collect(runs_dir, runs)
     evidence = examine(manifest, runs, metrics, paired=paired, target=target, by_class=by_class)
@@ -148,6 +160,8 @@ def _page(evidence: Evidence, runs_dir: Path, drawings: dict[str, Path], picture
         figures={name: inline_svg(path.read_text(encoding="utf-8"), name) for name, path in drawings.items()},
         unfinished=_unfinished(findings),
         odd=_odd(evidence),
+        mixed=_mixed(findings, runs_dir),
+        unknown_code=int((findings.runs["code"].isna() & (findings.runs["state"] == FINISHED)).sum()),
         environments=_environments(findings.runs, runs_dir),
         configuration=_configuration(findings, runs_dir),
     )
@@ -165,6 +179,16 @@ def _odd(evidence: Evidence) -> list[dict[str, Any]]:
         }
         for signature, reason in evidence.not_converged.items()
         if signature in runs.index
+    ]
+
+
+def _mixed(findings: Findings, runs_dir: Path) -> list[dict[str, Any]]:
+    """List, for each module with several texts, the runs of each text: condition, seed and signature."""
+    columns = (findings.runs[name] for name in ("signature", "condition", "seed"))
+    names = {run: f"{condition}, seed {seed} ({run})" for run, condition, seed in zip(*columns, strict=True)}
+    return [
+        {"module": module, "groups": [[names[signature] for signature in group] for group in groups]}
+        for module, groups in mixed_code(runs_dir, findings.runs).items()
     ]
 
 

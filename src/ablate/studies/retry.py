@@ -1,11 +1,11 @@
-"""Runs that failed, were lost, damaged or interrupted, computed once more as they were frozen."""
+"""Runs that failed, were lost, damaged, interrupted or are stale, computed once more as they were frozen."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -18,34 +18,52 @@ from ablate.launch.study import Launch, start
 from ablate.store import damage, jobs, manifest
 from ablate.store.folder import DAMAGED, FINISHED, RUNNING, RunFolder
 from ablate.studies import states
-from ablate.studies.states import AGAIN, Overview, Standing
+from ablate.studies.states import AGAIN, STALE, Overview, Standing
 
 
-def select(runs_dir: Path, study: str, which: Sequence[str] = (), runs: Sequence[str] = ()) -> set[str]:
-    """Return the signatures of the runs to compute again.
+class Chosen(NamedTuple):
+    """Signatures of runs to compute again.
+
+    Attributes:
+        again: all of them.
+        anew: those that have finished, of which the result is kept in attempts/N.
+    """
+
+    again: frozenset[str]
+    anew: frozenset[str]
+
+
+def select(runs_dir: Path, study: str, which: Sequence[str] = (), runs: Sequence[str] = ()) -> Chosen:
+    """Choose the runs to compute again.
 
     Args:
         runs_dir: folder of the runs.
         study: its name.
         which: states of the runs; everything that did not end well if neither this nor `runs` is given. With
-            `damaged`, every byte of the finished runs is read.
-        runs: beginnings of signatures.
+            `damaged`, every byte of the finished runs is read; `stale` are finished runs that other code than
+            today's computed.
+        runs: beginnings of signatures; they may have finished.
 
     Raises:
-        UserError: no such study or run, or a run that is finished or still running.
+        UserError: no such study or run, or a run that is still running.
     """
     overview = states.of_study(runs_dir, study)
-    chosen = [standing.run.signature for standing in overview.select(which or (() if runs else AGAIN))]
+    chosen = overview.select(which or (() if runs else AGAIN))
     if DAMAGED in which:
-        chosen += [s.run.signature for s in overview.select([FINISHED]) if _changed(runs_dir, s)]
-    chosen += [_named(runs_dir, overview, beginning) for beginning in runs]
-    return set(chosen)
+        chosen += [standing for standing in overview.select([FINISHED]) if _changed(runs_dir, standing)]
+    anew = [standing for standing in overview.runs if standing.stale] if STALE in which else []
+    named = [_named(overview, beginning) for beginning in runs]
+    anew += [standing for standing in named if standing.state == FINISHED]
+    return Chosen(
+        frozenset(standing.run.signature for standing in (*chosen, *anew, *named)),
+        frozenset(standing.run.signature for standing in anew),
+    )
 
 
 def retry(
     runs_dir: Path,
     study: str,
-    signatures: Collection[str],
+    chosen: Chosen,
     changes: Mapping[str, Any],
     launch: Launch,
     note: Note,
@@ -55,7 +73,7 @@ def retry(
     Args:
         runs_dir: folder of the runs.
         study: its name.
-        signatures: of the runs.
+        chosen: the runs.
         changes: made to the `infra` of the runs.
         launch: computes the runs that are ready.
         note: prints what the user should know.
@@ -69,13 +87,14 @@ def retry(
         submission = resubmit(
             planned,
             runs_dir,
-            signatures,
+            chosen.again,
             changes,
             note,
             announce=lambda folder, runs: stack.enter_context(served(folder, runs)),
+            anew=chosen.anew,
         )
         code = start(submission, launch)
-    return code or (FAILURE if len(submission.configs) < len(signatures) else 0)
+    return code or (FAILURE if len(submission.configs) < len(chosen.again) else 0)
 
 
 def last_launcher(runs_dir: Path, study: str) -> str:
@@ -102,14 +121,13 @@ def _changed(runs_dir: Path, standing: Standing) -> bool:
     return bool(damage.find_changed(RunFolder(runs_dir / standing.run.signature)))
 
 
-def _named(runs_dir: Path, overview: Overview, beginning: str) -> str:
+def _named(overview: Overview, beginning: str) -> Standing:
     known = [standing for standing in overview.runs if standing.run.signature.startswith(beginning)]
     if len(known) != 1:
         signatures = [standing.run.signature for standing in overview.runs]
         if known:
             raise UserError(f"{len(known)} runs begin with {beginning}", "give more of the signature")
         raise unknown("run", beginning, signatures)
-    state = known[0].state
-    if state == RUNNING or (state == FINISHED and not _changed(runs_dir, known[0])):
-        raise UserError(f"run {beginning} is {state}", "a finished run is never run again")
-    return known[0].run.signature
+    if known[0].state == RUNNING:
+        raise UserError(f"run {beginning} is running", "wait until it has ended, or `ablate cancel` it")
+    return known[0]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Collection, Container, Iterable
+from collections.abc import Collection, Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,12 +14,14 @@ from ablate.execution import serving
 from ablate.execution.claim import living_holder
 from ablate.launch.slurm import client, queue
 from ablate.launch.slurm.queue import Queue
-from ablate.store import manifest
-from ablate.store.folder import DAMAGED, ENDED, FAILED, INTERRUPTED, PENDING, RUNNING, RunFolder
+from ablate.store import code, manifest
+from ablate.store.folder import DAMAGED, ENDED, FAILED, FINISHED, INTERRUPTED, PENDING, RUNNING, RunFolder
 from ablate.store.manifest import Manifest, PlannedRun
 
 LOST = "lost"  # was running, or about to be started, and its process is gone
 MISSING = "missing"  # planned, without a folder
+STALE = "stale"  # finished, computed by other code than today's
+MOST_NAMED = 2  # modules in a note
 AGAIN = (FAILED, LOST, DAMAGED, INTERRUPTED, MISSING)  # the states that `ablate retry` runs again
 
 
@@ -31,6 +34,7 @@ class Standing:
     record: dict[str, Any]  # status.json
     note: str = ""
     job: str | None = None
+    stale: tuple[str, ...] = ()  # modules of a finished run that are different today
 
     @property
     def ends(self) -> datetime | None:
@@ -87,7 +91,7 @@ def of_study(runs_dir: Path, study: str) -> Overview:
     served = serving.signatures(runs_dir)
     runs = [_standing(RunFolder(runs_dir / run.signature), run, jobs, served) for run in planned.runs]
     ends = client.ends(s.job for s in runs if s.state in (LOST, INTERRUPTED) and s.job)
-    runs = [_explained(standing, ends) for standing in runs]
+    runs = _dated(runs_dir, [_explained(standing, ends) for standing in runs])
     return Overview(planned, runs, jobs, served)
 
 
@@ -139,6 +143,28 @@ def _explained(standing: Standing, ends: dict[str, str]) -> Standing:
         return standing
     note = "; ".join(part for part in (standing.note, f"job {standing.job} {ends[standing.job]}") if part)
     return replace(standing, note=note)
+
+
+def _dated(runs_dir: Path, runs: Sequence[Standing]) -> list[Standing]:
+    """Add to finished runs which of their code has changed since; runs of one record are compared once."""
+    changed: dict[int, tuple[str, ...]] = {}
+    found = []
+    for standing in runs:
+        if standing.state == FINISHED:
+            record = RunFolder(runs_dir / standing.run.signature).environment() or {}
+            key = hash(json.dumps(record.get("code"), sort_keys=True))
+            if key not in changed:
+                changed[key] = tuple(code.changed(record))
+            if stale := changed[key]:
+                standing = replace(standing, stale=stale, note=f"stale: {described(stale)} changed since")
+        found.append(standing)
+    return found
+
+
+def described(modules: Sequence[str]) -> str:
+    """Name up to MOST_NAMED modules."""
+    more = f" and {len(modules) - MOST_NAMED} more" if len(modules) > MOST_NAMED else ""
+    return ", ".join(modules[:MOST_NAMED]) + more
 
 
 def until(end: datetime) -> str:

@@ -16,7 +16,7 @@ import torch
 from timm.utils import ModelEmaV3, dispatch_clip_grad
 from torch import Tensor, nn
 
-from ablate import data, tasks
+from ablate import data, hosts, ops, tasks
 from ablate.data import Loader, Splits
 from ablate.errors import UserError
 from ablate.ops import costs
@@ -423,6 +423,27 @@ class Training:
             self.device, self.recipe.precision, self.costs["macs"], images_per_second / self.group.world_size
         )
         return {"data_wait": round(waiting, 4), "peak_memory_bytes": memory.peak(self.device), **figures}
+
+    def modules(self) -> set[str]:
+        """Return the names of the modules in which the parts of this run are defined."""
+        host = hosts.spec(self.config["host"]["name"])
+        parts = (self.task, self.splits.train, self)
+        return {
+            *(type(module).__module__ for module in self.model.modules()),
+            *(type(part).__module__ for part in parts),
+            *(function.__module__ for function in (host.build, host.slots, host.fill)),
+            data.module_of(self.config["data"]),
+        }
+
+    def facts(self) -> dict[str, str]:
+        """Return digests of the data set's files, and the version that its operator's registration states."""
+        root = self.config["infra"]["data_root"]
+        files = data.content(self.config["data"], Path(str(root)) if root else None)
+        version = ops.spec(self.config["op"]["name"]).version
+        return {
+            **({} if files is None else {f"data {self.config['data']['name']}": files}),
+            **({f"version of {self.config['op']['name']}": version} if version else {}),
+        }
 
     @property
     def numerics(self) -> dict[str, Any]:

@@ -1,0 +1,316 @@
+"""Identity of code: digests of the modules that compute a run, and whether runs were computed by the same.
+
+A digest is of a module's text without comments, docstrings and layout. Which modules compute a run is found
+by following the import statements of those in which its network, task, data set and training loop are
+defined, to modules of the same package only, or to files beside a module that is in no package; the versions
+of other packages are in environment.json. Compiled forms of a kernel are left out: tests hold them to the
+reference beside them, which is included.
+
+In environment.json: {"code": {"digests": {"ablate.ops.local": "0f…", …}, "paths": {"my_operator": "/…"}}}.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import io
+import json
+import sys
+import tokenize
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+OWN = "ablate"
+ROOT = Path(__file__).resolve().parents[1]
+FOLLOWED = tuple(f"{OWN}.{room}." for room in ("ops", "kernels", "hosts", "tasks", "data", "training"))
+# They name every operator, task or data set, of which a run uses one.
+REGISTRIES = ("ablate.ops", "ablate.ops.registry", "ablate.tasks", "ablate.data.catalogue")
+LISTS = ("ablate.hosts",)  # it names every host, and has code of its own: its imports are not followed
+COMPILED = ("numba", "triton", "_numba", "_triton", "selfcheck")  # parts of names of modules
+# They show a run or keep it, and change none of its figures.
+BESIDE = tuple(
+    f"ablate.training.{name}"
+    for name in ("checkpoint", "context", "cores", "memory", "progress", "readback", "utilization")
+)
+LIBRARIES = ("torch", "torchvision", "timm", "numpy")  # of which the versions are recorded
+DIGITS = 16
+EQUAL = ROOT / "store" / "equal_code.json"
+
+Record = Mapping[str, Any]  # environment.json
+
+
+class Code(NamedTuple):
+    """The code that computes a run.
+
+    Attributes:
+        digests: of modules by name, and of what else decides figures, such as the data.
+        paths: files of the modules outside this package.
+    """
+
+    digests: dict[str, str]
+    paths: dict[str, str]
+
+
+def collect(entries: Iterable[str]) -> Code:
+    """Return the code that modules consist of: themselves, and what they import of the same package.
+
+    Args:
+        entries: names of modules; those of libraries are left out.
+    """
+    found: dict[str, Path] = {}
+    waiting = [name for name in entries if name.partition(".")[0] not in LIBRARIES]
+    while waiting:
+        name = waiting.pop()
+        if name in found or not _counts(name) or (path := _file(name)) is None:
+            continue
+        found[name] = path
+        if name not in LISTS:
+            waiting += [other for other in _imported(name, path) if _belongs(other, name, path)]
+    digests = {
+        name: digest for name, path in sorted(found.items()) if (digest := digest_of(path)) is not None
+    }
+    return Code(digests, {name: str(found[name]) for name in digests if not _is_ours(name)})
+
+
+@cache
+def _loaded(path: Path) -> str | None:
+    """Return a file's digest as this process first saw it: a module that changes is not loaded again."""
+    return digest_of(path)
+
+
+def changed(record: Record) -> list[str]:
+    """Return the modules of a run's record whose text is another one today, in alphabetical order.
+
+    What is no longer on disk, or was never a file, such as the data, is not compared. A run that was computed
+    before code was recorded has none.
+    """
+    code = record.get("code") or {}
+    paths = code.get("paths") or {}
+    names = []
+    for name, then in (code.get("digests") or {}).items():
+        path = _file(name) if _is_ours(name) else Path(paths[name]) if name in paths else None
+        if path is None:
+            continue
+        now = digest_of(path)
+        if now is None and not _is_ours(name):
+            continue
+        if now is None or not same(name, then, now):
+            names.append(name)
+    return sorted([*names, *(code.get("resumed") or [])])
+
+
+def differing(records: Mapping[str, Record]) -> dict[str, list[list[str]]]:
+    """Return modules, and data, of which runs have different ones: the runs of each, the most first.
+
+    Args:
+        records: environment.json by signature. Runs without a record of their code are compatible with all.
+    """
+    groups: dict[str, dict[str, list[str]]] = {}
+    for signature, record in records.items():
+        for name, digest in ((record.get("code") or {}).get("digests") or {}).items():
+            kept = groups.setdefault(name, {})
+            alike = next((other for other in kept if same(name, other, digest)), digest)
+            kept.setdefault(alike, []).append(signature)
+    return {
+        name: sorted(kept.values(), key=len, reverse=True)
+        for name, kept in sorted(groups.items())
+        if len(kept) > 1
+    }
+
+
+def short(record: Record | None) -> str | None:
+    """Return 8 hex digits of all code of a run; None if it is not known."""
+    if not known(record):
+        return None
+    assert record is not None
+    text = json.dumps([record["code"].get("digests"), record["code"].get("resumed")], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def known(record: Record | None) -> bool:
+    """Return True if a run's record says which code computed it."""
+    return bool(record and record.get("code"))
+
+
+def same(name: str, one: str, other: str) -> bool:
+    """Return True if two digests of a module are equal, or declared to compute the same bits."""
+    return one == other or any({one, other} <= set(group) for group in _equal().get(name, ()))
+
+
+def digest_of_module(name: str) -> str | None:
+    """Return the digest of a module's file; None if there is none."""
+    path = _file(name)
+    return None if path is None else digest_of(path)
+
+
+def digest_of(path: Path) -> str | None:
+    """Return 16 hex digits of a source file without comments, docstrings and layout; None if unreadable."""
+    try:
+        stat = path.stat()
+        return _digest(path, stat.st_mtime_ns, stat.st_size)
+    except (OSError, SyntaxError, ValueError):
+        return None
+
+
+@cache
+def _digest(path: Path, modified: int, size: int) -> str:  # the last two: of which state of the file
+    return digest_of_text(path.read_text(encoding="utf-8"))
+
+
+def digest_of_text(text: str) -> str:
+    """Return 16 hex digits of the tokens of a source text, without comments, docstrings and layout.
+
+    Raises:
+        SyntaxError: it is not Python.
+    """
+    docstrings = {
+        (node.body[0].lineno, node.body[0].col_offset)
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+        and isinstance(node.body[0].value, ast.Constant)
+        and isinstance(node.body[0].value.value, str)
+    }
+    whole = hashlib.sha256()
+    for token in _tokens(text, docstrings):
+        whole.update(token.encode() + b"\0")
+    return whole.hexdigest()[:DIGITS]
+
+
+def _tokens(text: str, docstrings: set[tuple[int, int]]) -> Iterator[str]:
+    """Yield tokens, strings with fields as one token, as Python had them before 3.12."""
+    lines = text.splitlines(keepends=True)
+    depth, begun, dropped = 0, (0, 0), False
+    for kind, string, start, end, _ in tokenize.generate_tokens(io.StringIO(text).readline):
+        name = tokenize.tok_name[kind]
+        if name in ("FSTRING_START", "TSTRING_START"):
+            begun = begun if depth else start
+            depth += 1
+        elif name in ("FSTRING_END", "TSTRING_END"):
+            depth -= 1
+            if not depth:
+                yield _between(lines, begun, end)
+        elif depth or name in ("COMMENT", "NL", "ENDMARKER", "ENCODING"):
+            continue
+        elif name == "NEWLINE" and dropped:  # of a docstring
+            dropped = False
+        elif name in ("INDENT", "DEDENT", "NEWLINE"):
+            yield name
+        elif name == "STRING" and start in docstrings:
+            dropped = True
+        else:
+            yield string
+
+
+def _between(lines: list[str], start: tuple[int, int], end: tuple[int, int]) -> str:
+    rows = lines[start[0] - 1 : end[0]]
+    rows[-1] = rows[-1][: end[1]]
+    rows[0] = rows[0][start[1] :]
+    return "".join(rows)
+
+
+def _is_ours(name: str) -> bool:
+    return name == OWN or name.startswith(f"{OWN}.")
+
+
+def _counts(name: str) -> bool:
+    if not _is_ours(name):
+        return True
+    parts = name.split(".")
+    return (
+        f"{name}.".startswith(FOLLOWED)
+        and name not in (*REGISTRIES, *BESIDE)
+        and not any(part in COMPILED for part in parts)
+    )
+
+
+def _belongs(other: str, name: str, path: Path) -> bool:
+    """Return True if an imported module is of the importing one's package, or a file beside it."""
+    if other.partition(".")[0] == name.partition(".")[0]:
+        return True
+    if _is_ours(other) or "." in name or "." in other:
+        return False
+    file = _file(other)
+    return file is not None and file.parent == path.parent
+
+
+def _file(name: str) -> Path | None:
+    """Return the file of a module without importing it; None if there is none."""
+    if _is_ours(name):
+        path = ROOT.joinpath(*name.split(".")[1:])
+    else:
+        loaded = getattr(sys.modules.get(name), "__file__", None)
+        if loaded is not None:
+            return Path(loaded) if loaded.endswith(".py") else None
+        top, *rest = name.split(".")
+        base = getattr(sys.modules.get(top), "__file__", None)
+        if base is None or not rest:
+            return None
+        path = Path(base).parent.joinpath(*rest)
+    for file in (path.with_name(f"{path.name}.py"), path / "__init__.py"):
+        if file.is_file():
+            return file
+    return None
+
+
+@cache
+def _imported(name: str, path: Path) -> set[str]:
+    """Return the modules that a module's import statements lead to, through names that packages pass on."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    found: set[str] = set()
+    packages: dict[str, str] = {}  # by the name that they are bound to
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = _base(node, package)
+            for alias in node.names:
+                target = _resolved(base, alias.name)
+                if target is not None and _is_package(target) and target == f"{base}.{alias.name}":
+                    packages[alias.asname or alias.name] = target
+                elif target is not None:
+                    found.add(target)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            of = packages.get(node.value.id)
+            if of is not None and (target := _resolved(of, node.attr)) is not None:
+                found.add(target)
+    return found
+
+
+def _base(node: ast.ImportFrom, package: str) -> str:
+    if not node.level:
+        return node.module or ""
+    parts = package.split(".")
+    parts = parts[: len(parts) - node.level + 1]
+    return ".".join([*parts, *([node.module] if node.module else [])])
+
+
+def _resolved(base: str, name: str) -> str | None:
+    """Return the module that a name of another module is defined in."""
+    if _file(f"{base}.{name}") is not None:
+        return f"{base}.{name}"
+    path = _file(base)
+    if path is None or path.name != "__init__.py":
+        return None if path is None else base
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                if (alias.asname or alias.name) == name and _base(node, base) != base:
+                    return _resolved(_base(node, base), alias.name)
+    return base
+
+
+def _is_package(name: str) -> bool:
+    path = _file(name)
+    return path is not None and path.name == "__init__.py"
+
+
+@cache
+def _equal() -> dict[str, list[list[str]]]:
+    found: dict[str, list[list[str]]] = json.loads(EQUAL.read_text(encoding="utf-8"))
+    return found

@@ -1,0 +1,121 @@
+"""An operator that is edited between two runs: seen by every verb, and computed anew on request."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ablate.store.folder import RunFolder
+
+OPERATOR = '''
+from torch import nn
+from ablate.ops import register
+
+@register("mine", paper="-", year=2026, channel_setting="-", spatial_processing="-", version="1")
+class Mine(nn.Module):
+    """A layer."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(dim, dim)
+
+    def forward(self, x):
+        return self.layer(x)
+'''
+TINY = (
+    *("data=synthetic", "recipe=debug", "recipe.epochs=1", "study.name=s"),
+    *("infra.tracking=none", "infra.threads=1", "infra.device=cpu"),
+)
+
+
+@pytest.fixture
+def typed(tmp_path: Path) -> object:
+    """Run `ablate` as a user types it, in a process of its own; return its exit code and output."""
+
+    def run(*arguments: str) -> tuple[int, str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "ablate", *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "ABLATE_OPERATORS": "mine", "PYTHONPATH": str(tmp_path), "COLUMNS": "200"},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        return done.returncode, done.stdout + done.stderr
+
+    return run
+
+
+def test_an_edited_operator_end_to_end(typed, tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(OPERATOR)
+    assert typed("train", "-m", "op=mine,dwconv", "seed=0,1", *TINY)[0] == 0
+    file.write_text(OPERATOR.replace('"""A layer."""', '"""Another docstring."""  # and a comment'))
+    assert "stale" not in typed("status", "s")[1]
+    file.write_text(OPERATOR.replace("self.layer(x)", "2 * self.layer(x)"))
+    code, said = typed("status", "s")
+    assert (code, said.count("stale: mine changed since")) == (0, 2)
+    assert "4 finished (2 of them stale)" in said
+    assert "ablate retry s --stale" in said
+    assert typed("report", "s")[0] == 0  # of one code yet: that of before
+    code, said = typed("train", "-m", "op=mine,dwconv", "seed=0,1,2", *TINY)
+    assert code == 0
+    assert "2 of the runs finished before were computed by other code: mine changed since" in said
+    for verb in ("report", "collect"):
+        code, said = typed(verb, "s")
+        assert code == 2
+        assert "computed by different code: mine" in said
+        assert "ablate retry s --stale" in said
+        assert typed(verb, "s", "--mixed-code")[0] == 0
+    page = (tmp_path / "runs/studies/s/report/index.html").read_text()
+    assert "Runs were computed by different code" in page
+    assert "op=mine" in page or "mine, seed 2" in page
+    runs = {path.parent.name: path for path in (tmp_path / "runs").glob("*/result.json")}
+    mine = [
+        name
+        for name in runs
+        if "mine" in (RunFolder(runs[name].parent).environment() or {})["code"]["digests"]
+    ]
+    seeds = {RunFolder(runs[name].parent).config()["seed"]: name for name in mine}
+    difference = typed("diff", seeds[0], seeds[2])[1]
+    assert "mine" in difference.partition("code and data")[2]
+    before = runs[seeds[0]].read_bytes()
+    assert typed("retry", "s", "--stale")[0] == 0
+    kept = runs[seeds[0]].parent / "attempts" / "1"
+    assert (kept / "result.json").read_bytes() == before
+    assert (kept / "checkpoint.pt").exists()
+    assert runs[seeds[0]].read_bytes() != before
+    assert not (runs[seeds[2]].parent / "attempts").exists()
+    assert "stale" not in typed("status", "s")[1]
+    assert typed("report", "s")[0] == 0
+    assert typed("verify", "s")[0] == 0
+    code, said = typed("retry", "s", "--run", seeds[2])
+    assert code == 0, said
+    assert (runs[seeds[2]].parent / "attempts" / "1" / "result.json").exists()
+    file.unlink()  # a file that is gone is not compared
+    assert "stale" not in typed("status", "s")[1]
+
+
+def test_a_run_that_resumes_with_other_code_says_so_and_stays_stale(typed, tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(OPERATOR)
+    one = [word for word in TINY if "epochs" not in word] + ["recipe.epochs=2", "op=mine"]
+    interrupting = OPERATOR.replace(
+        "        return self.layer(x)",
+        "        global calls\n        calls += 1\n        if calls == 60:\n"
+        "            raise KeyboardInterrupt\n        return self.layer(x)",
+    )
+    file.write_text("calls = 0\n" + interrupting)
+    code, _ = typed("train", *one)
+    assert code == 130
+    file.write_text(OPERATOR)
+    code, said = typed("train", *one)
+    assert code == 0, said
+    assert "the run began with other code: mine" in said
+    assert "stale: mine changed since" in typed("status", "s")[1]
