@@ -13,6 +13,7 @@ from ablate.ops import Slot
 from ablate.ops.registry import OperatorSpec
 
 STRIDED = ("fill", "keep")
+SHIFT_ORDER = "shift_order"
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class HostSpec:
         channels_first: feature maps are (B, C, H, W); in channels-last memory format, operators need no
             transposition of them.
         flexible: arguments of a build with which the network sees images of any size.
+        settings: arguments of a build that are not timm's and that not every host has.
     """
 
     name: str
@@ -53,6 +55,7 @@ class HostSpec:
     channels_first: bool = False
     dense: bool = True
     flexible: Mapping[str, Any] = field(default_factory=dict)
+    settings: tuple[str, ...] = ()
 
     def images(self, kwargs: dict[str, Any]) -> tuple[int, int]:
         """(H, W) of the images that a build with these arguments is for."""
@@ -67,6 +70,11 @@ class HostSpec:
         if strided not in STRIDED:
             raise unknown("host.strided", str(strided), STRIDED)
         self._check_stages(stages)
+        if SHIFT_ORDER in kwargs and SHIFT_ORDER not in self.settings:
+            raise UserError(
+                f"host.shift_order={kwargs[SHIFT_ORDER]}: {self.name} has no shifted windows of its own",
+                "leave it out, or use a Swin host",
+            )
         for name, rate in kwargs.items():
             if name.endswith("_rate") and not (isinstance(rate, (int, float)) and 0 <= rate < 1):
                 raise UserError(f"host.{name}={rate!r} is not a rate", "give a number from 0 to below 1")

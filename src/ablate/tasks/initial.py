@@ -27,6 +27,7 @@ from ablate.store.metrics import DEFAULT, task_of
 
 RUN, STUDY, FILE = "run:", "study:", "file:"
 DIGITS = 16  # of a digest
+FREE = ("_rate", "shift_order")  # ends of the names of host settings that may differ
 FITTING = "use weights of the same operator, host, channels and window"
 ANEW = "put the file back, or request the run anew with task.init"
 
@@ -87,8 +88,11 @@ def _partner(study: str, config: Mapping[str, Any], runs_dir: Path) -> RunFolder
 
 
 def _kinship(config: Mapping[str, Any]) -> str:
-    """Return a digest that two runs share if one may begin with the other's weights; rates may differ."""
-    host = {key: value for key, value in config["host"].items() if not key.endswith("_rate")}
+    """Return a digest that two runs share if one may begin with the other's weights.
+
+    Settings that change no weight of classification may differ.
+    """
+    host = {key: value for key, value in config["host"].items() if not key.endswith(FREE)}
     return digest({"op": config["op"], "host": host, "seed": config["seed"]})
 
 

@@ -14,6 +14,7 @@ from ablate.ops.axes.regions import WindowRegion
 from ablate.ops.binary import BinaryTerm, Positions
 from ablate.ops.checks import positive
 from ablate.ops.registry import RESNET, register
+from ablate.ops.slot import ROLL_THEN_PAD
 
 Unary = Literal["conv", "none"]
 Binary = Literal["attention", "none"]
@@ -207,6 +208,7 @@ class WindowLESA(nn.Module):
         resolution: (H, W), checked against the window if given.
         stride: the output is averaged over stride² blocks.
         index: windows of odd blocks are shifted by half a window.
+        shift_order: see `WindowRegion`.
 
     Raises:
         UserError: heads that do not fit, neither term, a window larger than the map.
@@ -219,6 +221,7 @@ class WindowLESA(nn.Module):
         resolution: tuple[int, int] | None,
         stride: int,
         index: int,
+        shift_order: str = ROLL_THEN_PAD,
         *,
         window: int,
         shift: Literal["alternate", "none"],
@@ -235,7 +238,7 @@ class WindowLESA(nn.Module):
                 f"use op.window={min(resolution)} or less, or fill earlier stages (host.stages)",
             )
         self.stride = stride
-        slot = Slot(dim, heads, resolution, 1, index)
+        slot = Slot(dim, heads, resolution, 1, index, shift_order)
         self.region = WindowRegion(WindowConfig("window", window, shift), slot, "op.window")
         self.unary = UnaryTerm(dim, heads) if unary == "conv" else None
         self.binary = (
