@@ -46,16 +46,22 @@ def add_output(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("-o", "--output", type=Path, help="where to write (default: in the study's folder)")
 
 
-def add_model(sub: argparse.ArgumentParser) -> None:
+def add_model(sub: argparse.ArgumentParser, *, required: bool = True) -> None:
     """Add the options that choose a network and change its settings."""
-    sub.add_argument("--model", required=True, help="a network of `ablate bench models`, or any of timm's")
+    without = "" if required else "; without it, a detector or segmenter as `ablate train` describes it"
+    network = f"a network of `ablate bench models`, or any of timm's{without}"
+    sub.add_argument("--model", required=required, help=network)
     sub.add_argument("--img-size", type=int, help="height and width of its images (default: its own)")
     sub.add_argument(
         "overrides",
         metavar="KEY=VALUE",
         nargs="*",
-        help="settings of its operator (op.channel.ghost_lambda=1); to evaluate, of the data too "
-        "(data=imagenet data.root=DIR)",
+        help="settings of its operator (op.channel.ghost_lambda=1); "
+        + (
+            "to evaluate, of the data too (data=imagenet data.root=DIR)"
+            if required
+            else "of a detector or segmenter, the whole configuration (task=mask_rcnn data=coco)"
+        ),
     )
 
 

@@ -1,9 +1,9 @@
 """Weights that the host of a dense task begins with: `task.init`.
 
 They come from a classification run (`run:SIGNATURE`, or `study:NAME` for the run of a study with this run's
-operator, host and seed) or from a checkpoint file, which becomes `file:DIGEST`. A digest of them,
-`task.weights`, is part of a run's identity; the place they are read from, `infra.weights`, is not. A run that
-has a checkpoint of its own needs them no more.
+operator, host and seed) or from a checkpoint file, which becomes `file:DIGEST`; of a whole detector or
+segmenter the host's weights are taken. A digest of them, `task.weights`, is part of a run's identity; the
+place they are read from, `infra.weights`, is not. A run that has a checkpoint of its own needs them no more.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 from ablate import hosts
 from ablate.errors import UserError
 from ablate.hosts.features import Features
-from ablate.official import checkpoints, convert
+from ablate.official import checkpoints, convert, dense
 from ablate.store import manifest
 from ablate.store.folder import RunFolder, find
 from ablate.store.identity import digest
@@ -148,7 +148,7 @@ def _fitting(
         raise UserError(
             f"the weights at {path} have the digest {found}, not {config['task']['weights']}", ANEW
         )
-    expected = features.model.state_dict()
+    expected, state = features.model.state_dict(), dense.backbone(state)
     if not expected.keys() <= state.keys():
         state = _converted(state, config, name, arguments)
     parts = {key.partition(".")[0] for key in expected}
