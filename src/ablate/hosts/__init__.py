@@ -81,7 +81,8 @@ def create(
             have such slots.
         timm_kwargs: to timm's class: num_classes, in_chans, img_size, drop_path_rate, …; ResNets
             also have `last_stride` (2, or 1 to keep the resolution in the last stage), Swin has
-            `shift_order` (`roll_then_pad`, or `pad_then_roll` as in the authors' detectors).
+            `shift_order` (`roll_then_pad`, or `pad_then_roll` as in the authors' detectors), ResNets
+            `deformable` (the stages whose 3×3 convolutions are).
 
     Raises:
         UserError: unknown names, stages or sizes; a combination that cannot exist, with the reason.

@@ -15,7 +15,8 @@ class Slot:
     `heads` is the host's own number of heads (what `1x` means), `resolution` its map in the
     host's build (None if any), `stride` that of the replaced layer, `index` the block's place
     within its stage (shifted windows alternate with it), `shift_order` what shifted windows do first
-    with a map that they do not tile.
+    with a map that they do not tile, `deformable` True where the convolutions of an operator are to
+    be deformable.
     """
 
     dim: int
@@ -24,3 +25,4 @@ class Slot:
     stride: int = 1
     index: int = 0
     shift_order: str = ROLL_THEN_PAD
+    deformable: bool = False

@@ -4,7 +4,7 @@ They come from a classification run (`run:SIGNATURE`, or `study:NAME` for the ru
 operator, host and seed), from timm (`timm:NAME.TAG`) or from a checkpoint file, which becomes `file:DIGEST`;
 of a whole detector or segmenter the host's weights are taken. A digest of them, `task.weights`, is part of a
 run's identity; the place they are read from, `infra.weights`, is not. A run that has a checkpoint of its own
-needs them no more.
+needs them no more. Positions of another map or window are interpolated, as timm does.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch import Tensor
 from ablate import hosts
 from ablate.errors import UserError
 from ablate.hosts.features import Features
+from ablate.models.resizing import resize_positions
 from ablate.official import checkpoints, convert, dense, pretrained
 from ablate.store import manifest
 from ablate.store.folder import RunFolder, find
@@ -28,7 +29,8 @@ from ablate.store.metrics import DEFAULT, task_of
 
 RUN, STUDY, FILE, TIMM = "run:", "study:", "file:", pretrained.PREFIX
 DIGITS = 16  # of a digest
-FREE = ("_rate", "shift_order")  # ends of the names of host settings that may differ
+FREE = ("_rate", "shift_order", "deformable")  # ends of the names of host settings that may differ
+OFFSETS = ".conv_offset."  # of deformable convolutions: they begin at zero where a file has none
 FITTING = "use weights of the same operator, host, channels and window"
 ANEW = "put the file back, or request the run anew with task.init"
 
@@ -100,7 +102,7 @@ def _partner(study: str, config: Mapping[str, Any], runs_dir: Path) -> RunFolder
 def _kinship(config: Mapping[str, Any]) -> str:
     """Return a digest that two runs share if one may begin with the other's weights.
 
-    Settings that change no weight of classification may differ.
+    Settings that change no weight of the other one may differ.
     """
     host = {key: value for key, value in config["host"].items() if not key.endswith(FREE)}
     return digest({"op": config["op"], "host": host, "seed": config["seed"]})
@@ -162,8 +164,10 @@ def _fitting(
             f"the weights at {place} have the digest {found}, not {config['task']['weights']}", ANEW
         )
     expected, state = features.model.state_dict(), dense.backbone(state)
-    if not expected.keys() <= state.keys():
+    offsets = {key: value for key, value in expected.items() if OFFSETS in key}
+    if not expected.keys() - offsets.keys() <= state.keys():
         state = _converted(state, config, name, arguments)
+    state = resize_positions({**offsets, **state}, features.model)
     parts = {key.partition(".")[0] for key in expected}
     problems = {
         "missing": sorted(expected.keys() - state.keys()),
