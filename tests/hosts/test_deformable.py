@@ -11,7 +11,7 @@ from tests.tasks.configured import configure
 from torch import Tensor, nn
 from torchvision.ops import DeformConv2d
 
-from ablate import hosts, ops
+from ablate import hosts, official, ops
 from ablate.errors import UserError
 from ablate.ops import costs
 from ablate.ops.deformable import DeformableConv2d
@@ -118,6 +118,20 @@ def test_it_trains_under_autocast_and_its_offsets_learn(op: str) -> None:
     assert len(learned) == 6
     assert all(gradient is not None and gradient.isfinite().all() for gradient in learned)
     assert any(gradient.any() for gradient in learned)
+
+
+def test_offsets_of_mmcv_have_a_place_in_a_host_and_in_lesa() -> None:
+    model = hosts.create("resnet_micro", "lesa", **MICRO, stages=[1], deformable=[1, 2])
+    own = model.state_dict()
+    unary = "layer1.0.conv2.operator.unary.spatial"
+    theirs = {
+        "layer1.0.conv2.x_transform.0.conv_offset.bias": f"{unary}.conv_offset.bias",
+        "layer2.0.conv2.conv_offset.weight": "layer2.0.conv2.conv_offset.weight",
+    }
+    given = {name: torch.randn(own[ours].shape) for name, ours in theirs.items()}
+    converted = official.convert(model, given)
+    assert converted.keys() == set(theirs.values())
+    assert all(torch.equal(converted[ours], given[name]) for name, ours in theirs.items())
 
 
 def test_the_default_is_left_out_of_the_identity_and_other_values_are_refused() -> None:

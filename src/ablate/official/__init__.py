@@ -1,8 +1,9 @@
 """Weights under their authors' names into our operators and models.
 
 `operators` places the tensors of one operator, `models` renames what surrounds operators in a whole
-network. Every tensor is placed by itself, so that gradients under the authors' names are converted
-as parameters are. May import `ablate.ops` and `ablate.hosts`. Start reading in `convert` below.
+network, `dense` has the heads of detectors and segmenters, `pretrained` reads what timm publishes. Every
+tensor is placed by itself, so that gradients under the authors' names are converted as parameters are. May
+import `ablate.ops` and `ablate.hosts`. Start reading in `convert` below.
 """
 
 from __future__ import annotations

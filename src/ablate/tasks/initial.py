@@ -31,7 +31,7 @@ RUN, STUDY, FILE, TIMM = "run:", "study:", "file:", pretrained.PREFIX
 DIGITS = 16  # of a digest
 FREE = ("_rate", "shift_order", "deformable")  # ends of the names of host settings that may differ
 OFFSETS = ".conv_offset."  # of deformable convolutions: they begin at zero where a file has none
-FITTING = "use weights of the same operator, host, channels and window"
+FITTING = "use weights of the same operator, host and channels"
 ANEW = "put the file back, or request the run anew with task.init"
 
 
