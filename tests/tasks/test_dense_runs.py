@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from tests.training.interrupted import StopAfter
 
 from ablate import data, tasks
 from ablate.execution.execute import execute
+from ablate.results import examples
 from ablate.store.folder import RunFolder
 from ablate.store.manifest import load
 from ablate.training import checkpoint, loop
@@ -94,6 +96,57 @@ def test_from_a_sweep_to_a_report(task: str, ablate: Callable, tmp_path: Path) -
     assert looked.code == 0, looked.err
     (picture,) = (line for line in looked.out.splitlines() if line.endswith("-predictions.png"))
     assert Path(picture).exists()
+    run = RunFolder(tmp_path / "runs" / planned.runs[0].signature)
+    kept = examples.read(run.examples_path)
+    assert kept is not None
+    assert len(kept.images) == 3
+    assert kept.images[0].labels.present
+    assert kept.names[-1] == "ankle boot"
+    page = (tmp_path / "runs/studies/s/report/index.html").read_text()
+    assert page.count("<image") >= 3 * 4  # three images, their labels, and the predictions of two conditions
+    before = run.digests_path.read_bytes()
+    done = ablate("evaluate", "--run", run.signature)
+    assert done.code == 0, done.err
+    figures = re.findall(r"([\w ,-]+?) (\d+\.\d+)", done.out.splitlines()[0].partition(": test ")[2])
+    assert figures == re.findall(r"([\w ,-]+?) (\d+\.\d+)", done.out.splitlines()[1].partition(": ")[2])
+    assert f"{result[metrics.test_column]:.2f}" in dict(figures).values()
+    assert run.digests_path.read_bytes() == before
+
+
+def test_an_evaluation_of_a_run_takes_settings_of_the_evaluation_only(
+    ablate: Callable, tmp_path: Path
+) -> None:
+    done = ablate("train", "task=segmentation", "op=dwconv", *TINY["segmentation"])
+    assert done.code == 0, done.err
+    (folder,) = (path.parent for path in (tmp_path / "runs").glob("*/result.json"))
+    run = ("evaluate", "--run", folder.name)
+    mirrored = ablate(
+        *run, "--split", "validation", "task.evaluation.flip=true", "task.evaluation.scales=[1,2]"
+    )
+    assert mirrored.code == 0, mirrored.err
+    assert "validation loss" in mirrored.out
+    assert "result.json" not in mirrored.out
+    for arguments, words in (
+        (("op.kernel=5",), "those of its configuration"),
+        (("task.evaluation.mode=tiles",), "whole"),
+        (("task.evaluation.flips=true",), "flip"),
+        (("task.evaluation.scales=[",), "KEY=VALUE"),
+        (("--model", "x"), "leave --model out"),
+        (("--img-size", "3"), "leave --img-size out"),
+    ):
+        refused = ablate(*run, *arguments)
+        assert refused.code == 2, (arguments, refused.out)
+        assert words in refused.err, refused.err
+        assert "Traceback" not in refused.err
+    weights = dict(torch.load(folder / "checkpoint.pt", weights_only=True))
+    weights["best"] = {
+        name: value * float("nan") if value.is_floating_point() else value
+        for name, value in weights["best"].items()
+    }
+    torch.save(weights, folder / "checkpoint.pt")
+    refused = ablate(*run)
+    assert refused.code == 2
+    assert "hold nan or inf" in refused.err
 
 
 @pytest.mark.parametrize("task", TINY)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,19 +11,16 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
-from rich.console import Console
-from rich.progress import track
 from timm.data import resolve_data_config
-from torch import Tensor, nn
 
 from ablate import data
 from ablate.compose.explanation import explain
 from ablate.configuration import conf_dir
-from ablate.data import Loader
 from ablate.errors import UserError
 from ablate.official import checkpoints
 from ablate.tasks import get
 from ablate.training.device import float32_precision, resolve_device
+from ablate.training.progress import Tracked
 
 
 @dataclass(frozen=True)
@@ -60,7 +56,7 @@ def run(asked: Evaluation) -> dict[str, float]:
     info = data.info(config)
     state = checkpoints.weights(checkpoints.read(asked.checkpoint), ema=asked.ema)
     model = checkpoints.build(asked.model, state, of_model, asked.img_size)
-    _refuse_non_finite(model, asked.checkpoint)
+    checkpoints.refuse_non_finite(model, str(asked.checkpoint))
     if getattr(model, "num_classes", info.num_classes) != info.num_classes:
         raise UserError(
             f"the weights are for {model.num_classes} classes, {config['name']} has {info.num_classes}",
@@ -82,7 +78,7 @@ def run(asked: Evaluation) -> dict[str, float]:
     )
     enabled = asked.precision != "float32"
     precision = torch.autocast(device.type, dtype=getattr(torch, asked.precision), enabled=enabled)
-    found = get("classification").evaluate(model.to(device), _Tracked(loader), precision).metrics
+    found = get("classification").evaluate(model.to(device), Tracked(loader, "evaluating"), precision).metrics
     if not math.isfinite(found["loss"]):
         raise UserError(
             f"outputs of {asked.model} with {asked.checkpoint} are not finite: the loss is {found['loss']}",
@@ -97,16 +93,6 @@ def run(asked: Evaluation) -> dict[str, float]:
     return found
 
 
-def _refuse_non_finite(model: nn.Module, checkpoint: Path) -> None:
-    """Refuse weights with nan or inf, whose outputs would count as predictions of the first class."""
-    broken = [name for name, tensor in model.named_parameters() if not tensor.isfinite().all()]
-    if broken:
-        raise UserError(
-            f"{checkpoint}: {len(broken)} parameters hold nan or inf, the first {broken[0]}",
-            "the training diverged or the file is damaged; use an earlier checkpoint",
-        )
-
-
 def _data(overrides: list[str]) -> tuple[dict[str, Any], Path | None]:
     """The data set's configuration, and the folder of `data.root=…`."""
     root = next((text.partition("=")[2] for text in overrides if text.startswith("data.root=")), None)
@@ -119,23 +105,3 @@ def _data(overrides: list[str]) -> tuple[dict[str, Any], Path | None]:
     except HydraException as error:
         raise explain(error) from error
     return config, None if root is None else Path(root).expanduser()
-
-
-class _Tracked:
-    """A split with a progress bar."""
-
-    def __init__(self, loader: Loader) -> None:
-        self.loader, self.samples = loader, loader.samples
-
-    def __len__(self) -> int:
-        return len(self.loader)
-
-    def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """The loader's batches."""
-        yield from track(
-            self.loader.epoch(epoch, first),
-            "evaluating",
-            total=len(self.loader),
-            console=Console(stderr=True),
-            transient=True,
-        )

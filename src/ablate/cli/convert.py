@@ -20,7 +20,11 @@ def add(verbs: argparse._SubParsersAction) -> None:
     )
     sub.add_argument("checkpoint", metavar="OFFICIAL", type=Path, help="the authors' file (.pth, .pth.tar)")
     sub.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="the file to write")
-    add_model(sub, required=False)
+    add_model(
+        sub,
+        required=False,
+        others="without --model, of a whole detector or segmenter (task=mask_rcnn host=swin_tiny data=coco)",
+    )
 
 
 def convert(arguments: argparse.Namespace) -> None:

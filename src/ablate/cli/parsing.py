@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+TO_EVALUATE = "to evaluate, of the data too (data=imagenet data.root=DIR); of a run, its task.evaluation"
+
 
 def add_verb(
     verbs: argparse._SubParsersAction, call: Callable, help_text: str, example: str
@@ -46,22 +48,17 @@ def add_output(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("-o", "--output", type=Path, help="where to write (default: in the study's folder)")
 
 
-def add_model(sub: argparse.ArgumentParser, *, required: bool = True) -> None:
-    """Add the options that choose a network and change its settings."""
-    without = "" if required else "; without it, a detector or segmenter as `ablate train` describes it"
-    network = f"a network of `ablate bench models`, or any of timm's{without}"
-    sub.add_argument("--model", required=required, help=network)
+def add_model(sub: argparse.ArgumentParser, required: bool = True, others: str = TO_EVALUATE) -> None:
+    """Add the options that choose a network and change its settings; `others` says which else there are."""
+    sub.add_argument(
+        "--model", required=required, help="a network of `ablate bench models`, or any of timm's"
+    )
     sub.add_argument("--img-size", type=int, help="height and width of its images (default: its own)")
     sub.add_argument(
         "overrides",
         metavar="KEY=VALUE",
         nargs="*",
-        help="settings of its operator (op.channel.ghost_lambda=1); "
-        + (
-            "to evaluate, of the data too (data=imagenet data.root=DIR)"
-            if required
-            else "of a detector or segmenter, the whole configuration (task=mask_rcnn data=coco)"
-        ),
+        help=f"settings of its operator (op.channel.ghost_lambda=1); {others}",
     )
 
 

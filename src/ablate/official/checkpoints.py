@@ -167,3 +167,21 @@ def convert_file(
 def _classes(state_dict: Mapping[str, Tensor]) -> int | None:
     head = next((state_dict[name] for name in HEADS if name in state_dict), None)
     return None if head is None else head.shape[0]
+
+
+def refuse_non_finite(model: nn.Module, origin: str) -> None:
+    """Refuse weights with nan or inf, whose outputs would count as predictions.
+
+    Args:
+        model: with the weights.
+        origin: file or run that they come from.
+
+    Raises:
+        UserError: names the first such parameter.
+    """
+    broken = [name for name, tensor in model.named_parameters() if not tensor.isfinite().all()]
+    if broken:
+        raise UserError(
+            f"{origin}: {len(broken)} parameters hold nan or inf, the first {broken[0]}",
+            "the training diverged or the file is damaged; use an earlier checkpoint",
+        )

@@ -6,16 +6,19 @@ import json
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
+import numpy as np
 import pandas as pd
 from markupsafe import Markup
+from matplotlib.figure import Figure
 
-from ablate.results import classes, curves, figures, formats
+from ablate.results import classes, curves, examples, figures, formats
 from ablate.results.collect import FIXED, collect, collect_metrics, write_csv
 from ablate.results.comparisons import Findings
 from ablate.results.evidence import Evidence, examine
+from ablate.results.examples import Examples
 from ablate.results.figures.style import INK, PAPER
 from ablate.store.files import write_text
 from ablate.store.folder import FINISHED, RunFolder
@@ -25,6 +28,7 @@ from ablate.store.metrics import find
 TEMPLATE = "report.html.jinja"
 ENVIRONMENT = ("commit", "dirty", "versions", "hardware", "numerics")  # parts by which environments differ
 MOST_ROWS = 250  # of a table on the page; its files have all
+MOST_PICTURED = 5  # conditions whose predictions are drawn
 
 
 def report(
@@ -58,6 +62,9 @@ def report(
     evidence = examine(manifest, runs, metrics, paired=paired, target=target, by_class=by_class)
     folder = output or study_dir(runs_dir, study) / "report"
     paths = write_evidence(evidence, folder)
+    pictured = _pictured(evidence.findings, runs_dir)
+    if pictured.shown:
+        paths += figures.save(_predictions(pictured), folder / "predictions")
     frames = {"results.csv": runs, "curves.csv": metrics}
     if len(by_class):
         frames["classes.csv"] = by_class
@@ -65,7 +72,7 @@ def report(
         write_csv(frame, folder / name)
     drawings = {path.stem: path for path in paths if path.suffix == ".svg"}
     page = folder / "index.html"
-    write_text(page, _page(evidence, runs_dir, drawings))
+    write_text(page, _page(evidence, runs_dir, drawings, pictured))
     return [page, *paths, *(folder / name for name in frames)]
 
 
@@ -81,7 +88,39 @@ def write_evidence(evidence: Evidence, folder: Path) -> list[Path]:
     return paths
 
 
-def _page(evidence: Evidence, runs_dir: Path, drawings: dict[str, Path]) -> str:
+class _Pictured(NamedTuple):
+    """Runs of one seed whose predictions are drawn, by condition."""
+
+    seed: int
+    shown: dict[str, Examples]
+
+
+def _pictured(findings: Findings, runs_dir: Path) -> _Pictured:
+    """Choose the seed with most examples, the baseline, and the conditions that differ from it most."""
+    ranked = sorted(findings.comparisons, key=lambda each: -abs(np.nan_to_num(each.difference)))
+    chosen = {findings.baseline, *(each.condition for each in ranked[: MOST_PICTURED - 1])}
+    found: dict[int, dict[str, Examples]] = {}
+    runs = findings.runs[findings.runs["condition"].isin(chosen) & (findings.runs["state"] == FINISHED)]
+    for condition, seed, signature in zip(runs["condition"], runs["seed"], runs["signature"], strict=True):
+        kept = examples.read(RunFolder(runs_dir / signature).examples_path)
+        if kept is not None and kept.images:
+            found.setdefault(int(seed), {})[str(condition)] = kept
+    if not found:
+        return _Pictured(0, {})
+    seed = max(sorted(found), key=lambda each: len(found[each]))
+    return _Pictured(seed, found[seed])
+
+
+def _predictions(pictured: _Pictured) -> Figure:
+    """Draw the test images that all chosen runs kept, with the predictions of each."""
+    runs = list(pictured.shown.values())
+    rows = list(zip(*(run.images for run in runs), strict=False))
+    answers = [[row[0].labels, *(one.predictions for one in row)] for row in rows]
+    images = [row[0].image.astype(np.float32) / 255 for row in rows]
+    return figures.predictions(images, answers, runs[0].names, ("labels", *pictured.shown))
+
+
+def _page(evidence: Evidence, runs_dir: Path, drawings: dict[str, Path], pictured: _Pictured) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("ablate.results", "."),
         autoescape=True,
@@ -98,6 +137,7 @@ def _page(evidence: Evidence, runs_dir: Path, drawings: dict[str, Path]) -> str:
         metric=find(findings.metric),
         curve=find(curves.column(findings.runs)),
         evidence=evidence,
+        pictured=pictured,
         finished=int((findings.runs["state"] == FINISHED).sum()),
         states={str(state): int(count) for state, count in states.items()},
         fixed=_fixed(findings.runs),

@@ -77,10 +77,9 @@ def _environment(folder: RunFiles, status: Status) -> str | None:
     return _json_file(folder.environment_path, shapes.environment)
 
 
-def _checkpoint(folder: RunFiles, status: Status) -> str | None:
-    """Check the end of the archive, which a truncated file does not have."""
-    path = folder.checkpoint_path
-    return "it is not a checkpoint" if path.exists() and not zipfile.is_zipfile(path) else None
+def _archive(path: Path, kind: str) -> str | None:
+    """Check the end of an archive, which a truncated file does not have."""
+    return f"it is not {kind}" if path.exists() and not zipfile.is_zipfile(path) else None
 
 
 def _json_file(path: Path, wrong: Callable[[Any], str | None]) -> str | None:
@@ -112,7 +111,8 @@ CHECKS: Mapping[str, Callable[[RunFiles, Status], str | None]] = {
     "result.json": _result,
     "classes.json": lambda folder, status: _json_file(folder.classes_path, shapes.classes),
     "environment.json": _environment,
-    "checkpoint.pt": _checkpoint,
+    "examples.npz": lambda folder, status: _archive(folder.examples_path, "an archive of arrays"),
+    "checkpoint.pt": lambda folder, status: _archive(folder.checkpoint_path, "a checkpoint"),
     "claim.json": lambda folder, status: _json_file(folder.claim_path, shapes.claim),
 }
 

@@ -23,6 +23,7 @@ FILES = (
     "speed.jsonl",
     "result.json",
     "classes.json",
+    "examples.npz",
     "environment.json",
     "checkpoint.pt",
 )

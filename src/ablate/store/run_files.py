@@ -6,6 +6,7 @@
                        speed.jsonl       one line per epoch, its seconds: they differ between attempts
                        result.json       final figures; its presence with state `finished` ends a run
                        classes.json      test figures by class, where the task has some
+                       examples.npz      test images with predictions, where the task has pictures of them
                        error.txt         traceback of the last failure
                        environment.json  commit and diff, versions, hardware
                        checkpoint.pt     what resuming needs
@@ -110,6 +111,11 @@ class RunFiles:
     def classes_path(self) -> Path:
         """Test figures by class."""
         return self.path / "classes.json"
+
+    @property
+    def examples_path(self) -> Path:
+        """Some test images with labels and predictions."""
+        return self.path / "examples.npz"
 
     @property
     def error_path(self) -> Path:

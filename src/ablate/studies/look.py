@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,11 +17,9 @@ from ablate.ops import inspection
 from ablate.ops.local import LocalOperator
 from ablate.results import figures
 from ablate.results.figures.maps import Column
-from ablate.store.damage import Damage, DamagedError
-from ablate.store.folder import RunFolder, find
-from ablate.training import checkpoint as checkpoints
-from ablate.training.loop import build_model
-from ablate.training.seeding import derive
+from ablate.store.folder import find
+from ablate.studies import trained
+from ablate.tasks.contract import displayable
 
 MOST_MAPS = 8  # next to an image
 
@@ -59,8 +58,8 @@ def look(runs_dir: Path, run: str, images: int, at: tuple[float, float], output:
         )
     folder = find(runs_dir, run)
     config = folder.config()
-    model = _trained(folder, config)
-    batch = _batch(config, images)
+    model = trained.network(folder, config)
+    batch = next(iter(trained.splits(config, images).test.epoch(0)))
     with torch.no_grad():
         answers = tasks.of_run(config).answers(model, batch)
     shown = _images(batch)
@@ -68,46 +67,15 @@ def look(runs_dir: Path, run: str, images: int, at: tuple[float, float], output:
     columns = [column for name, (operator, x) in caught.items() for column in _columns(name, operator, x, at)]
     target = (output or folder.path / "look").expanduser()
     target.mkdir(parents=True, exist_ok=True)
-    drawn = figures.panels(_displayable(shown), columns[:MOST_MAPS])
+    drawn = figures.panels(np.stack([displayable(image) for image in shown]), columns[:MOST_MAPS])
     name = f"{config['op']['name']}-{folder.signature}"
     paths = figures.save(drawn, target / name)
     if answers:
-        pictures = [_displayable(one.image[None])[0] for one in answers]
+        pictures = [displayable(one.image) for one in answers]
         pairs = [(one.labels, one.predictions) for one in answers]
         names = data.info(config["data"]).names(tasks.of_run(config).annotation)
         paths += figures.save(figures.predictions(pictures, pairs, names), target / f"{name}-predictions")
     return Look(paths, min(MOST_MAPS, len(columns)), len(columns))
-
-
-def _trained(folder: RunFolder, config: dict[str, Any]) -> nn.Module:
-    model = build_model(config)
-    found, damaged = checkpoints.load(folder.checkpoint_path, model.state_dict())
-    if damaged:
-        raise DamagedError([Damage(path, reason) for path, reason in damaged.items()])
-    if found is None:
-        raise UserError(
-            f"run {folder.signature} has no weights on disk",
-            "train it, or keep its checkpoint: `ablate clean` without --checkpoints does",
-        )
-    model.load_state_dict(found.best or found.model)
-    return model.eval()
-
-
-def _batch(config: dict[str, Any], count: int) -> Any:
-    """Return the first test images and their labels, as the loader of the task's data has them."""
-    splits = data.create(
-        config["data"],
-        seed=derive(config["seed"], "data"),
-        batch_size=1,  # of training images, which are not read
-        augment=config["recipe"]["augment"],
-        evaluation_batch_size=count,
-        device="cpu",
-        data_root=Path(str(config["infra"]["data_root"])) if config["infra"]["data_root"] else None,
-        download=False,
-        workers=0,
-        annotation=tasks.of_run(config).annotation,
-    )
-    return next(iter(splits.test.epoch(0)))
 
 
 def _images(batch: Any) -> Tensor:
@@ -160,10 +128,3 @@ def _columns(name: str, operator: nn.Module, x: Tensor, at: tuple[float, float])
         f"{name}\nreceptive field", inspection.receptive_field(operator, x, position).numpy(), place
     )
     return [field] if gate is None else [field, Column(f"{name}\ngate", gate.mean(1).numpy())]
-
-
-def _displayable(images: Tensor) -> Any:
-    """Scale images to 0 … 1 for display; images of one channel become grey."""
-    low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
-    scaled = ((images - low) / (high - low).clamp(min=1e-6)).permute(0, 2, 3, 1)
-    return scaled[..., 0].numpy() if scaled.shape[-1] == 1 else scaled[..., :3].numpy()

@@ -6,15 +6,17 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ablate.data import Loader, Splits
 from ablate.store.metrics import TaskMetrics
 
 if TYPE_CHECKING:
-    from ablate.results.figures import Answer
+    from ablate.results.examples import Answer
 
 T = TypeVar("T")
 
@@ -82,11 +84,29 @@ class Mixing(Protocol):
 
 
 class Shown(NamedTuple):
-    """A test image as `ablate look` draws it."""
+    """A test image with its labels and predictions, to be drawn."""
 
     image: Tensor  # (C, H, W), normalised, at the size of the answers
     labels: Answer
     predictions: Answer
+
+
+def displayable(image: Tensor) -> NDArray[np.float32]:
+    """Scale an image (C, H, W) to 0 … 1 for display: (H, W, 3), or (H, W) if it has one channel."""
+    low, high = image.min(), image.max()
+    scaled = ((image - low) / (high - low).clamp(min=1e-6)).permute(1, 2, 0).float().cpu()
+    return (scaled[..., 0] if scaled.shape[-1] == 1 else scaled[..., :3]).numpy()
+
+
+def pixels(image: Tensor) -> NDArray[np.uint8]:
+    """Return an image (C, H, W) as it is displayed, in whole numbers from 0 to 255."""
+    return np.round(255 * displayable(image)).astype(np.uint8)
+
+
+def first(batch: Any, count: int) -> Any:
+    """Return a batch with its first images only."""
+    parts = [part[:count] for part in batch]
+    return type(batch)(*parts) if hasattr(batch, "_fields") else tuple(parts)
 
 
 def at_size(image: Tensor, size: tuple[int, int]) -> Tensor:

@@ -202,7 +202,7 @@ class Segmentation:
 
     def answers(self, model: nn.Module, batch: Any) -> list[Shown]:
         """Return each image with its map, and with the map of the surest classes; see `Task`."""
-        from ablate.results.figures import Answer
+        from ablate.results.examples import Answer
 
         model.eval()
         evaluation = model.evaluation

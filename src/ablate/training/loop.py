@@ -6,7 +6,7 @@ import copy
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -20,10 +20,12 @@ from ablate import data, tasks
 from ablate.data import Loader, Splits
 from ablate.errors import UserError
 from ablate.ops import costs
+from ablate.results import examples
+from ablate.results.examples import Example, Examples
 from ablate.store import shapes
 from ablate.store.files import append_json_line, read_json_lines, write_json, write_text
 from ablate.store.locks import LockedError
-from ablate.tasks.contract import Figures, named_classes
+from ablate.tasks.contract import Figures, first, named_classes, pixels
 from ablate.training import checkpoint as checkpoints
 from ablate.training import cores, memory, network, optimization, utilization
 from ablate.training import device as devices
@@ -38,6 +40,8 @@ from ablate.training.seeding import (
     restore_generators,
     seed_everything,
 )
+
+EXAMPLES = 3  # test images whose predictions a run keeps
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -391,6 +395,7 @@ class Training:
         if by_class and self.group.first:
             names = data.info(self.config["data"]).names(self.task.annotation)
             write_json(self.folder.classes_path, named_classes(by_class, names), self.folder.guard)
+            self._keep_examples(model, names)
         self._refuse_non_finite("test", found)
         validation = self.history[self.best_epoch - 1]
         images_per_second = self.step * self.recipe.batch_size / self.train_seconds
@@ -403,6 +408,14 @@ class Training:
             "train_seconds": round(self.train_seconds, 3),
             **self._usage(images_per_second, self.waiting_seconds / self.train_seconds),
         }
+
+    def _keep_examples(self, model: nn.Module, names: Sequence[str]) -> None:
+        """Write the first test images with their labels and predictions."""
+        batch = first(next(iter(self.splits.test.epoch(0))), EXAMPLES)
+        with torch.no_grad():
+            answers = self.task.answers(model, batch)
+        kept = [Example(pixels(one.image), one.labels, one.predictions) for one in answers]
+        examples.write(self.folder.examples_path, Examples(kept, list(names)), self.folder.guard)
 
     def _usage(self, images_per_second: float, waiting: float) -> dict[str, Any]:
         """Return the figures that accompany images per second; see `utilization.figures`."""

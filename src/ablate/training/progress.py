@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
 
+from ablate.data import Loader
 from ablate.store.metrics import LOSS, of_columns
 
 
@@ -125,3 +127,23 @@ def describe_epoch(metrics: dict[str, Any], epochs: int) -> str:
     if "validation_loss" in metrics:
         parts.append(LOSS.text(metrics["validation_loss"]))
     return "  ".join([*parts, f"{metrics['images_per_second']:.0f} images/s"])
+
+
+class Tracked:
+    """A split with a progress bar, on a terminal."""
+
+    def __init__(self, loader: Loader, words: str) -> None:
+        self.loader, self.samples, self.words = loader, loader.samples, words
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Any]:
+        """Yield the loader's batches."""
+        yield from track(
+            self.loader.epoch(epoch, first),
+            self.words,
+            total=len(self.loader),
+            console=Console(stderr=True),
+            transient=True,
+        )

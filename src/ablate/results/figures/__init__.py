@@ -12,12 +12,11 @@ from ablate.results.figures.differences import forest
 from ablate.results.figures.factors import heat_map, main_effects
 from ablate.results.figures.learning import learning_curves
 from ablate.results.figures.maps import panels
-from ablate.results.figures.predictions import Answer, predictions
+from ablate.results.figures.predictions import predictions
 from ablate.results.figures.seeds import seed_noise
 from ablate.results.figures.walk import roadmap
 
 __all__ = [
-    "Answer",
     "accuracy_against_macs",
     "by_class",
     "forest",

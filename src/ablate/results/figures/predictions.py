@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from matplotlib import colormaps, rc_context
@@ -14,71 +13,57 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 
+from ablate.results.examples import Answer
 from ablate.results.figures.canvas import WIDTH, Drawing
 from ablate.results.figures.style import RC
 
 PALETTE = "tab20"  # of classes; the twenty-first has the first one's colour
 OPACITY = 0.55
-TITLES = ("image", "labels", "predictions")
+TITLES = ("labels", "predictions")
 SIDE = 1.7  # inches, of an image at most
 ROW = 0.2  # inches, of a row of the legend
 NAMES_IN_A_ROW = 5
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Labels of an image, or predictions.
-
-    Attributes:
-        map: class of each pixel, (H, W), negative for none; None where objects are sought.
-        boxes: of objects, (n, 4): left, top, right, bottom in pixels.
-        classes: of objects, (n,).
-        masks: of objects, (n, H, W) bool; None where only boxes are known.
-    """
-
-    map: NDArray[np.int64] | None = None
-    boxes: NDArray[np.float64] | None = None
-    classes: NDArray[np.int64] | None = None
-    masks: NDArray[Any] | None = None
-
-    @property
-    def present(self) -> set[int]:
-        """The classes that occur."""
-        found = self.map if self.map is not None else self.classes
-        return set() if found is None else {int(label) for label in np.unique(found) if label >= 0}
+LETTERS = 14  # of a title, in an inch
 
 
 @rc_context(RC)
 def predictions(
-    images: Sequence[NDArray[np.float32]], pairs: Sequence[tuple[Answer, Answer]], names: Sequence[str] = ()
+    images: Sequence[NDArray[np.float32]],
+    answers: Sequence[Sequence[Answer]],
+    names: Sequence[str] = (),
+    titles: Sequence[str] = TITLES,
 ) -> Figure:
-    """Images to the left, one row each, their labels beside them, and the predictions.
+    """Images to the left, one row each, their labels beside them, and predictions.
 
     Args:
         images: (H, W) or (H, W, 3) each, between 0 and 1.
-        pairs: labels and predictions of each image.
+        answers: of each image, its labels and one or more predictions.
         names: of the classes; numbers in the legend where there are none.
+        titles: of the answers.
     """
-    present = sorted(set().union(*(answer.present for pair in pairs for answer in pair)))
-    rows, legend = len(images), -(-len(present) // NAMES_IN_A_ROW) * ROW + 0.1
-    side = min(WIDTH / len(TITLES), SIDE)
+    present = sorted(set().union(*(answer.present for row in answers for answer in row)))
+    rows, columns = len(images), 1 + len(titles)
+    legend = -(-len(present) // NAMES_IN_A_ROW) * ROW + 0.1
+    side = min(WIDTH / columns, SIDE)
+    wrapped = ["image", *(textwrap.fill(title, int(side * LETTERS)) for title in titles)]
+    top = 0.15 + 0.14 * max(title.count("\n") + 1 for title in wrapped)
     heights = [side * min(image.shape[0] / image.shape[1], 2) for image in images]
-    figure = Drawing(figsize=(side * len(TITLES), sum(heights) + legend + 0.3))
-    grid = figure.subplots(rows, len(TITLES), squeeze=False, gridspec_kw={"height_ratios": heights})
-    for title, axes in zip(TITLES, grid[0], strict=True):
-        axes.set_title(title, fontsize=8)
-    for row, (image, pair) in enumerate(zip(images, pairs, strict=True)):
+    figure = Drawing(figsize=(side * columns, sum(heights) + legend + top))
+    grid = figure.subplots(rows, columns, squeeze=False, gridspec_kw={"height_ratios": heights})
+    for title, axes in zip(wrapped, grid[0], strict=True):
+        axes.set_title(title, fontsize=8, parse_math=False)
+    for row, (image, found) in enumerate(zip(images, answers, strict=True)):
         for place, axes in enumerate(grid[row]):
             axes.imshow(image, cmap="gray", vmin=0, vmax=1)
             if place:
-                _draw(axes, pair[place - 1], image.shape[:2])
+                _draw(axes, found[place - 1], image.shape[:2])
     for axes in grid.ravel():
         axes.set_xticks([])
         axes.set_yticks([])
         axes.spines[:].set_visible(False)
     height = figure.get_figheight()
     figure.subplots_adjust(
-        left=0.01, right=0.99, bottom=legend / height, top=1 - 0.25 / height, wspace=0.04, hspace=0.04
+        left=0.01, right=0.99, bottom=legend / height, top=1 - (top - 0.05) / height, wspace=0.04, hspace=0.04
     )
     marks = [
         Patch(color=_color(label), label=names[label] if label < len(names) else str(label))

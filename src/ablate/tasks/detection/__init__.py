@@ -109,7 +109,7 @@ class Detection:
 
     def answers(self, model: nn.Module, batch: TruthBatch) -> list[Shown]:
         """Return each image with its objects, and with detections of a score of 0.5 or more; see `Task`."""
-        from ablate.results.figures import Answer
+        from ablate.results.examples import Answer
 
         found = []
         for image, size, truth in zip(*batch, strict=True):
