@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import difflib
 import re
+import sysconfig
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
+
+STANDARD = sysconfig.get_paths()["stdlib"]
 
 
 class UserError(ValueError):
@@ -14,6 +19,22 @@ class UserError(ValueError):
         self.problem = problem
         self.way_out = way_out
         super().__init__(f"{problem}\n  → {way_out}" if way_out else problem)
+
+
+def place_of(error: BaseException) -> str:
+    """Return ' (FILE:LINE)' of the last line of somebody's own code that an exception passed, else nothing.
+
+    Code of this package and of installed packages is passed over.
+    """
+    ours = Path(__file__).parent
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = Path(frame.filename)
+        installed = (
+            path.is_relative_to(ours) or path.is_relative_to(STANDARD) or "site-packages" in path.parts
+        )
+        if path.is_file() and not installed:
+            return f" ({path}:{frame.lineno})"
+    return ""
 
 
 def nearest(given: str, known: Iterable[str]) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from ablate.cli import (
     bench,
     cancel,
+    check_op,
     clean,
     collect,
     convert,
@@ -51,6 +52,7 @@ VERBS = (  # in the order of `ablate --help`
     collect,
     report,
     ops,
+    check_op,
     doctor,
     bench,
     convert,

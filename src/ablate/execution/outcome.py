@@ -6,7 +6,7 @@ import errno
 from dataclasses import dataclass
 from pathlib import Path
 
-from ablate.errors import UserError
+from ablate.errors import UserError, place_of
 from ablate.store.folder import FAILED
 
 SKIPPED, CLAIMED, SUPERSEDED = "skipped", "claimed", "superseded"
@@ -36,4 +36,7 @@ def failure(error: Exception, path: Path) -> Outcome:
     if isinstance(error, OSError) and error.errno in NO_ROOM:
         error.filename = error.filename or str(path)
         return Outcome(FAILED, str(error), no_room=True)
-    return Outcome(FAILED, str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
+    if isinstance(error, UserError):
+        return Outcome(FAILED, str(error))
+    first, *rest = f"{type(error).__name__}: {error}".splitlines()
+    return Outcome(FAILED, "\n".join([f"{first}{place_of(error)}", *rest]))

@@ -23,7 +23,7 @@ from ablate import ops
 from ablate.errors import UserError, unknown
 from ablate.hosts import convnext, resnet, swin, volo
 from ablate.hosts.features import Level, levels
-from ablate.hosts.slots import HostSpec, PlacedSlot
+from ablate.hosts.slots import SLOT, HostSpec, PlacedSlot, operators
 
 __all__ = [
     "HostSpec",
@@ -32,6 +32,7 @@ __all__ = [
     "create",
     "feature_levels",
     "names",
+    "operators",
     "require_any_size",
     "slots",
     "spec",
@@ -101,6 +102,7 @@ def create(
     operators = [operator.build() for operator in resolved]
     for placed, operator in zip(chosen, operators, strict=True):
         host.fill(model, placed, operator, resolved[0].spec)
+        setattr(operator, SLOT, placed.slot)
     present = {id(module) for module in model.modules()}
     filled = sum(id(operator) in present for operator in operators)
     assert filled == len(chosen), f"{name}: {len(chosen)} slots were to be filled, {filled} were"

@@ -13,6 +13,7 @@ from ablate.ops import Slot
 from ablate.ops.registry import OperatorSpec
 
 STRIDED = ("fill", "keep")
+SLOT = "ablate_slot"  # attribute of an operator in a host
 SHIFT_ORDER, DEFORMABLE = "shift_order", "deformable"
 LACKS = {  # settings that only some hosts have: why the others do not, and which ones have it
     SHIFT_ORDER: ("no shifted windows of its own", "a Swin host"),
@@ -109,6 +110,13 @@ class HostSpec:
                 raise UserError(
                     f"host.{setting}={list(stages or ())}: {self.name} has no slot in {stage}", last
                 )
+
+
+def operators(model: nn.Module) -> Iterator[tuple[str, nn.Module, Slot]]:
+    """Yield the operators in a network's slots, each with its name there and its slot."""
+    for name, module in model.named_modules():
+        if isinstance(slot := getattr(module, SLOT, None), Slot):
+            yield name, module, slot
 
 
 class ChannelsFirst(nn.Module):

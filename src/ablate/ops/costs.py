@@ -1,11 +1,11 @@
-"""Parameters and multiply-accumulates of a module, counted without computing anything."""
+"""Parameters and multiply-accumulates of a module."""
 
 from __future__ import annotations
 
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 
@@ -19,9 +19,21 @@ def macs(module: nn.Module, *shape: int) -> int:
 
     Matrix products, convolutions and the sums over neighborhoods count; norms, activations and
     element-wise products do not, as in the papers' "FLOPs". Runs on the meta device: no data, no
-    arithmetic.
+    arithmetic. A module that reads values (`.item()`, NumPy) cannot run there; it computes one input of zeros
+    where it is instead, and draws nothing from the random generators.
     """
-    shadow = copy.deepcopy(module).to("meta").eval().requires_grad_(False)
+    try:
+        return _counted(copy.deepcopy(module).to("meta"), torch.empty(shape, device="meta"))
+    except Exception:  # of whatever the module does with what has no values
+        place = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+        if place.type == "meta":
+            raise
+        with torch.random.fork_rng([place] if place.type == "cuda" else []):
+            return _counted(copy.deepcopy(module), torch.zeros(shape, device=place))
+
+
+def _counted(module: nn.Module, x: Tensor) -> int:
+    module.eval().requires_grad_(False)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        shadow(torch.empty(shape, device="meta"))
+        module(x)
     return counter.get_total_flops() // 2

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import os
 import pkgutil
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import torch
 from torch import nn
 
 from ablate.configuration import convert
-from ablate.errors import UserError, require_name, unknown
+from ablate.errors import UserError, place_of, require_name, unknown
 from ablate.ops import axes, configs
 from ablate.ops.checks import kernel_fits
 from ablate.ops.local import LocalOperator
@@ -226,8 +229,7 @@ def resolve(name: str, settings: Mapping[str, Any], slot: axes.Slot) -> Resolved
     if entry.config is not None:
         axes.check(axes.parse(settings), slot)
     else:
-        with torch.device("meta"):  # its constructor knows what it refuses; no weight is drawn
-            entry.build(dict(settings), slot)
+        _check_constructor(entry, settings, slot)
         _check_sliding(entry, settings, slot)
     return ResolvedOperator(entry, dict(settings), slot)
 
@@ -282,6 +284,30 @@ def check(config: Mapping[str, Any], slot: axes.Slot) -> None:
         UserError: see `resolve`.
     """
     resolve(str(config.get("name")), config, slot)
+
+
+def _check_constructor(entry: OperatorSpec, settings: Mapping[str, Any], slot: axes.Slot) -> None:
+    """Let an operator's constructor refuse what it does not take; no weight is drawn.
+
+    Raises:
+        UserError: the constructor's own; or what else it raised, with the line.
+    """
+    try:
+        with torch.device("meta"):
+            entry.build(dict(settings), slot)
+    except UserError:
+        raise
+    except Exception:  # a constructor that reads values cannot run on the meta device
+        try:
+            with torch.random.fork_rng():
+                entry.build(dict(settings), slot)
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(
+                f"operator {entry.name!r} cannot be built: {type(error).__name__}: {error}{place_of(error)}",
+                "correct its constructor, or give other settings",
+            ) from error
 
 
 def _check_sliding(entry: OperatorSpec, config: Mapping[str, Any], slot: axes.Slot) -> None:
@@ -348,6 +374,35 @@ def _add(entry: OperatorSpec) -> None:
     if entry.name in _ENTRIES:
         raise UserError(f"operator {entry.name!r} is registered twice", "give the new one another name")
     _ENTRIES[entry.name] = entry
+
+
+def load_file(path: str) -> list[str]:
+    """Import a Python file and return the operators that it registers.
+
+    Raises:
+        UserError: there is no such file, it fails, or it registers none.
+    """
+    file, before = Path(path).expanduser(), set(_entries())
+    if not file.is_file():
+        raise UserError(f"no file {path}", "give the path of a Python file that registers an operator")
+    loading = importlib.util.spec_from_file_location(file.stem, file.resolve())
+    assert loading is not None
+    assert loading.loader is not None
+    module = importlib.util.module_from_spec(loading)
+    sys.modules[file.stem] = module
+    try:
+        loading.loader.exec_module(module)
+    except UserError:
+        raise
+    except Exception as error:  # the file is somebody's own: it may raise anything
+        del sys.modules[file.stem]
+        raise UserError(
+            f"{path} cannot be imported: {type(error).__name__}: {error}", "correct it"
+        ) from error
+    found = sorted(set(_entries()) - before)
+    if not found:
+        raise UserError(f"{path} registers no operator", "decorate a class with @ablate.ops.register")
+    return found
 
 
 @cache

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ablate import data, tasks
+from ablate import data, hosts, tasks
 from ablate.errors import UserError
 from ablate.ops import inspection
 from ablate.ops.local import LocalOperator
@@ -90,16 +90,13 @@ def _features(model: nn.Module, images: Tensor) -> dict[str, tuple[nn.Module, Te
     """Return every operator with its input features, by its name in the network."""
     found: dict[str, tuple[nn.Module, Tensor]] = {}
     handles = []
-    for name, module in model.named_modules():
-        if type(module).__module__.startswith("ablate.ops.") and not any(
-            name.startswith(f"{outer}.") for outer in found
-        ):
-            found[name] = (module, images)
+    for name, operator, _ in hosts.operators(model):
+        found[name] = (operator, images)
 
-            def catch(module: nn.Module, arguments: tuple[Tensor, ...], name: str = name) -> None:
-                found[name] = (module, arguments[0].detach())
+        def catch(module: nn.Module, arguments: tuple[Tensor, ...], name: str = name) -> None:
+            found[name] = (module, arguments[0].detach())
 
-            handles.append(module.register_forward_pre_hook(catch))
+        handles.append(operator.register_forward_pre_hook(catch))
     with torch.no_grad():
         model(images)
     for handle in handles:

@@ -31,6 +31,7 @@ from ablate.training import cores, memory, network, optimization, utilization
 from ablate.training import device as devices
 from ablate.training.checkpoint import Checkpoint, UnderWay
 from ablate.training.context import RunContext
+from ablate.training.operators import FirstStep
 from ablate.training.readback import Requested, StepReports
 from ablate.training.recipe import Recipe
 from ablate.training.recipe import read as read_recipe
@@ -130,6 +131,8 @@ class Training:
         self.requested = Requested()
         self.period = 60 * infra["checkpoint_minutes"]
         self.saved = time.monotonic()
+        # not of a compiled network, whose graph would have to be made again without the hooks
+        self.watched = None if infra["compile"] else FirstStep(self.model, config["op"]["name"])
 
     def _build_optimizer(self, fused: bool) -> None:
         self.fused = fused
@@ -197,6 +200,9 @@ class Training:
             now.waiting_seconds += time.perf_counter() - waiting
             with self.group.without_averaging(self.network) if more else nullcontext():
                 step_loss += self._backward(batch)
+        if self.watched is not None:
+            self.watched.done()
+            self.watched = None
         now.images += self.recipe.batch_size
         self.step += 1
         self._update()
