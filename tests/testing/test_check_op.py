@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -135,3 +138,39 @@ def test_an_operator_that_reads_values_is_trained_and_counted(ablate: Callable, 
     (folder,) = (path.parent for path in (tmp_path / "runs").glob("*/result.json"))
     assert RunFolder(folder).result()["macs"] > 0
     assert ablate("look", folder.name, "--images", "1").code == 0
+
+
+def test_a_broken_plug_in_is_one_line_and_breaks_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "half.py").write_text(HEAD.format(name="half", more="pass", returns="return x") + "\n1 / 0\n")
+
+    def run(*arguments: str) -> tuple[int, str]:
+        environment = {"ABLATE_OPERATORS": "half, nowhere", "PYTHONPATH": str(tmp_path), "COLUMNS": "300"}
+        done = subprocess.run(
+            [sys.executable, "-m", "ablate", *arguments],
+            cwd=tmp_path,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    lines = (
+        f"half (of ABLATE_OPERATORS): ZeroDivisionError: division by zero ({tmp_path}/half.py:",
+        "nowhere (of ABLATE_OPERATORS): ModuleNotFoundError: No module named 'nowhere'",
+    )
+    for arguments, expected in (
+        (("ops",), 0),
+        (("doctor",), 0),
+        (("train", "op=half"), 2),
+        (("ops", "half"), 2),
+    ):
+        code, said = run(*arguments)
+        assert code == expected, said
+        assert "Traceback" not in said
+        if arguments != (
+            "train",
+            "op=half",
+        ):  # Hydra knows no conf/op/half.yaml of an operator that is not there
+            assert all(line in said for line in lines), said

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from ablate import data
 from ablate.kernels.dispatch import hindrance
+from ablate.ops import registry
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ def findings(data_root: Path | None) -> list[Finding]:
     sets = data.availability(data_root)
     return [
         *(check() for check in checks),
+        *(Finding("operators", False, f"{name}: {reason}") for name, reason in registry.broken().items()),
         *(Finding(f"data {item.name}", item.available, item.detail) for item in sets),
     ]
 

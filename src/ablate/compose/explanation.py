@@ -23,6 +23,14 @@ def _choices(group: str) -> list[str]:
     return sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.yaml"))
 
 
+def _with_broken(refused: UserError) -> UserError:
+    """Add the plug-ins that could not be loaded, of which the operator may be one."""
+    from ablate.ops import registry
+
+    lines = [f"not loaded: {plugin}: {reason}" for plugin, reason in registry.broken().items()]
+    return UserError("\n  ".join([refused.problem, *lines]), refused.way_out)
+
+
 def explained(error: Exception) -> bool:
     """Return True if the error is a mistake in a file or on the command line, which `explain` can explain."""
     of_composition = (HydraException, OmegaConfBaseException, yaml.MarkedYAMLError)
@@ -57,7 +65,8 @@ def explain(error: Exception, typed: Sequence[str] = ()) -> UserError:
         if flat in FOLDERS:
             return unknown(flat, path.removeprefix(f"{flat}/"), _choices(flat))
         if error.options:
-            return unknown(group, choice, error.options)
+            refused = unknown(group, choice, error.options)
+            return _with_broken(refused) if group == "op" else refused
     cause = error.__cause__
     if isinstance(cause, OmegaConfBaseException) and isinstance(cause.parent_node, DictConfig):
         key = str(cause.full_key)

@@ -10,7 +10,7 @@ import pkgutil
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -24,6 +24,7 @@ from ablate.ops import axes, configs
 from ablate.ops.checks import kernel_fits
 from ablate.ops.local import LocalOperator
 
+GROUP = "ablate.operators"  # of entry points
 PLUGINS = "ABLATE_OPERATORS"  # environment variable: comma-separated modules that register operators
 SWIN, RESNET, VOLO, CONVNEXT = (f"host={family}_micro" for family in ("swin", "resnet", "volo", "convnext"))
 GEOMETRY = ("dim", "heads", "resolution", "stride", "index", "shift_order", "deformable")
@@ -67,6 +68,7 @@ class OperatorSpec:
 
 
 _ENTRIES: dict[str, OperatorSpec] = {}
+_BROKEN: dict[str, str] = {}  # plug-ins, see `broken`
 
 
 def register_preset(
@@ -188,7 +190,9 @@ def spec(name: str) -> OperatorSpec:
     """
     entries = _entries()
     if name not in entries:
-        raise unknown("operator", name, entries)
+        error = unknown("operator", name, entries)
+        lines = [f"not loaded: {plugin}: {reason}" for plugin, reason in _BROKEN.items()]
+        raise UserError("\n  ".join([error.problem, *lines]), error.way_out)
     return entries[name]
 
 
@@ -411,16 +415,28 @@ def _load() -> None:
 
     for module in pkgutil.iter_modules(zoo.__path__):
         importlib.import_module(f"{zoo.__name__}.{module.name}")
-    for point in entry_points(group="ablate.operators"):
-        point.load()
-    for plugin in filter(None, os.environ.get(PLUGINS, "").split(",")):
-        try:
-            importlib.import_module(plugin.strip())
-        except ModuleNotFoundError as error:
-            raise UserError(
-                f"{PLUGINS} names the module {plugin.strip()!r}, which cannot be imported: {error}",
-                "put its folder on PYTHONPATH, or unset the variable",
-            ) from error
+    for point in entry_points(group=GROUP):
+        _plug_in(f"the entry point {point.name} ({point.value})", point.load)
+    for plugin in filter(None, (name.strip() for name in os.environ.get(PLUGINS, "").split(","))):
+        _plug_in(f"{plugin} (of {PLUGINS})", partial(importlib.import_module, plugin))
+
+
+def _plug_in(name: str, load: Callable[[], object]) -> None:
+    """Load a module of somebody's own. One that fails is listed in `broken`, and registers nothing."""
+    before = dict(_ENTRIES)
+    try:
+        load()
+    except Exception as error:  # the module is somebody's own: it may raise anything
+        _ENTRIES.clear()
+        _ENTRIES.update(before)
+        first = (str(error).splitlines() or [""])[0]
+        _BROKEN[name] = f"{type(error).__name__}: {first}{place_of(error)}"
+
+
+def broken() -> dict[str, str]:
+    """Return the modules of plug-ins that cannot be loaded, each with the reason in one line."""
+    _load()
+    return dict(_BROKEN)
 
 
 def _entries() -> dict[str, OperatorSpec]:

@@ -13,19 +13,19 @@ def rows() -> list[tuple[str, ...]]:
     found: list[tuple[str, ...]] = []
     for name in registry.names():
         entry = registry.spec(name)
+        axes = (name, entry.channel_setting, entry.spatial_processing)
+        found.append((*axes, *_cost(name), f"{entry.paper} {entry.year}"))
+    return found
+
+
+def _cost(name: str) -> tuple[str, str]:
+    """Return parameters and MACs; dashes for an operator of somebody's own that cannot be built here."""
+    try:
         module = registry.create(name, DIM, heads=HEADS, resolution=(HEIGHT, WIDTH))
         macs = costs.macs(module, 1, HEIGHT, WIDTH, DIM)
-        found.append(
-            (
-                name,
-                entry.channel_setting,
-                entry.spatial_processing,
-                f"{costs.parameters(module):,}",
-                f"{macs / 1e6:.1f} M",
-                f"{entry.paper} {entry.year}",
-            )
-        )
-    return found
+    except Exception:  # `ablate check-op` shows it
+        return "–", "–"
+    return f"{costs.parameters(module):,}", f"{macs / 1e6:.1f} M"
 
 
 def markdown() -> str:
@@ -56,4 +56,7 @@ def show() -> None:
         table.add_column(column, justify="right" if right else "left", no_wrap=right or column == "operator")
     for row in rows():
         table.add_row(*row)
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    console.print(table)
+    for plugin, reason in registry.broken().items():
+        console.print(f"not loaded: {plugin}: {reason}", markup=False, soft_wrap=True)
