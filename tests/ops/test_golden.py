@@ -131,3 +131,13 @@ def test_the_authors_names_find_their_places(name: str) -> None:
         assert torch.equal(again.state_dict()[key], value), key
     with pytest.raises(UserError, match="another_"):
         official.load(again, {f"another_{key}": value for key, value in theirs.items()})
+
+
+def test_counters_of_batch_norms_may_be_missing() -> None:
+    """Older versions of PyTorch did not save them."""
+    layer = torch.nn.Sequential(torch.nn.BatchNorm2d(3))
+    given = {name: value + 1 for name, value in layer.state_dict().items() if not name.endswith("tracked")}
+    official.load(layer, given)
+    assert torch.equal(layer[0].running_var, given["0.running_var"])
+    with pytest.raises(UserError, match=r"1 missing: 0\.weight"):
+        official.load(layer, {name: value for name, value in given.items() if name != "0.weight"})

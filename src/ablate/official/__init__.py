@@ -8,7 +8,7 @@ import `ablate.ops` and `ablate.hosts`. Start reading in `convert` below.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -18,17 +18,45 @@ from ablate.official.operators import Place, place_of
 
 __all__ = ["convert", "load"]
 
+NAMED = 4  # names of a problem that an error lists
+COUNTER = ".num_batches_tracked"
 WAY_OUT = "build what the authors built, with the same settings (kernel, heads, λ, γ, stages, …)"
 
 
 def load(module: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
     """Put a state dict with the authors' names into our operator or model; strict.
 
+    Counters of batch norms, which older versions of PyTorch did not save, may be missing.
+
     Raises:
-        UserError: tensors without a place, places without a tensor, wrong shapes; all of them listed.
+        UserError: tensors without a place, places without a tensor, wrong shapes: how many, and the first.
     """
     converted, unmatched = placed(module, state_dict)
+    refuse_misfits(f"the weights do not fit {type(module).__name__}", module, converted, unmatched, WAY_OUT)
+    module.load_state_dict(converted)
+
+
+def refuse_misfits(
+    problem: str, module: nn.Module, converted: dict[str, Tensor], unmatched: Sequence[str], way_out: str
+) -> None:
+    """Refuse weights that are not those of a module, under its own names.
+
+    Counters of batch norms that are missing are added as the module has them.
+
+    Args:
+        problem: first line of the error.
+        module: whose weights they should be.
+        converted: by the module's names.
+        unmatched: names of others.
+        way_out: last line of the error.
+
+    Raises:
+        UserError: how many have no place, are missing or have another shape, and the first of them.
+    """
     expected = module.state_dict()
+    for name, value in expected.items():
+        if name.endswith(COUNTER):
+            converted.setdefault(name, value)
     problems = {
         "without a place": unmatched,
         "missing": sorted(expected.keys() - converted.keys()),
@@ -39,10 +67,14 @@ def load(module: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
         ],
     }
     if any(problems.values()):
-        listed = (f"{problem}: {', '.join(found)}" for problem, found in problems.items() if found)
-        lines = "\n  ".join([f"the weights do not fit {type(module).__name__}", *listed])
-        raise UserError(lines, WAY_OUT)
-    module.load_state_dict(converted)
+        lines = [f"{len(names)} {words}: {named(names)}" for words, names in problems.items() if names]
+        raise UserError("\n  ".join([problem, *lines]), way_out)
+
+
+def named(names: Sequence[str]) -> str:
+    """List the first NAMED names, and say how many more there are."""
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def convert(module: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -53,11 +85,12 @@ def convert(module: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tenso
         tensors: the authors' state dict, or gradients by the same names; a subset will do.
 
     Raises:
-        UserError: tensors that have no counterpart, all of them listed.
+        UserError: tensors that have no counterpart: how many, and the first.
     """
     converted, unmatched = placed(module, tensors)
     if unmatched:
-        raise UserError(f"no place in {type(module).__name__} for: {', '.join(unmatched)}", WAY_OUT)
+        count = f"{len(unmatched)} tensor{'s' * (len(unmatched) != 1)}"
+        raise UserError(f"no place in {type(module).__name__} for {count}: {named(unmatched)}", WAY_OUT)
     return converted
 
 

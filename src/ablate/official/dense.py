@@ -12,12 +12,11 @@ No published file has been converted yet: names and layouts are those of the aut
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from torch import Tensor, nn
 
 from ablate import official
-from ablate.errors import UserError
 
 HOST, NORMS = "features.model.", "features.norms."
 BACKBONE = "backbone."
@@ -58,7 +57,6 @@ RENAMED = (
     (r"auxiliary_head\.conv_seg\.(\w+)", r"auxiliary.classifier.\1"),
 )
 CONNECTED = re.compile(r"roi_head\.bbox_head\.(\d+)\.shared_fcs\.(\d+)\.(\w+)")
-NAMED = 4  # names of a problem that an error lists
 WAY_OUT = (
     "choose the authors' settings: op, host and host.stages; task=mask_rcnn, task=cascade_rcnn or "
     "task=segmentation with its widths; data with as many classes"
@@ -105,24 +103,8 @@ def convert(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]
             unmatched.append(theirs)
         else:
             converted[ours] = value
-    problems = {
-        "without a place": unmatched,
-        "missing": sorted(own.keys() - converted.keys()),
-        "of another shape": [
-            f"{name} {tuple(value.shape)} instead of {tuple(own[name].shape)}"
-            for name, value in converted.items()
-            if value.shape != own[name].shape
-        ],
-    }
-    if any(problems.values()):
-        listed = [f"{len(names)} {problem}: {_some(names)}" for problem, names in problems.items() if names]
-        raise UserError("\n  ".join(["the weights do not fit the network", *listed]), WAY_OUT)
+    official.refuse_misfits("the weights do not fit the network", module, converted, unmatched, WAY_OUT)
     return converted
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _original(name: str, value: Tensor) -> tuple[str, Tensor]:
