@@ -112,10 +112,10 @@ def sign_flip_p(differences: ArrayLike) -> float:
         for difference in differences[1:]:
             sums = np.concatenate([sums + difference, sums - difference])
         return float(np.mean(np.abs(sums) >= observed))
-    flips = _flips(differences.size)
-    signs = np.random.default_rng(0).integers(0, 2, (flips, differences.size), dtype=np.int8)
+    count = flips(differences.size)
+    signs = np.random.default_rng(0).integers(0, 2, (count, differences.size), dtype=np.int8)
     sums = 2 * (signs @ differences) - differences.sum()
-    return float((1 + np.sum(np.abs(sums) >= observed)) / (1 + flips))
+    return float((1 + np.sum(np.abs(sums) >= observed)) / (1 + count))
 
 
 def permutation_p(values: ArrayLike, others: ArrayLike) -> float:
@@ -172,7 +172,7 @@ def smallest_p(pairs: int) -> float:
     """The smallest p-value that the two-sided sign-flip test can reach with so many pairs."""
     if not pairs:
         return math.nan
-    return 2.0 ** (1 - pairs) if pairs <= EXACT_PAIRS else max(2.0 ** (1 - pairs), 1 / (1 + _flips(pairs)))
+    return 2.0 ** (1 - pairs) if pairs <= EXACT_PAIRS else max(2.0 ** (1 - pairs), 1 / (1 + flips(pairs)))
 
 
 def holm(p_values: Sequence[float]) -> NDArray[np.float64]:
@@ -190,7 +190,7 @@ def holm(p_values: Sequence[float]) -> NDArray[np.float64]:
     return np.where(np.isnan(p), math.nan, corrected)
 
 
-def _flips(pairs: int) -> int:
+def flips(pairs: int) -> int:
     """Number of random assignments of signs that are drawn for this many pairs."""
     return min(FLIPS, max(4 * MANY_NUMBERS // pairs, 999))
 
