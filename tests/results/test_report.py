@@ -71,6 +71,7 @@ def test_a_half_finished_study_has_its_report(half_finished, tmp_path):
         "index.html",
         "results.csv",
         "curves.csv",
+        "sentences.md",
         *(f"{name}.{kind}" for name in FIGURES for kind in ("svg", "png")),
         *(f"{name}.{kind}" for name in TABLES for kind in ("md", "tex", "csv")),
     }

@@ -11,7 +11,7 @@ import math
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy.special import gammaln, ndtr, stdtr
 
 from ablate.results.statistics import MANY_SEEDS, Interval, t_quantile
@@ -28,7 +28,7 @@ def within(interval: Interval, margin: float) -> bool:
 
 
 def tost_p(difference: float, standard_error: float, degrees: float, margin: float) -> float:
-    """The larger p-value of the two one-sided t-tests against −margin and +margin; NaN where there are none."""
+    """The larger p-value of the two one-sided t-tests against −margin and +margin; NaN if there is none."""
     if not all(map(math.isfinite, (difference, standard_error, degrees, margin))) or standard_error <= 0:
         return math.nan
     return float(stdtr(degrees, (abs(difference) - margin) / standard_error))
@@ -81,12 +81,11 @@ def seeds_needed(
     return high
 
 
-def nodes_of_scale(
-    degrees: float, most: float = math.inf
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Nodes and weights to integrate over s = √(χ²/degrees) up to `most`, the estimate over the true deviation.
+def nodes_of_scale(degrees: float, most: float = math.inf) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Nodes and weights to integrate over s = √(χ²/degrees) up to `most`.
 
-    Gauss-Legendre nodes over the range that has all but 1e-14 of the probability.
+    s is the estimated over the true standard deviation. The nodes are Gauss-Legendre, over the range that has
+    all but 1e-14 of the probability.
     """
     x, w = legendre(NODES)
     spread = 9 / math.sqrt(2 * degrees)
@@ -109,9 +108,3 @@ def legendre(count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Gauss-Legendre nodes and weights on [−1, 1]."""
     x, w = np.polynomial.legendre.leggauss(count)
     return x, w
-
-
-def standard_deviation(values: ArrayLike) -> float:
-    """Sample standard deviation; NaN for fewer than two values."""
-    values = np.asarray(values, dtype=float)
-    return float(values.std(ddof=1)) if values.size > 1 else math.nan
