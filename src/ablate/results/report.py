@@ -14,7 +14,7 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from ablate.results import classes, curves, examples, figures, formats, sentences
+from ablate.results import classes, curves, examples, figures, formats, sentences, verdicts
 from ablate.results.collect import (
     FIXED,
     collect,
@@ -155,7 +155,7 @@ def _page(evidence: Evidence, runs_dir: Path, drawings: dict[str, Path], picture
         sentences=sentences,
         curve=find(curves.column(findings.runs)),
         evidence=evidence,
-        verdicts=Counter(each.verdict.word for each in findings.comparisons if each.verdict is not None),
+        verdicts=_verdicts(findings),
         families=sentences.other_families(evidence.paths, evidence.factorial, evidence.matched),
         pictured=pictured,
         finished=int((findings.runs["state"] == FINISHED).sum()),
@@ -173,6 +173,12 @@ def _page(evidence: Evidence, runs_dir: Path, drawings: dict[str, Path], picture
         environments=_environments(findings.runs, runs_dir),
         configuration=_configuration(findings, runs_dir),
     )
+
+
+def _verdicts(findings: Findings) -> dict[str, int]:
+    """Number of comparisons by the word of their verdict, without the words that none has."""
+    counts = Counter(each.verdict.word for each in findings.comparisons if each.verdict is not None)
+    return {word: counts[word] for word in verdicts.WORDS if counts[word]}
 
 
 def _odd(evidence: Evidence) -> list[dict[str, Any]]:

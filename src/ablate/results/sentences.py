@@ -19,6 +19,10 @@ WORDS = (
     "A condition is better or worse than the baseline if the simultaneous 95 % interval excludes zero, on "
     "par if the 90 % interval is inside the margin (two one-sided tests at 5 %), and otherwise undecided."
 )
+RULE = (
+    "Verdict: better or worse if the simultaneous interval excludes zero, on par if the 90 % interval (not "
+    "corrected) is inside the margin, else undecided."
+)
 EACH_BY_ITSELF = "The 90 % intervals are of each comparison by itself and not corrected for their number."
 
 
@@ -95,13 +99,13 @@ def _sentence(findings: Findings, each: Comparison, metric: str, digits: int) ->
     simultaneous = _interval("simultaneous 95 % CI", each.simultaneous, digits)
     single = _interval("90 % CI", each.interval_90, digits)
     known = math.isfinite(each.margin)
-    margin = [f"margin {findings.margin.marked}" if known else "no margin"]
+    margin = [findings.margin.words if known else "no margin"]
     pairs = [
         f"n = {formats.counted(each.n, 'pair' if each.paired else 'run')}" + (" each" * (not each.paired))
     ]
 
     def shown(*parts: list[str]) -> str:
-        return f"({'; '.join([difference, *(text for part in parts for text in part)])})"
+        return f"({', '.join([difference, *(text for part in parts for text in part)])})"
 
     verdict = each.verdict or verdicts.Verdict(verdicts.UNDECIDED)
     match verdict.word:

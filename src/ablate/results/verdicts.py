@@ -15,6 +15,7 @@ from ablate.store.manifest import Manifest, is_margin
 from ablate.store.metrics import find
 
 BETTER, WORSE, ON_PAR, UNDECIDED = "better", "worse", "on par", "undecided"
+WORDS = (BETTER, WORSE, ON_PAR, UNDECIDED)
 NEGLIGIBLE = "measurable, negligible"
 STUDY, REPORT, DEFAULT = "study", "report", "default"  # origins of a margin
 
@@ -65,6 +66,12 @@ class Margin:
     def marked(self) -> str:
         """The number with its mark: '0.42, default'."""
         return f"{self.number}, {self.mark}" if self.mark else self.number
+
+    @property
+    def words(self) -> str:
+        """The margin within a sentence: 'margin 0.5', 'default margin 0.42'."""
+        default = self.origin == DEFAULT
+        return f"default margin {self.number}" if default else f"margin {self.number} {self.mark}".strip()
 
     @property
     def sentence(self) -> str:

@@ -74,7 +74,7 @@ def forest(findings: Findings) -> Figure:
     metric = formats.metric_name(findings.metric).removesuffix(" (%)")
     unit = ", pp" if formats.in_percent(findings.metric) else ""
     before = " " if len(findings.baseline) <= LONG_NAME else "\n"
-    band = f"\nband: margin ±{margin.number}{unit}{f' ({margin.mark})' if margin.mark else ''}"
+    band = f"\nband: margin ±{margin.text}{f' ({margin.mark})' if margin.mark else ''}"
     axes.set_xlabel(
         f"{metric}: difference from{before}{_wrapped(findings.baseline)}{unit}"
         f"{band if math.isfinite(margin.value) else ''}"

@@ -6,7 +6,7 @@ import math
 
 from ablate.results import formats
 from ablate.results.comparisons import Comparison, Findings, Summary
-from ablate.results.sentences import EACH_BY_ITSELF, WORDS, family
+from ablate.results.sentences import RULE, family
 from ablate.results.tables.table import Cell, Table, difference, number, probability, tested, words
 from ablate.store.folder import FINISHED
 
@@ -117,7 +117,7 @@ def footnote(findings: Findings, not_converged: int = 0) -> str:
         by, data = "sign-flip" if paired else "permutation", formats.counted(max(pairs), kind)
         sentences.append(tested(by, len(pairs), "comparison", data, reachable))
         sentences.append(f"Effect size d: {effect}.")
-        sentences += [family(findings), WORDS, EACH_BY_ITSELF]
+        sentences += [family(findings), RULE]
     if pairs:
         sentences.append(findings.margin.sentence)
     sentences += uncounted(findings, not_converged)
@@ -154,10 +154,10 @@ def _comparison_cells(comparison: Comparison | None, findings: Findings, digits:
         single = _bounds(comparison.interval_90, digits)
         verdict = words(str(comparison.verdict))
     return {
+        f"Verdict (margin {findings.margin.marked})": verdict,
         f"{formats.difference_name(findings.metric)} [95 % interval]": found,
         "Simultaneous 95 %": simultaneous,
         "90 % interval": single,
-        f"Verdict (margin {findings.margin.marked})": verdict,
         "Effect size d": effect,
         "p (Holm)": p,
     }
