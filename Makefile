@@ -11,6 +11,7 @@ ABLATE ?= $(BIN)/ablate
 LOWEST := .venv-lowest
 LOWEST_TESTS := tests/ops/test_registry.py tests/ops/test_equation.py tests/hosts tests/models/test_models.py \
 	tests/data tests/tasks/test_detection.py tests/tasks/test_segmentation.py tests/tasks/test_real_maps.py \
+	tests/tasks/test_initial.py tests/tasks/test_official_dense.py tests/tasks/test_frozen.py \
 	tests/training/test_training.py tests/results tests/store tests/test_conf.py tests/compose tests/launch
 CARRIED := hydra-core omegaconf submitit cloudpickle pycocotools  # what GPU images with PyTorch usually lack
 CARRIED_PYTHON ?= 3.12

@@ -57,17 +57,45 @@ STUDIES = sorted(
 ANSWERS = {"sbatch": "cat >/dev/null; echo Submitted batch job 7", "scontrol": "echo MaxArraySize = 1001"}
 
 
-@pytest.mark.parametrize("study", STUDIES)
-def test_imagenet_studies_can_be_handed_in(
-    study: str, ablate: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Every run is checked, frozen and packed, and SLURM, a double of four shell scripts, takes it."""
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SLURM, a double of four shell scripts that takes every job."""
     for program in ("sbatch", "scontrol", "squeue", "srun"):
         script = tmp_path / "bin" / program
         script.parent.mkdir(exist_ok=True)
         script.write_text(f"#!/bin/sh\n{ANSWERS.get(program, ':')}\n")
         script.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+
+
+SMALL = sorted(
+    name
+    for path in CONF.rglob("study/**/*.yaml")
+    if not (name := path.relative_to(CONF / "study").with_suffix("").as_posix()).startswith(
+        ("imagenet/", "ade20k/")
+    )
+)
+
+
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize("study", SMALL)
+def test_small_studies_can_be_submitted(study: str, ablate: Callable, tmp_path: Path) -> None:
+    """Every run is checked and frozen, and the baseline is one of the conditions."""
+    config = yaml.safe_load((CONF / "study" / f"{study}.yaml").read_text())
+    levels, baseline = config["hydra"]["sweeper"]["params"], config["study"]["baseline"] or {}
+    more = []
+    if "task.init" in levels:  # weights of another study's runs, which are not here
+        more = ["task.init=null"]
+        assert baseline["task.init"] in [yaml.safe_load(level) for level in levels["task.init"].split(",")]
+    done = ablate("train", f"study={study}", "hydra/launcher=slurm", *more)
+    assert done.code == 0, done.err
+    assert len(load(tmp_path / "runs", study).runs) >= 5
+
+
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize("study", STUDIES)
+def test_imagenet_studies_can_be_handed_in(study: str, ablate: Callable, tmp_path: Path) -> None:
+    """Every run is checked, frozen and packed, and SLURM takes it."""
     for part in ("train", "val"):
         (tmp_path / "data" / "imagenet" / part / "n01440764").mkdir(parents=True)
     eight = ("infra.devices=8", "infra.launcher.gpus=8", "infra.launcher.time=1440")

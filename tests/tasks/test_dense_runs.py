@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -164,6 +165,59 @@ def test_a_run_interrupted_within_an_epoch_ends_with_the_same_bits(task: str, tm
     assert mine is not None
     assert theirs is not None
     assert all(torch.equal(mine.model[name], theirs.model[name]) for name in theirs.model)
+
+
+KILLED = """
+import os, signal, sys
+from ablate.training import checkpoint
+
+save = checkpoint.save
+
+def saved(path, state, guard):
+    save(path, state, guard)
+    if state.step == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+checkpoint.save = saved
+from ablate.cli import main
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("task", ["classification", *TINY])
+def test_a_run_killed_within_an_epoch_resumes_by_its_command_to_the_same_bits(
+    task: str, ablate: Callable, tmp_path: Path
+) -> None:
+    """SIGKILL leaves no time for anything: the checkpoint of the third step is all that there is."""
+    small = TINY.get(task, (*SMALL, "infra.threads=1", "data=synthetic", "data.channels=1"))
+    drawn = ("host.drop_path_rate=0.2", "recipe.augment.horizontal_flip=0.5", "infra.device=cpu")
+    command = ("train", f"task={task}", "op=dwconv", *small, *drawn)
+    whole = ablate(*command, "infra.runs_dir=whole")
+    assert whole.code == 0, whole.err
+    parts = (*command, "infra.runs_dir=parts", "infra.checkpoint_minutes=1e-9")
+    killed = subprocess.run([sys.executable, "-c", KILLED, *parts], cwd=tmp_path, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    first, second = (
+        RunFolder(next((tmp_path / name).glob("*/status.json")).parent) for name in ("parts", "whole")
+    )
+    left, _ = checkpoint.load(first.checkpoint_path)
+    assert left is not None
+    assert left.step == 3
+    assert left.under_way is not None  # within an epoch
+    assert first.state() == "running"
+    done = ablate(*parts)
+    assert done.code == 0, done.err
+    assert first.status()["attempt"] == 2
+    assert first.metrics_path.read_bytes() == second.metrics_path.read_bytes()
+    mine, theirs = (checkpoint.load(folder.checkpoint_path)[0] for folder in (first, second))
+    assert mine is not None
+    assert theirs is not None
+    assert all(torch.equal(mine.model[name], theirs.model[name]) for name in theirs.model)
+    tests = [
+        {name: value for name, value in (folder.result() or {}).items() if name.startswith("test_")}
+        for folder in (first, second)
+    ]
+    assert tests[0] == tests[1] != {}
 
 
 @pytest.mark.parametrize(

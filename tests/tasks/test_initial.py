@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pytest
+import timm
 import torch
+from tests.tasks.configured import configure
 from tests.tasks.test_dense_runs import TINY
 
 from ablate import tasks
+from ablate.errors import UserError
 from ablate.store.folder import RunFolder
 from ablate.store.identity import signature
 from ablate.store.manifest import load
@@ -98,6 +103,64 @@ def test_a_run_with_a_checkpoint_needs_its_first_weights_no_more(ablate: Callabl
     assert ablate("look", folder.signature).code == 0
 
 
+SWIN = "swin_tiny_patch4_window7_224.ms_in1k"
+
+
+def test_weights_of_timm_by_their_tag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    create, path = timm.create_model, tmp_path / "published.pth"
+    torch.manual_seed(1)
+    published = create("swin_tiny_patch4_window7_224").state_dict()
+    torch.save(published, path)
+
+    def from_file(name: str, **kwargs: Any) -> torch.nn.Module:
+        """timm's own loading, with a file as source, as there is no network."""
+        if kwargs.get("pretrained"):
+            kwargs["pretrained_cfg_overlay"] = {"file": str(path)}
+        return create(name, **kwargs)
+
+    monkeypatch.setattr(timm, "create_model", from_file)
+    network = ("op=lsa", "host=swin_tiny", "data=coco_format", "data.num_classes=2")
+    config = configure("task=detection", *network, f"task.init=timm:{SWIN}")
+    initial.resolve(config)
+    assert config["task"]["init"] == config["infra"]["weights"] == f"timm:{SWIN}"
+    assert config["task"]["weights"] == initial.weights_digest(published)
+    first, again = signature(config), dict(config, infra={**config["infra"], "weights": None})
+    initial.resolve(again)  # as a frozen configuration that is requested once more
+    assert signature(again) == first
+    model = build_model(config)
+    tasks.of_run(config).check(config)
+    tasks.of_run(config).begin(model, config)
+    begun = model.features.model.state_dict()
+    merging = "layers.1.downsample.reduction.weight"
+    assert torch.equal(begun[merging], published[merging])
+    value = published["layers.0.blocks.0.attn.qkv.weight"][-96:]
+    assert torch.equal(begun["layers.0.blocks.0.attn.value.weight"], value)
+    published["norm.bias"] += 1
+    torch.save(published, path)
+    with pytest.raises(UserError, match=f"at timm:{SWIN} have the digest"):
+        initial.resolve(config)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (SWIN, r"HF_HOME.*task\.init=FILE"),
+        (SWIN.partition(".")[0], rf"their names end in a tag\n.*use one of: timm:{SWIN}"),
+        (SWIN.replace("ms_in1k", "in1k"), rf"use one of: timm:{SWIN}"),
+        (SWIN.replace("swin", "swim"), rf"did you mean '{SWIN}'"),
+    ],
+    ids=["no network", "no tag", "another tag", "another name"],
+)
+def test_weights_that_timm_does_not_have_are_refused(
+    given: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(UserError, match=told) as raised:
+        initial.resolve(configure("task=detection", "op=lsa", f"task.init=timm:{given}"))
+    assert len(str(raised.value)) < 1000
+
+
 REFUSED = {
     "no such run": ("task.init=run:123456", "no run '123456'"),
     "no such study": ("task.init=study:befor", "before"),
@@ -105,6 +168,7 @@ REFUSED = {
     "not a checkpoint": ("task.init=notes.txt", "notes.txt"),
     "another operator": ("task.init=run:{run}", "weights of another network than dwconv in swin_micro"),
     "no run of this operator": ("task.init=study:before", "has 0 runs of op=dwconv"),
+    "no such weights of timm": ("task.init=timm:resnet51.a1_in1k", "did you mean 'resnet5"),
     "nothing": ("task.init=''", "task.init=''"),
     "a digest alone": ("+task.weights=0123", "task.weights without task.init"),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn.metrics
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
@@ -54,6 +55,40 @@ def test_intersection_over_union_is_that_of_a_table_of_pixels(classes: int, seed
     assert segmentation.mean_iou(table) == pytest.approx(100 * np.mean(shares), abs=1e-5)
     accuracy = 100 * (truth == predicted)[kept].mean()
     assert segmentation.pixel_accuracy(table) == pytest.approx(accuracy, abs=1e-5)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(2, 6), st.integers(0, 2**31))
+def test_counts_and_intersection_over_union_are_scikit_learns(classes: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    truth, predicted = random.integers(0, classes, (2, 3, 5, 7))
+    truth[random.random(truth.shape) < 0.2] = OUTSIDE
+    table = segmentation.confusion(torch.tensor(predicted), torch.tensor(truth), classes)
+    kept, labels = truth != OUTSIDE, range(classes)
+    expected = sklearn.metrics.confusion_matrix(truth[kept], predicted[kept], labels=labels)
+    assert np.array_equal(table.numpy(), expected)
+    occurring = sorted({*truth[kept], *predicted[kept]})
+    shares = sklearn.metrics.jaccard_score(truth[kept], predicted[kept], labels=occurring, average=None)
+    np.testing.assert_allclose(segmentation.iou(table.double())[occurring], shares, rtol=0, atol=1e-12)
+    assert segmentation.mean_iou(table.double()) / 100 == pytest.approx(shares.mean(), abs=1e-6)
+
+
+def test_the_figures_of_a_split_are_scikit_learns() -> None:
+    """Of an untrained network over several batches of scenes, as `evaluate` gives them."""
+    config = configure(*TINY, "op=dwconv")
+    model = loop.build_model(config).eval()
+    test = data.create(config["data"], seed=0, batch_size=4, augment={}, annotation="map").test
+    truth, predicted = [], []
+    with torch.no_grad():
+        for images, maps in test.epoch(0):
+            truth.append(maps[maps != OUTSIDE])
+            predicted.append(model(images).argmax(1)[maps != OUTSIDE])
+    pair = torch.cat(truth).numpy(), torch.cat(predicted).numpy()
+    figures = get("segmentation").evaluate(model, test, torch.autocast("cpu", enabled=False))
+    miou = sklearn.metrics.jaccard_score(*pair, average="macro", labels=np.unique(pair), zero_division=0)
+    assert figures.metrics["miou"] / 100 == pytest.approx(miou, abs=1e-6)
+    accuracy = sklearn.metrics.accuracy_score(*pair)
+    assert figures.metrics["pixel_accuracy"] / 100 == pytest.approx(accuracy, abs=1e-6)
 
 
 def test_the_loss_is_pytorchs_over_all_pixels() -> None:

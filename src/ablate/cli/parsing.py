@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+TO_EVALUATE = "to evaluate, of the data too (data=imagenet data.root=DIR); of a run, its task.evaluation"
+
 
 def add_verb(
     verbs: argparse._SubParsersAction, call: Callable, help_text: str, example: str
@@ -46,8 +48,8 @@ def add_output(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("-o", "--output", type=Path, help="where to write (default: in the study's folder)")
 
 
-def add_model(sub: argparse.ArgumentParser, required: bool = True) -> None:
-    """Add the options that choose a network and change its settings."""
+def add_model(sub: argparse.ArgumentParser, required: bool = True, others: str = TO_EVALUATE) -> None:
+    """Add the options that choose a network and change its settings; `others` says which else there are."""
     sub.add_argument(
         "--model", required=required, help="a network of `ablate bench models`, or any of timm's"
     )
@@ -56,8 +58,7 @@ def add_model(sub: argparse.ArgumentParser, required: bool = True) -> None:
         "overrides",
         metavar="KEY=VALUE",
         nargs="*",
-        help="settings of its operator (op.channel.ghost_lambda=1); to evaluate, of the data too "
-        "(data=imagenet data.root=DIR); of a run, its task.evaluation",
+        help=f"settings of its operator (op.channel.ghost_lambda=1); {others}",
     )
 
 

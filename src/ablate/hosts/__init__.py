@@ -80,7 +80,9 @@ def create(
         strided: `fill` slots that halve the map too, or `keep` timm's layer in them. Only ResNets
             have such slots.
         timm_kwargs: to timm's class: num_classes, in_chans, img_size, drop_path_rate, …; ResNets
-            also have `last_stride` (2, or 1 to keep the resolution in the last stage).
+            also have `last_stride` (2, or 1 to keep the resolution in the last stage), Swin has
+            `shift_order` (`roll_then_pad`, or `pad_then_roll` as in the authors' detectors), ResNets
+            `deformable` (the stages whose 3×3 convolutions are).
 
     Raises:
         UserError: unknown names, stages or sizes; a combination that cannot exist, with the reason.
@@ -152,7 +154,8 @@ def _settings(host: HostSpec) -> set[str]:
     with torch.device("meta"):
         kind = type(host.build())
     named = inspect.signature(kind).parameters.values()
-    return {"stages", "strided", *(p.name for p in named if p.kind is not inspect.Parameter.VAR_KEYWORD)}
+    timms = {p.name for p in named if p.kind is not inspect.Parameter.VAR_KEYWORD}
+    return {"stages", "strided", *host.settings, *timms}
 
 
 def check(

@@ -5,7 +5,7 @@ ResNets have no heads: `1x` means 8 as in LESA and SASA, 4 in the micro host, wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import timm
@@ -13,8 +13,9 @@ from timm.models.resnet import Bottleneck, ResNet
 from torch import nn
 
 from ablate.errors import UserError
-from ablate.hosts.slots import ChannelsFirst, HostSpec, PlacedSlot
+from ablate.hosts.slots import DEFORMABLE, ChannelsFirst, HostSpec, PlacedSlot
 from ablate.ops import Slot
+from ablate.ops.deformable import DeformableConv2d, deformed
 from ablate.ops.registry import OperatorSpec
 
 HEADS, MICRO_HEADS = 8, 4
@@ -30,7 +31,8 @@ def slots(heads: int) -> Callable[[nn.Module, tuple[int, int]], Iterator[PlacedS
                 stride = block.conv2.stride[0]
                 pixels = info["reduction"] // stride  # of the image to one of the map, before the stride
                 resolution = (-(-images[0] // pixels), -(-images[1] // pixels))
-                slot = Slot(block.conv2.in_channels, heads, resolution, stride, index)
+                moved = isinstance(block.conv2, DeformableConv2d)
+                slot = Slot(block.conv2.in_channels, heads, resolution, stride, index, deformable=moved)
                 yield PlacedSlot(slot, stage, f"layer{stage}.{index}.conv2")
 
     return found
@@ -44,13 +46,21 @@ def fill(model: nn.Module, placed: PlacedSlot, operator: nn.Module, entry: Opera
 
 
 def _published(variant: str) -> Callable[..., nn.Module]:
-    def build(img_size: Any = None, last_stride: int = 2, **kwargs: Any) -> nn.Module:
-        return _with_last_stride(timm.create_model(variant, pretrained=False, **kwargs), last_stride)
+    def build(
+        img_size: Any = None,
+        last_stride: int = 2,
+        deformable: Sequence[int] | None = None,
+        **kwargs: Any,
+    ) -> nn.Module:
+        model = timm.create_model(variant, pretrained=False, **kwargs)
+        return _with_deformable(_with_last_stride(model, last_stride), deformable or ())
 
     return build
 
 
-def _micro(img_size: Any = None, last_stride: int = 2, **kwargs: Any) -> nn.Module:
+def _micro(
+    img_size: Any = None, last_stride: int = 2, deformable: Sequence[int] | None = None, **kwargs: Any
+) -> nn.Module:
     """Two stages: 32 channels at half the resolution, 64 at a quarter.
 
     timm's class has four stages and a stem that quarters the image: the last two have no block here,
@@ -61,7 +71,15 @@ def _micro(img_size: Any = None, last_stride: int = 2, **kwargs: Any) -> nn.Modu
     model.maxpool = nn.Identity()
     model.feature_info = [{**info, "reduction": info["reduction"] // 2} for info in model.feature_info[:3]]
     model.feature_info[0]["reduction"] = 2
-    return _with_last_stride(model, last_stride)
+    return _with_deformable(_with_last_stride(model, last_stride), deformable or ())
+
+
+def _with_deformable(model: ResNet, stages: Sequence[int]) -> ResNet:
+    """Make the 3×3 convolutions of some stages deformable; they begin as what they were."""
+    for stage in stages:
+        for block in getattr(model, f"layer{stage}"):
+            block.conv2 = deformed(block.conv2)
+    return model
 
 
 def _with_last_stride(model: ResNet, last_stride: int) -> ResNet:
@@ -99,6 +117,7 @@ def specs() -> list[HostSpec]:
             stages=4,
             image_size=(224, 224),
             channels_first=True,
+            settings=(DEFORMABLE,),
         )
         for name, variant in (("resnet50", "resnet50"), ("wide_resnet50", "wide_resnet50_2"))
     ]
@@ -110,5 +129,6 @@ def specs() -> list[HostSpec]:
         stages=2,
         image_size=(28, 28),
         channels_first=True,
+        settings=(DEFORMABLE,),
     )
     return [*published, micro]

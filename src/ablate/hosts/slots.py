@@ -13,6 +13,11 @@ from ablate.ops import Slot
 from ablate.ops.registry import OperatorSpec
 
 STRIDED = ("fill", "keep")
+SHIFT_ORDER, DEFORMABLE = "shift_order", "deformable"
+LACKS = {  # settings that only some hosts have: why the others do not, and which ones have it
+    SHIFT_ORDER: ("no shifted windows of its own", "a Swin host"),
+    DEFORMABLE: ("no convolutions in its blocks that could be deformable", "a ResNet host"),
+}
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,7 @@ class HostSpec:
         channels_first: feature maps are (B, C, H, W); in channels-last memory format, operators need no
             transposition of them.
         flexible: arguments of a build with which the network sees images of any size.
+        settings: arguments of a build that are not timm's and that not every host has.
     """
 
     name: str
@@ -53,6 +59,7 @@ class HostSpec:
     channels_first: bool = False
     dense: bool = True
     flexible: Mapping[str, Any] = field(default_factory=dict)
+    settings: tuple[str, ...] = ()
 
     def images(self, kwargs: dict[str, Any]) -> tuple[int, int]:
         """(H, W) of the images that a build with these arguments is for."""
@@ -67,6 +74,12 @@ class HostSpec:
         if strided not in STRIDED:
             raise unknown("host.strided", str(strided), STRIDED)
         self._check_stages(stages)
+        for name, (lacks, has) in LACKS.items():
+            if name in kwargs and name not in self.settings:
+                raise UserError(
+                    f"host.{name}={kwargs[name]}: {self.name} has {lacks}", f"leave it out, or use {has}"
+                )
+        self._check_stages(kwargs.get(DEFORMABLE), DEFORMABLE)
         for name, rate in kwargs.items():
             if name.endswith("_rate") and not (isinstance(rate, (int, float)) and 0 <= rate < 1):
                 raise UserError(f"host.{name}={rate!r} is not a rate", "give a number from 0 to below 1")
@@ -85,13 +98,17 @@ class HostSpec:
                 f"use for example {low[0]}×{low[1]}",
             )
 
-    def _check_stages(self, stages: Sequence[int] | None) -> None:
+    def _check_stages(self, stages: Sequence[int] | None, setting: str = "stages") -> None:
         last = f"stages count from 1 to {self.stages}" if self.stages > 1 else "its slots are in stage 1"
         if isinstance(stages, (int, str)):
-            raise UserError(f"host.stages={stages} is not a list", f"write host.stages=[{stages}]; {last}")
+            raise UserError(
+                f"host.{setting}={stages} is not a list", f"write host.{setting}=[{stages}]; {last}"
+            )
         for stage in stages or ():
             if not isinstance(stage, int) or not 1 <= stage <= self.stages:
-                raise UserError(f"host.stages={list(stages or ())}: {self.name} has no slot in {stage}", last)
+                raise UserError(
+                    f"host.{setting}={list(stages or ())}: {self.name} has no slot in {stage}", last
+                )
 
 
 class ChannelsFirst(nn.Module):

@@ -8,12 +8,26 @@ from typing import Any
 import timm
 from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
-from ablate.hosts.slots import HostSpec, PlacedSlot
+from ablate.errors import unknown
+from ablate.hosts.slots import SHIFT_ORDER, HostSpec, PlacedSlot
 from ablate.ops import Slot
 from ablate.ops.registry import OperatorSpec
+from ablate.ops.slot import PAD_THEN_ROLL, ROLL_THEN_PAD, SHIFT_ORDERS
 
 FLEXIBLE = {"strict_img_size": False}
+
+
+class PadThenRollBlock(SwinTransformerBlock):
+    """timm's block for maps that are filled up before they are rolled, as in mmdetection's Swin."""
+
+    def _attn(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) → (B, H, W, C): timm's own on a map that windows tile."""
+        height, width = x.shape[1:3]
+        rows, columns = self.window_size
+        y: Tensor = super()._attn(pad(x, (0, 0, 0, -width % columns, 0, -height % rows)))
+        return y[:, :height, :width]
 
 
 class OperatorBlock(nn.Module):
@@ -60,7 +74,8 @@ def slots(model: nn.Module, images: tuple[int, int]) -> Iterator[PlacedSlot]:
         if stage:
             height, width = -(-height // 2), -(-width // 2)
         for index, block in enumerate(layer.blocks):
-            slot = Slot(block.dim, block.attn.num_heads, (height, width), index=index)
+            order = PAD_THEN_ROLL if isinstance(block, PadThenRollBlock) else ROLL_THEN_PAD
+            slot = Slot(block.dim, block.attn.num_heads, (height, width), index=index, shift_order=order)
             yield PlacedSlot(slot, stage + 1, f"layers.{stage}.blocks.{index}.attn")
 
 
@@ -71,12 +86,14 @@ def fill(model: nn.Module, placed: PlacedSlot, operator: nn.Module, entry: Opera
 
 
 def _published(variant: str) -> Callable[..., nn.Module]:
-    return lambda **kwargs: timm.create_model(
-        f"swin_{variant}_patch4_window7_224", pretrained=False, **kwargs
-    )
+    def build(shift_order: str = ROLL_THEN_PAD, **kwargs: Any) -> nn.Module:
+        model = timm.create_model(f"swin_{variant}_patch4_window7_224", pretrained=False, **kwargs)
+        return _with_shift_order(model, shift_order)
+
+    return build
 
 
-def _micro(**kwargs: Any) -> nn.Module:
+def _micro(shift_order: str = ROLL_THEN_PAD, **kwargs: Any) -> nn.Module:
     settings = {
         "img_size": 28,
         "patch_size": 2,
@@ -87,7 +104,22 @@ def _micro(**kwargs: Any) -> nn.Module:
         "mlp_ratio": 2.0,
         "drop_path_rate": 0.0,
     }
-    return SwinTransformer(**{**settings, **kwargs})
+    return _with_shift_order(SwinTransformer(**{**settings, **kwargs}), shift_order)
+
+
+def _with_shift_order(model: SwinTransformer, shift_order: str) -> SwinTransformer:
+    """Let every block fill up its map before it rolls it, if that is the order.
+
+    Raises:
+        UserError: an unknown order.
+    """
+    if shift_order not in SHIFT_ORDERS:
+        raise unknown("host.shift_order", str(shift_order), SHIFT_ORDERS)
+    if shift_order == PAD_THEN_ROLL:
+        for layer in model.layers:
+            for block in layer.blocks:
+                block.__class__ = PadThenRollBlock  # timm has no argument for the class of its blocks
+    return model
 
 
 def specs() -> list[HostSpec]:
@@ -102,6 +134,7 @@ def specs() -> list[HostSpec]:
             image_size=(224, 224),
             multiple=4,
             flexible=FLEXIBLE,
+            settings=(SHIFT_ORDER,),
         )
         for variant in ("tiny", "small", "base")
     ]
@@ -114,5 +147,6 @@ def specs() -> list[HostSpec]:
         image_size=(28, 28),
         multiple=2,
         flexible=FLEXIBLE,
+        settings=(SHIFT_ORDER,),
     )
     return [*published, micro]

@@ -133,7 +133,8 @@ def _interpolation(offsets: int, size: int) -> Tensor:
     with torch.device("cpu"):  # also where a network is built on the meta device
         basis = torch.eye(offsets)[:, :, None].expand(-1, -1, offsets)  # table k is 1 in row k
         shape = (offsets, 2 * size - 1, 2 * size - 1)
-        return resize_rel_pos_bias_table(basis, (size, size), shape)[:, :, size - 1].T.contiguous()
+        resized = resize_rel_pos_bias_table(basis, (size, size), shape).reshape(shape)  # timm 1.0.22: flat
+        return resized[:, :, size - 1].T.contiguous()
 
 
 def _odd_side(offsets: int) -> int:

@@ -1,8 +1,9 @@
 """Weights under their authors' names into our operators and models.
 
 `operators` places the tensors of one operator, `models` renames what surrounds operators in a whole
-network. Every tensor is placed by itself, so that gradients under the authors' names are converted
-as parameters are. May import `ablate.ops` and `ablate.hosts`. Start reading in `convert` below.
+network, `dense` has the heads of detectors and segmenters, `pretrained` reads what timm publishes. Every
+tensor is placed by itself, so that gradients under the authors' names are converted as parameters are. May
+import `ablate.ops` and `ablate.hosts`. Start reading in `convert` below.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def load(module: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
     Raises:
         UserError: tensors without a place, places without a tensor, wrong shapes; all of them listed.
     """
-    converted, unmatched = _place(module, state_dict)
+    converted, unmatched = placed(module, state_dict)
     expected = module.state_dict()
     problems = {
         "without a place": unmatched,
@@ -54,13 +55,13 @@ def convert(module: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tenso
     Raises:
         UserError: tensors that have no counterpart, all of them listed.
     """
-    converted, unmatched = _place(module, tensors)
+    converted, unmatched = placed(module, tensors)
     if unmatched:
         raise UserError(f"no place in {type(module).__name__} for: {', '.join(unmatched)}", WAY_OUT)
     return converted
 
 
-def _place(module: nn.Module, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+def placed(module: nn.Module, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
     """Our names and tensors, and the authors' names that have no counterpart, or one that is taken."""
     owners = _owners(module)
     own = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}

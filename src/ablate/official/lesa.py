@@ -19,6 +19,7 @@ _renamed = by_table(
         "rel_height": "binary.position.rows",
         "rel_width": "binary.position.columns",
         r"x_transform\.0\.weight": "unary.spatial.weight",
+        r"x_transform\.0\.conv_offset\.(weight|bias)": r"unary.spatial.conv_offset.\1",
         r"x_transform\.1\.weight": "unary.mix.weight",
         r"bn_x\.(\w+)": r"unary.norm.\1",
         r"reasoning\.([12])\.(\w+)": r"fusion.gate.\1.\2",

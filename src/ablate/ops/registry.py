@@ -23,7 +23,7 @@ from ablate.ops.local import LocalOperator
 
 PLUGINS = "ABLATE_OPERATORS"  # environment variable: comma-separated modules that register operators
 SWIN, RESNET, VOLO, CONVNEXT = (f"host={family}_micro" for family in ("swin", "resnet", "volo", "convnext"))
-GEOMETRY = ("dim", "heads", "resolution", "stride", "index")
+GEOMETRY = ("dim", "heads", "resolution", "stride", "index", "shift_order", "deformable")
 
 Module = TypeVar("Module", bound=type[nn.Module])
 
@@ -116,9 +116,10 @@ def register(
     """Register an operator of its own: a class decorator.
 
     The class is an `nn.Module` that maps (B, H, W, C) to (B, H', W', C), channels last. Its
-    constructor must take `dim`, and may take `heads`, `resolution`, `stride` and `index`, all
-    given by the host; its other arguments become the operator's settings in Python (`create`) and
-    in Hydra (`op=<name> op.<setting>=…`), checked against their annotations (`Literal` too).
+    constructor must take `dim`, and may take `heads`, `resolution`, `stride`, `index`, `shift_order`
+    and `deformable`, all given by the host; its other arguments become the operator's settings in
+    Python (`create`) and in Hydra (`op=<name> op.<setting>=…`), checked against their annotations
+    (`Literal` too).
     Defaults are in `conf/op/<name>.yaml` or else in the signature. A file with `heads` makes
     `heads` a setting (`1x`, `C`, an integer) that is resolved for each slot.
 

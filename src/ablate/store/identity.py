@@ -11,6 +11,12 @@ from ablate.errors import UserError
 
 OUTSIDE_IDENTITY = ("infra", "study")  # where and how a run is executed, and which study it belongs to
 IMPLIED = {"task": {"name": "classification"}}  # left out where a run has just this: runs before it had none
+# the same for single settings of a group: the values of each that say what a run without it does
+IMPLIED_SETTINGS: dict[str, dict[str, list[Any]]] = {
+    "host": {"shift_order": ["roll_then_pad"], "deformable": [None, []]},
+    "task": {"map_norms": [True]},
+    "recipe": {"frozen_stages": [0], "frozen_norms": [False]},
+}
 
 
 def signature(config: Mapping[str, Any]) -> str:
@@ -32,10 +38,16 @@ def pair_key(config: Mapping[str, Any]) -> str:
 def settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of a configuration that its result depends on; what is implied is left out."""
     return {
-        key: value
+        key: _without_implied(value, IMPLIED_SETTINGS.get(key, {}))
         for key, value in config.items()
         if key not in OUTSIDE_IDENTITY and not (key in IMPLIED and value == IMPLIED[key])
     }
+
+
+def _without_implied(group: Any, implied: Mapping[str, list[Any]]) -> Any:
+    if not implied or not isinstance(group, Mapping):
+        return group
+    return {name: value for name, value in group.items() if value not in implied.get(name, ())}
 
 
 def digest(config: Mapping[str, Any]) -> str:

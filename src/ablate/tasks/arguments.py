@@ -12,6 +12,8 @@ from ablate.errors import UserError
 from ablate.hosts.features import Features, require_dense
 from ablate.tasks import initial
 
+FROZEN = ("frozen_stages", "frozen_norms")  # settings of a recipe
+
 
 def network_arguments(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Return a host's name and its arguments: its own settings, and what the data set determines."""
@@ -32,8 +34,10 @@ def dense_arguments(config: Mapping[str, Any], *, any_size: bool) -> tuple[str, 
 
 def features(config: Mapping[str, Any], name: str, arguments: Mapping[str, Any]) -> Features:
     """Build a host with its operator, for its feature maps."""
-    levels = hosts.feature_levels(name, **arguments)
-    return Features(hosts.create(name, config["op"], **arguments), levels)
+    levels, recipe = hosts.feature_levels(name, **arguments), config["recipe"]
+    frozen = {key: recipe[key] for key in FROZEN if key in recipe}
+    map_norms = config["task"].get("map_norms", True)
+    return Features(hosts.create(name, config["op"], **arguments), levels, **frozen, map_norms=map_norms)
 
 
 def check_features(
@@ -52,12 +56,29 @@ def check_features(
     """
     require_dense(hosts.spec(name))
     hosts.check(name, config["op"], **arguments)
+    _check_frozen(config, len(hosts.feature_levels(name, **arguments)))
     if any_size:
         hosts.require_any_size(name, config["op"], **arguments)
     if config["task"].get("weights"):
         with torch.device("meta"):
             built = features(config, name, arguments)
         initial.check(built, config, name, arguments)
+
+
+def _check_frozen(config: Mapping[str, Any], stages: int) -> None:
+    """Refuse to freeze stages that the host does not have, or weights that were not trained before."""
+    frozen = {key: config["recipe"].get(key) for key in FROZEN}
+    if (frozen["frozen_stages"] or 0) > stages:
+        raise UserError(
+            f"recipe.frozen_stages={frozen['frozen_stages']}: {config['host']['name']} has {stages} stages",
+            f"use {stages} or less",
+        )
+    for key, value in frozen.items():
+        if value and config["task"].get("init") is None:
+            raise UserError(
+                f"recipe.{key}={value} without task.init would keep what was drawn at random",
+                f"give task.init, or recipe.{key}={type(value)()}".replace("False", "false"),
+            )
 
 
 def require_annotation(config: Mapping[str, Any], annotation: str, way_out: str) -> None:

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from ablate import hosts
 from ablate.data import CLASS, Loader, Splits
-from ablate.errors import unknown
+from ablate.errors import UserError, unknown
 from ablate.store.metrics import TASKS
-from ablate.tasks.arguments import network_arguments, require_annotation
+from ablate.tasks.arguments import FROZEN, network_arguments, require_annotation
 from ablate.tasks.contract import ALONE, Figures, Mixing, Objective, Processes, Shown
 
 
@@ -38,6 +38,12 @@ class Classification:
         """
         if extra := [key for key in config.get("task") or {} if key != "name"]:
             raise unknown("setting of task=classification:", str(extra[0]), ["name"])
+        for key in FROZEN:
+            if value := config["recipe"].get(key):
+                raise UserError(
+                    f"recipe.{key}={value} is for hosts that begin with trained weights",
+                    "use task=segmentation or task=detection with task.init, or another recipe",
+                )
         require_annotation(config, self.annotation, "task=segmentation, or another data set")
         name, arguments = self.network_arguments(config)
         hosts.check(name, config["op"], **arguments)

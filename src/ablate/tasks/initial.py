@@ -1,9 +1,10 @@
 """Weights that the host of a dense task begins with: `task.init`.
 
 They come from a classification run (`run:SIGNATURE`, or `study:NAME` for the run of a study with this run's
-operator, host and seed) or from a checkpoint file, which becomes `file:DIGEST`. A digest of them,
-`task.weights`, is part of a run's identity; the place they are read from, `infra.weights`, is not. A run that
-has a checkpoint of its own needs them no more.
+operator, host and seed), from timm (`timm:NAME.TAG`) or from a checkpoint file, which becomes `file:DIGEST`;
+of a whole detector or segmenter the host's weights are taken. A digest of them, `task.weights`, is part of a
+run's identity; the place they are read from, `infra.weights`, is not. A run that has a checkpoint of its own
+needs them no more. Positions of another map or window are interpolated, as timm does.
 """
 
 from __future__ import annotations
@@ -19,15 +20,18 @@ from torch import Tensor
 from ablate import hosts
 from ablate.errors import UserError
 from ablate.hosts.features import Features
-from ablate.official import checkpoints, convert
+from ablate.models.resizing import resize_positions
+from ablate.official import checkpoints, convert, dense, pretrained
 from ablate.store import manifest
 from ablate.store.folder import RunFolder, find
 from ablate.store.identity import digest
 from ablate.store.metrics import DEFAULT, task_of
 
-RUN, STUDY, FILE = "run:", "study:", "file:"
+RUN, STUDY, FILE, TIMM = "run:", "study:", "file:", pretrained.PREFIX
 DIGITS = 16  # of a digest
-FITTING = "use weights of the same operator, host, channels and window"
+FREE = ("_rate", "shift_order", "deformable")  # ends of the names of host settings that may differ
+OFFSETS = ".conv_offset."  # of deformable convolutions: they begin at zero where a file has none
+FITTING = "use weights of the same operator, host and channels"
 ANEW = "put the file back, or request the run anew with task.init"
 
 
@@ -45,20 +49,29 @@ def resolve(config: dict[str, Any]) -> None:
             raise UserError("task.weights without task.init", "give task.init, which determines it")
         return
     if not isinstance(init, str) or not init:
-        raise UserError(f"task.init={init!r}", "give study:NAME, run:SIGNATURE or the path of a checkpoint")
-    path, name = _find(init, config, Path(str(infra["runs_dir"])))
-    found = weights_digest(_read(path))
+        raise UserError(
+            f"task.init={init!r}", "give study:NAME, run:SIGNATURE, timm:NAME.TAG or the path of a checkpoint"
+        )
+    place, name = _find(init, config, Path(str(infra["runs_dir"])))
+    found = weights_digest(_read(place))
     if name == FILE:  # every file is a condition of its own; a run that is requested again has its digest
         name += found
         if init.startswith(FILE) and init != name:
-            raise UserError(f"the weights at {path} have the digest {found}, not {init[len(FILE) :]}", ANEW)
+            raise UserError(f"the weights at {place} have the digest {found}, not {init[len(FILE) :]}", ANEW)
     if given is not None and given != found:
-        raise UserError(f"the weights at {path} have the digest {found}, not {given}", ANEW)
-    task["init"], task["weights"], infra["weights"] = name, found, str(path.absolute())
+        raise UserError(f"the weights at {place} have the digest {found}, not {given}", ANEW)
+    task["init"], task["weights"], infra["weights"] = name, found, place
 
 
-def _find(init: str, config: Mapping[str, Any], runs_dir: Path) -> tuple[Path, str]:
-    """Return the file with the weights, and `task.init` as the identity has it."""
+def _find(init: str, config: Mapping[str, Any], runs_dir: Path) -> tuple[str, str]:
+    """Return the place of the weights, and `task.init` as the identity has it."""
+    if init.startswith(TIMM):
+        return init, init
+    path, name = _find_file(init, config, runs_dir)
+    return str(path.absolute()), name
+
+
+def _find_file(init: str, config: Mapping[str, Any], runs_dir: Path) -> tuple[Path, str]:
     if init.startswith(RUN):
         folder = find(runs_dir, init.removeprefix(RUN))
         return _checkpoint(folder), f"{RUN}{folder.signature}"
@@ -87,8 +100,11 @@ def _partner(study: str, config: Mapping[str, Any], runs_dir: Path) -> RunFolder
 
 
 def _kinship(config: Mapping[str, Any]) -> str:
-    """Return a digest that two runs share if one may begin with the other's weights; rates may differ."""
-    host = {key: value for key, value in config["host"].items() if not key.endswith("_rate")}
+    """Return a digest that two runs share if one may begin with the other's weights.
+
+    Settings that change no weight of the other one may differ.
+    """
+    host = {key: value for key, value in config["host"].items() if not key.endswith(FREE)}
     return digest({"op": config["op"], "host": host, "seed": config["seed"]})
 
 
@@ -100,8 +116,11 @@ def _checkpoint(folder: RunFolder) -> Path:
     return folder.checkpoint_path
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    return checkpoints.weights(checkpoints.read(path))
+def _read(place: str | Path) -> dict[str, Tensor]:
+    """Return timm's weights by `timm:NAME.TAG`, others from a file."""
+    if str(place).startswith(TIMM):
+        return pretrained.weights(str(place).removeprefix(TIMM))
+    return checkpoints.weights(checkpoints.read(Path(place)))
 
 
 def weights_digest(state: Mapping[str, Tensor]) -> str:
@@ -138,15 +157,17 @@ def _fitting(
     features: Features, config: Mapping[str, Any], name: str, arguments: Mapping[str, Any]
 ) -> dict[str, Tensor]:
     """Return the weights by the names of the host's features."""
-    path = Path(str(config["infra"]["weights"]))
-    state = _read(path)
+    place = str(config["infra"]["weights"])
+    state = _read(place)
     if (found := weights_digest(state)) != config["task"]["weights"]:
         raise UserError(
-            f"the weights at {path} have the digest {found}, not {config['task']['weights']}", ANEW
+            f"the weights at {place} have the digest {found}, not {config['task']['weights']}", ANEW
         )
-    expected = features.model.state_dict()
-    if not expected.keys() <= state.keys():
+    expected, state = features.model.state_dict(), dense.backbone(state)
+    offsets = {key: value for key, value in expected.items() if OFFSETS in key}
+    if not expected.keys() - offsets.keys() <= state.keys():
         state = _converted(state, config, name, arguments)
+    state = resize_positions({**offsets, **state}, features.model)
     parts = {key.partition(".")[0] for key in expected}
     problems = {
         "missing": sorted(expected.keys() - state.keys()),
@@ -162,7 +183,7 @@ def _fitting(
     if any(problems.values()):
         listed = (f"{problem}: {', '.join(keys)}" for problem, keys in problems.items() if keys)
         raise UserError(
-            "\n  ".join([f"the weights at {path} do not fit {config['op']['name']} in {name}", *listed]),
+            "\n  ".join([f"the weights at {place} do not fit {config['op']['name']} in {name}", *listed]),
             FITTING,
         )
     return {key: state[key] for key in expected}

@@ -45,6 +45,7 @@ class Settings:
     evaluation: Mapping[str, Any]
     init: str | None = None
     weights: str | None = None
+    map_norms: bool = True
 
     def __post_init__(self) -> None:
         require_whole("task.channels", self.channels, at_least=1)

@@ -53,18 +53,19 @@ def fused(recipe: Recipe, device: torch.device) -> bool:
 def optimizer(model: nn.Module, recipe: Recipe, *, in_one_kernel: bool = False) -> torch.optim.Optimizer:
     """timm's optimiser, without weight decay of biases, norms and what modules name in `no_weight_decay`.
 
+    What modules name in `frozen_parameters` is left out.
+
     `in_one_kernel` requests the fused implementation; see `fused`.
     """
     options = dict(recipe.optimizer_options)
     if in_one_kernel:
         options["fused"] = True
-    names: set[str] = set()
-    for path, module in model.named_modules():
-        if callable(undecayed := getattr(module, "no_weight_decay", None)):
-            names |= {f"{path}.{name}".lstrip(".") for name in undecayed()}
+    names, frozen = _named(model, "no_weight_decay"), _named(model, "frozen_parameters")
     decayed: list[nn.Parameter] = []
     kept: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
+        if name in frozen:
+            continue
         (kept if parameter.ndim <= 1 or name in names else decayed).append(parameter)
     return create_optimizer_v2(
         [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": kept, "weight_decay": 0.0}],
@@ -73,6 +74,15 @@ def optimizer(model: nn.Module, recipe: Recipe, *, in_one_kernel: bool = False) 
         weight_decay=0.0,
         **options,
     )
+
+
+def _named(model: nn.Module, method: str) -> set[str]:
+    """Return the names of parameters that modules return from a method."""
+    names: set[str] = set()
+    for path, module in model.named_modules():
+        if callable(found := getattr(module, method, None)):
+            names |= {f"{path}.{name}".lstrip(".") for name in found()}
+    return names
 
 
 def schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, updates: int) -> Scheduler:

@@ -29,6 +29,8 @@ class Recipe:
         mixup, cutmix: α of the Beta distribution, 0 for none.
         ema_decay: of the averaged weights that are then evaluated, None for none.
         precision: of the forward pass; weights stay float32.
+        frozen_stages: of the host, from the first, that keep the weights of `task.init`, with the stem.
+        frozen_norms: batch norms of the host keep the statistics of `task.init`; their weights are trained.
         augment: to the data set; the options differ between sets in memory and image folders.
     """
 
@@ -54,6 +56,8 @@ class Recipe:
     schedule_options: Mapping[str, Any] = field(default_factory=dict)
     iterations: int | None = None
     warmup_iterations: int | None = None
+    frozen_stages: int = 0
+    frozen_norms: bool = False
 
     def steps(self, updates: int) -> int:
         """Optimiser steps of the whole training, with `updates` of them in an epoch."""
@@ -103,6 +107,8 @@ def read(config: Mapping[str, Any]) -> Recipe:
     for name in ("epochs", "iterations", "batch_size", "accumulate"):
         if (count := getattr(recipe, name)) is not None and count < 1:
             raise UserError(f"recipe.{name}={getattr(recipe, name)}", "use 1 or more")
+    if recipe.frozen_stages < 0:
+        raise UserError(f"recipe.frozen_stages={recipe.frozen_stages} is negative", "use 0 or more")
     rates = ("weight_decay", "warmup_learning_rate", "min_learning_rate")
     for name in (*rates, "warmup_epochs", "mixup", "cutmix"):
         if getattr(recipe, name) < 0:

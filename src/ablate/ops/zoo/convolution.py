@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from ablate.ops.axes import resolve_heads
 from ablate.ops.checks import odd_kernel
+from ablate.ops.deformable import deformed
 from ablate.ops.registry import RESNET, register
 
 
@@ -34,15 +35,25 @@ class Convolution(nn.Module):
         kernel: K, odd.
         groups: blocks of channels that do not see each other: `1`, `1x`, an integer, `C` or `C/16`.
         bias: add a constant per channel.
+        deformable: of the host; taps are moved by learned offsets, see `DeformableConv2d`.
 
     Raises:
         UserError: an even kernel; groups that do not divide the channels.
     """
 
-    def __init__(self, dim: int, heads: int, stride: int, kernel: int, groups: str, bias: bool) -> None:
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        stride: int,
+        kernel: int,
+        groups: str,
+        bias: bool,
+        deformable: bool = False,
+    ) -> None:
         odd_kernel("op.kernel", kernel)
         super().__init__()
-        self.convolution = nn.Conv2d(
+        convolution = nn.Conv2d(
             dim,
             dim,
             kernel,
@@ -51,6 +62,7 @@ class Convolution(nn.Module):
             groups=resolve_heads(groups, dim, heads, "op.groups"),
             bias=bias,
         )
+        self.convolution = deformed(convolution) if deformable else convolution
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) → (B, ⌈H / stride⌉, ⌈W / stride⌉, C)."""

@@ -13,7 +13,9 @@ from ablate.ops.axes import Slot, WindowConfig
 from ablate.ops.axes.regions import WindowRegion
 from ablate.ops.binary import BinaryTerm, Positions
 from ablate.ops.checks import positive
+from ablate.ops.deformable import deformed
 from ablate.ops.registry import RESNET, register
+from ablate.ops.slot import ROLL_THEN_PAD
 
 Unary = Literal["conv", "none"]
 Binary = Literal["attention", "none"]
@@ -39,14 +41,17 @@ CHANNELS = "unary: dense over channels in groups; binary: the host's heads, valu
 
 
 class UnaryTerm(nn.Module):
-    """Grouped 3×3 convolution, 1×1 convolution over all channels, batch norm."""
+    """Grouped 3×3 convolution, deformable or not, 1×1 convolution over all channels, batch norm."""
 
-    def __init__(self, dim: int, groups: int) -> None:
+    def __init__(self, dim: int, groups: int, *, deformable: bool) -> None:
         super().__init__()
-        self.spatial = nn.Conv2d(dim, dim, 3, padding=1, groups=groups, bias=False)
+        self.spatial: nn.Module = nn.Conv2d(dim, dim, 3, padding=1, groups=groups, bias=False)
         self.mix = nn.Conv2d(dim, dim, 1, bias=False) if groups > 1 else nn.Identity()
         self.norm = nn.BatchNorm2d(dim)
         _initialize(self)
+        if deformable:
+            assert isinstance(self.spatial, nn.Conv2d)
+            self.spatial = deformed(self.spatial)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) → (B, H, W, C)."""
@@ -122,7 +127,8 @@ class SumFusion(nn.Module):
     spatial_processing="unary: 3×3, static; binary: whole map, q·k + q·r of rows and columns; softmax; gate",
     equation=EQUATION_QR,
     quirks=(
-        "the authors' detectors make the unary term's 3×3 convolution a deformable one; this form does not",
+        "the authors' detectors make the unary term's 3×3 convolution a deformable one: "
+        "+host.deformable=[2,3,4]",
         FIXED_MAP,
         FACTORS,
     ),
@@ -137,6 +143,7 @@ class LESA(nn.Module):
         heads: of the binary term; also the groups of the unary term's convolution.
         resolution: (H, W), the one map that positions are learned for.
         stride: the output is averaged over stride² blocks.
+        deformable: the unary term's 3×3 convolution is.
 
     Raises:
         UserError: no resolution, heads that do not fit, neither term.
@@ -148,6 +155,7 @@ class LESA(nn.Module):
         heads: int,
         resolution: tuple[int, int] | None,
         stride: int,
+        deformable: bool = False,
         *,
         unary: Unary,
         binary: Binary,
@@ -157,7 +165,7 @@ class LESA(nn.Module):
         super().__init__()
         _check_terms(unary, binary)
         self.stride = stride
-        self.unary = UnaryTerm(dim, heads) if unary == "conv" else None
+        self.unary = UnaryTerm(dim, heads, deformable=deformable) if unary == "conv" else None
         self.binary: BinaryTerm | None = None
         if binary == "attention":
             if resolution is None:
@@ -207,6 +215,8 @@ class WindowLESA(nn.Module):
         resolution: (H, W), checked against the window if given.
         stride: the output is averaged over stride² blocks.
         index: windows of odd blocks are shifted by half a window.
+        shift_order: see `WindowRegion`.
+        deformable: the unary term's 3×3 convolution is.
 
     Raises:
         UserError: heads that do not fit, neither term, a window larger than the map.
@@ -219,6 +229,8 @@ class WindowLESA(nn.Module):
         resolution: tuple[int, int] | None,
         stride: int,
         index: int,
+        shift_order: str = ROLL_THEN_PAD,
+        deformable: bool = False,
         *,
         window: int,
         shift: Literal["alternate", "none"],
@@ -235,9 +247,9 @@ class WindowLESA(nn.Module):
                 f"use op.window={min(resolution)} or less, or fill earlier stages (host.stages)",
             )
         self.stride = stride
-        slot = Slot(dim, heads, resolution, 1, index)
+        slot = Slot(dim, heads, resolution, 1, index, shift_order)
         self.region = WindowRegion(WindowConfig("window", window, shift), slot, "op.window")
-        self.unary = UnaryTerm(dim, heads) if unary == "conv" else None
+        self.unary = UnaryTerm(dim, heads, deformable=deformable) if unary == "conv" else None
         self.binary = (
             BinaryTerm(dim, heads, window, window, "two_dimensional") if binary == "attention" else None
         )

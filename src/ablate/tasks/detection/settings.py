@@ -12,7 +12,10 @@ MOST_STAGES = 3
 
 @dataclass(frozen=True)
 class Settings:
-    """See `conf/task/detection.yaml`; `weights` is the digest of what `init` names."""
+    """See `conf/task/detection.yaml`; `weights` is the digest of what `init` names.
+
+    `map_norms` puts a norm on each of the host's maps.
+    """
 
     name: str
     channels: int
@@ -30,6 +33,7 @@ class Settings:
     mask_convolutions: int
     init: str | None = None
     weights: str | None = None
+    map_norms: bool = True
 
     def __post_init__(self) -> None:
         for name in (

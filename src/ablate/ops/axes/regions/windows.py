@@ -14,7 +14,7 @@ from ablate.kernels.layout import split_heads
 from ablate.kernels.precision import in_autocast
 from ablate.ops.axes.regions.base import Region, RegionConfig, position_products
 from ablate.ops.checks import positive
-from ablate.ops.slot import Slot
+from ablate.ops.slot import PAD_THEN_ROLL, Slot
 
 SHIFTS = ("alternate", "none")
 
@@ -198,14 +198,17 @@ class WindowRegion(AllPairsRegion):
     """Non-overlapping windows; in odd blocks shifted by half a window, as in Swin (Liu et al., 2021).
 
     A map that windows do not tile is filled up with zeros at its right and bottom, and the filling
-    takes part in the norm. As in timm, the map is rolled before it is filled up: where windows do not
-    tile it, the seam of a shift is at the filled edge. The map is one window where it is no larger.
+    takes part in the norm. By the slot's `shift_order` the map is rolled before it is filled up, as in
+    timm, so that the seam of a shift is at the filled edge; or after it, as in the detectors and
+    segmenters of Swin's and ELSA's authors. The map is one window where it is no larger, and then it is
+    not shifted, as in timm; the authors' detectors shift such a map too.
     """
 
     def __init__(self, config: WindowConfig, slot: Slot, setting: str = "op.region.size") -> None:
         super().__init__(config.size, config.size)
         self.size, self.setting = config.size, setting
         self.target_shift = config.size // 2 if config.shift == "alternate" and slot.index % 2 else 0
+        self.pads_first = slot.shift_order == PAD_THEN_ROLL
 
     def prepare(self, x: Tensor) -> Tensor:
         """(B, H, W, C) → (B · windows, size, size, C).
@@ -219,10 +222,14 @@ class WindowRegion(AllPairsRegion):
                 f"{self.setting}={self.size}: the window is larger than the map of {height}×{width}",
                 f"use {self.setting}={min(height, width)} or less",
             )
+        filled = (0, 0, 0, -width % self.size, 0, -height % self.size)
         shift = self._shifts(height, width)
+        if self.pads_first:
+            x = F.pad(x, filled)
         if any(shift):
             x = x.roll((-shift[0], -shift[1]), (1, 2))
-        x = F.pad(x, (0, 0, 0, -width % self.size, 0, -height % self.size))
+        if not self.pads_first:
+            x = F.pad(x, filled)
         rows, columns = x.shape[1] // self.size, x.shape[2] // self.size
         x = x.view(batch, rows, self.size, columns, self.size, channels).transpose(2, 3)
         return x.reshape(batch * rows * columns, self.size, self.size, channels)
@@ -232,9 +239,13 @@ class WindowRegion(AllPairsRegion):
         (batch, height, width), channels = shape[:3], y.shape[-1]
         rows, columns = self._tiles(height, width)
         y = y.view(batch, rows, columns, self.size, self.size, channels).transpose(2, 3)
-        y = y.reshape(batch, rows * self.size, columns * self.size, channels)[:, :height, :width]
+        y = y.reshape(batch, rows * self.size, columns * self.size, channels)
         shift = self._shifts(height, width)
-        return y.roll(shift, (1, 2)) if any(shift) else y
+        if not self.pads_first:
+            y = y[:, :height, :width]
+        if any(shift):
+            y = y.roll(shift, (1, 2))
+        return y[:, :height, :width]
 
     def valid(self, shape: torch.Size, device: torch.device) -> Tensor | None:
         """(N, 1, L, L) in shifted blocks: no pairs across the seam of the roll."""
