@@ -9,9 +9,9 @@ from pathlib import Path
 from ablate.results import formats, verdicts
 from ablate.results.comparisons import Comparison, Findings
 from ablate.results.factorial import Factorial
-from ablate.results.families import DUNNETT
+from ablate.results.families import DUNNETT, EQUAL_VARIANCE_LEVEL
 from ablate.results.paths import Path as Walk
-from ablate.results.statistics import Interval
+from ablate.results.statistics import CONFIDENCE, Interval
 from ablate.store.files import write_text
 
 FILE = "sentences.md"
@@ -45,16 +45,16 @@ def family(findings: Findings) -> str:
     found = findings.family
     with_baseline = f"{formats.counted(found.size, 'comparison')} with {findings.baseline}"
     if found.method != DUNNETT:
-        level = 100 * (1 - 0.05 / found.size)
+        level = 100 * (1 - (1 - CONFIDENCE) / found.size)
         kind = "t" if findings.paired else "Welch"
         return (
             f"Family: {with_baseline}. Simultaneous 95 % intervals: a {kind} interval of each comparison at "
             f"{level:.4g} % (Bonferroni), because {found.reason}."
         )
-    if not math.isfinite(found.equal_variance_p):
-        checked = ""
-    else:
-        checked = f"; equal noise in all conditions is not rejected (p = {found.equal_variance_p:.2f})"
+    checked = ""
+    if math.isfinite(found.equal_variance_p):
+        p = f"p = {found.equal_variance_p:.2f}, not below {EQUAL_VARIANCE_LEVEL:g}"
+        checked = f"; equal noise in all conditions is not rejected ({p})"
     layout = (
         "two-way layout of seed and condition" if findings.paired else "one-way layout of unpaired conditions"
     )

@@ -53,7 +53,8 @@ def forest(findings: Findings) -> Figure:
         seed: dict[str, Any] = {"color": style.color, "alpha": 0.75, "markersize": 3, "markeredgewidth": 0}
         if comparison.n <= MANY_SEEDS and comparison.differences:
             axes.plot(comparison.differences, below, "o", **seed)
-        axes.plot(comparison.simultaneous, (row, row), color=style.color, linewidth=0.8)
+        ends: dict[str, Any] = {"marker": "|", "markersize": 8, "linewidth": 0.8, "color": style.color}
+        axes.plot(comparison.simultaneous, (row, row), **ends)
         axes.plot(comparison.interval, (row, row), color=style.color, linewidth=2, solid_capstyle="butt")
         axes.plot(comparison.difference, row, **mark(style))
         figures = formats.interval(comparison.interval, digits)
