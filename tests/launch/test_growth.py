@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from ablate.compose.request import Request
 from ablate.compose.study import Study
+from ablate.compose.study import read as read_study
 from ablate.errors import UserError
 from ablate.launch import growth
 from ablate.launch.growth import Member, grow, text
@@ -202,3 +204,54 @@ def test_a_study_records_each_of_its_commands_once(tmp_path: Path) -> None:
     assert commands[-1] == "ablate train a\nablate train b"
     for _ in range(3):
         assert submitted(first, "ablate train again") == commands[-1]
+
+
+def test_the_margin_that_was_set_first_stays_and_the_study_says_so(tmp_path: Path) -> None:
+    """Of one metric; and the manifest counts the runs that had finished when it was set."""
+    first, second = member({"op": "lsa"}), member({"op": "elsa"}, {"op.name": "elsa"})
+    for run in (first, second):
+        freeze(run, tmp_path)
+    fixed = grow(None, "s", [first], replace(BARE, margin=0.5), tmp_path)
+    assert (fixed.margin, fixed.margin_after) == (0.5, 0)
+    fixed.save(tmp_path)
+    assert manifest.load(tmp_path, "s") == fixed
+    RunFolder(tmp_path / first.signature).status_path.write_text('{"state": "finished"}')
+    again = grow(fixed, "s", [second], replace(BARE, margin=2.0), tmp_path)
+    assert (again.margin, again.margin_after) == (0.5, 0)
+    assert grow(fixed, "s", [second], BARE, tmp_path).margin == 0.5
+    late = grow(grow(None, "s", [first], BARE, tmp_path), "s", [second], replace(BARE, margin=2.0), tmp_path)
+    assert (late.margin, late.margin_after) == (2.0, 1)
+    of_loss = replace(BARE, metric="test_loss")
+    assert grow(fixed, "s", [second], of_loss, tmp_path).margin is None, "a margin has the unit of its metric"
+
+    study = {"name": "s", "question": None, "factors": None, "baseline": None, "paths": None}
+    second.config["study"].update(study, metric="test_top1", margin=2.0)
+    notes: list[str] = []
+    Plan([Request(dict(second.config), dict(second.overrides))], tmp_path, "ablate train").save(notes.append)
+    (note,) = (note for note in notes if "keeps the margin" in note)
+    assert "study s keeps the margin 0.5 that was set first; study.margin=2 is not used" in note
+    assert "--margin 2" in note
+
+
+@pytest.mark.parametrize("margin", ["x", True, 0, -1.0, float("nan")])
+def test_a_margin_is_a_positive_number(margin: Any, tmp_path: Path) -> None:
+    """In a study's settings; a manifest with another one is damaged, and one without it is an earlier one."""
+    settings = {
+        "name": "s",
+        "question": None,
+        "factors": None,
+        "baseline": None,
+        "paths": None,
+        "metric": None,
+    }
+    assert read_study(settings).margin is None
+    with pytest.raises(UserError, match=r"study\.margin"):
+        read_study({**settings, "margin": margin})
+    path = manifest.Manifest("s").save(tmp_path)
+    record = json.loads(path.read_text())
+    del record["margin"], record["margin_after"]
+    path.write_text(json.dumps(record))
+    assert manifest.load(tmp_path, "s").margin is None
+    path.write_text(json.dumps({**record, "margin": margin}))
+    with pytest.raises(manifest.DamagedManifestError):
+        manifest.load(tmp_path, "s")

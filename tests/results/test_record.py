@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +12,7 @@ import yaml
 from ablate.errors import UserError
 from ablate.results import record, tables
 from ablate.results.collect import collect, collect_metrics, write_csv
+from ablate.store.manifest import load
 
 STUDY = {
     "name": "quick",
@@ -87,3 +89,17 @@ def test_records_are_pooled_and_a_shared_run_counts_once(folder: Path, tmp_path:
     assert "The 1 of 3 conditions" in table.note
     with pytest.raises(UserError, match="no run in host 'none'"):
         record.pooled([folder, other], tmp_path / "conf", "none")
+
+
+def test_a_record_keeps_the_margin_of_its_runs_and_takes_none_from_the_studys_file(
+    folder: Path, tmp_path: Path
+) -> None:
+    settings = yaml.safe_dump({"study": {**STUDY, "margin": 0.5}})
+    (tmp_path / "conf" / "study" / "quick.yaml").write_text(settings)
+    (evidence,) = record.read(folder, tmp_path / "conf").values()
+    assert evidence.findings.margin.mark == "default", "it was written after the runs"
+    manifest = load(tmp_path, "quick")
+    replace(manifest, margin=0.3, margin_after=2).save(tmp_path)
+    write_csv(collect(tmp_path, "quick"), folder / "results.csv")
+    (evidence,) = record.read(folder, tmp_path / "conf").values()
+    assert evidence.findings.margin.sentence == "Margin: ±0.3 pp, set when 2 runs had finished already."

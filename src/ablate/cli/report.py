@@ -25,6 +25,12 @@ def add(verbs: argparse._SubParsersAction) -> None:
         help="validation accuracy for the time to accuracy (default: the baseline's median at its end)",
     )
     sub.add_argument(
+        "--margin",
+        type=float,
+        metavar="POINTS",
+        help="largest negligible difference, instead of study.margin; marked as chosen after the runs",
+    )
+    sub.add_argument(
         "--mixed-code",
         action="store_true",
         help="compare runs that were computed by different code; the page lists them",
@@ -41,6 +47,7 @@ def report(arguments: argparse.Namespace) -> None:
         arguments.output,
         paired=not arguments.unpaired,
         target=arguments.target,
+        margin=arguments.margin,
         mixed=arguments.mixed_code,
     )
     table = next(path for path in paths if path.name == "table.md")

@@ -9,6 +9,7 @@ from typing import Any
 from ablate.configuration import read_settings
 from ablate.errors import UserError, unknown
 from ablate.store import metrics
+from ablate.store.manifest import is_margin
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Study:
     baseline: Mapping[str, Any] | None
     paths: Mapping[str, Any] | None
     metric: str | None
+    margin: float | None = None  # configurations that were frozen earlier have none
 
     def check_paths(self) -> None:
         """Refuse a path that is not a list of at least two conditions.
@@ -55,4 +57,9 @@ def read(config: Mapping[str, Any]) -> Study:
     study = read_settings(Study, "study", config)
     if study.metric is not None and study.metric not in (known := metrics.columns()):
         raise unknown("study.metric", study.metric, known)
+    if study.margin is not None and not is_margin(study.margin):
+        raise UserError(
+            f"study.margin={study.margin:g} is not a positive number",
+            "give the largest negligible difference, in the unit of the metric: study.margin=0.5",
+        )
     return study

@@ -16,7 +16,7 @@ from ablate.compose.study import Study
 from ablate.errors import UserError, nearest, unknown
 from ablate.results import conditions
 from ablate.store import identity, metrics
-from ablate.store.folder import RunFolder
+from ablate.store.folder import FINISHED, RunFolder
 from ablate.store.manifest import Manifest, PlannedRun
 
 UNSET = conditions.UNSET
@@ -95,6 +95,7 @@ def grow(
     members = list({member.signature: member for member in [*before, *added]}.values())
     factors = _factors(members, [*(study.factors or ()), *(earlier.factors if earlier else ())])
     study.check_baseline(factors)
+    metric = _metric(earlier, added, study)
     planned = Manifest(
         name=name,
         question=study.question or (earlier.question if earlier else ""),
@@ -103,7 +104,8 @@ def grow(
         factors=factors,
         paths={str(path): [str(step) for step in steps] for path, steps in (study.paths or {}).items()}
         or dict(earlier.paths if earlier else {}),
-        metric=_metric(earlier, added, study),
+        metric=metric,
+        **_margin(earlier, metric, study, [runs_dir / member.signature for member in members]),
         runs=[
             PlannedRun(
                 member.signature,
@@ -132,6 +134,16 @@ def _metric(earlier: Manifest | None, added: Sequence[Member], study: Study) -> 
             "give each task a study of its own, or compare what all have: study.metric=test_loss",
         )
     return metric
+
+
+def _margin(earlier: Manifest | None, metric: str, study: Study, folders: Iterable[Path]) -> dict[str, Any]:
+    """Return the margin, and how many runs had finished when it was set. The first one of a metric stays."""
+    if earlier is not None and earlier.margin is not None and earlier.metric == metric:
+        return {"margin": earlier.margin, "margin_after": earlier.margin_after}
+    if study.margin is None:
+        return {}
+    finished = sum(RunFolder(folder).state() == FINISHED for folder in folders if folder.is_dir())
+    return {"margin": study.margin, "margin_after": finished}
 
 
 def check(planned: Manifest) -> Iterator[UserError]:

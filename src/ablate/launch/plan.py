@@ -111,7 +111,19 @@ class Plan:
         for factor in planned.factors:
             if earlier and factor not in earlier.factors:
                 note(_growth(planned, factor, runs_dir))
+        requested = read_study(self.requests[0].config["study"]).margin
+        if requested is not None and requested != planned.margin:
+            note(_kept_margin(planned, requested, runs_dir))
         return planned
+
+
+def _kept_margin(planned: Manifest, requested: float, runs_dir: Path) -> str:
+    report = commands.command("report", planned.name, "--margin", f"{requested:g}", runs_dir=runs_dir)
+    return (
+        f"study {planned.name} keeps the margin {planned.margin:g} that was set first; study.margin="
+        f"{requested:g} is not used. A report can use another one, which it marks as chosen after the runs:\n"
+        f"  → {report}"
+    )
 
 
 def _growth(planned: Manifest, factor: str, runs_dir: Path) -> str:

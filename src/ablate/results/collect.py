@@ -58,7 +58,7 @@ def collect(runs_dir: Path, study: str) -> pd.DataFrame:
     the study and the condition, one for each factor, the status (`epoch` counts those done), the figures of
     result.json (accuracies in percent, throughput in training images per second), the operator's place on
     the axes, what a study holds fixed, and the environment. `host` is the network; the machine is
-    `hostname`.
+    `hostname`. A study that has set a margin has it in two more columns, for records.
 
     Raises:
         UserError: there is no such study.
@@ -73,6 +73,8 @@ def collect(runs_dir: Path, study: str) -> pd.DataFrame:
         frame[column] = pd.to_numeric(frame[column], errors="coerce")
     for column in INTEGERS:
         frame[column] = pd.to_numeric(frame[column], errors="coerce").round().astype("Int64")
+    if manifest.margin is not None:  # a record is read from these rows alone
+        frame = frame.assign(margin=manifest.margin, margin_after=manifest.margin_after)
     return frame
 
 

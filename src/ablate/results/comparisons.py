@@ -12,8 +12,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ablate.errors import UserError, unknown
-from ablate.results import conditions, statistics
-from ablate.results.statistics import Interval
+from ablate.results import conditions, equivalence, families, statistics, verdicts
+from ablate.results.families import Family
+from ablate.results.statistics import NO_INTERVAL, Interval
+from ablate.results.verdicts import Margin, Verdict
 from ablate.store.folder import FINISHED
 from ablate.store.manifest import Manifest
 
@@ -45,6 +47,9 @@ class Comparison:
     Where the study asks for unpaired comparisons, `paired` is False, `seeds` are those of the smaller
     group, the differences are none, the interval is Welch's, the p-value the permutation test's, and
     the effect size Cohen's d with the pooled standard deviation.
+
+    Comparisons with a study's baseline have a simultaneous interval and a verdict; others (the steps of a
+    walk, conditions at one budget) have neither.
     """
 
     condition: str
@@ -62,6 +67,14 @@ class Comparison:
     smallest_p: float  # uncorrected, that so many runs can reach
     p_holm: float = math.nan
     paired: bool = True
+    sd: float = math.nan  # of the differences; unpaired: pooled over both groups
+    interval_90: Interval = NO_INTERVAL  # as `interval`, at 90 %
+    standard_error: float = math.nan  # of the difference
+    degrees: float = math.nan  # of freedom, of the standard error
+    simultaneous: Interval = NO_INTERVAL  # 95 %, over all comparisons with the baseline
+    p_max: float = math.nan  # step-down max-|t| over sign flips
+    margin: float = math.nan  # of equivalence
+    verdict: Verdict | None = None
 
     @property
     def n(self) -> int:
@@ -73,6 +86,16 @@ class Comparison:
         """Seeds needed to show a true difference of this effect size with 80 % power, at 5 %."""
         return statistics.seeds_needed(self.effect_size, paired=self.paired)
 
+    @property
+    def seeds_for_equivalence(self) -> int | None:
+        """Seeds needed to show equivalence with 80 % power, if there is no true difference."""
+        return equivalence.seeds_needed(self.margin, self.sd, paired=self.paired)
+
+    @property
+    def p_equivalence(self) -> float:
+        """p-value of two one-sided t-tests against the margin."""
+        return equivalence.tost_p(self.difference, self.standard_error, self.degrees, self.margin)
+
 
 @dataclass(frozen=True)
 class Findings:
@@ -83,6 +106,8 @@ class Findings:
     baseline: str
     summaries: list[Summary]
     comparisons: list[Comparison]
+    margin: Margin
+    family: Family
 
     @property
     def metric(self) -> str:
@@ -104,15 +129,18 @@ class Findings:
         return self.runs[~usable(self.runs, self.metric)]
 
 
-def analyse(manifest: Manifest, runs: pd.DataFrame, *, paired: bool = True) -> Findings:
+def analyse(
+    manifest: Manifest, runs: pd.DataFrame, *, paired: bool = True, margin: float | None = None
+) -> Findings:
     """Summarise and compare the collected runs of a study.
 
     Differences of accuracies are in percentage points. Runs are paired by seed unless `paired` is
-    False, for studies whose seeds have nothing in common.
+    False, for studies whose seeds have nothing in common. `margin` is that of equivalence, instead of the
+    study's own or the default.
 
     Raises:
         UserError: the baseline is ambiguous or absent, no run could ever have the study's
-            metric, or two runs of one condition share a seed.
+            metric, two runs of one condition share a seed, or the margin is not a positive number.
     """
     if manifest.metric not in runs.select_dtypes("number"):
         raise unknown("metric", manifest.metric, runs.select_dtypes("number").columns)
@@ -125,13 +153,37 @@ def analyse(manifest: Manifest, runs: pd.DataFrame, *, paired: bool = True) -> F
         contrast(groups[name], groups[baseline], manifest.metric) for name in names if name != baseline
     ]
     corrected = statistics.holm([comparison.p for comparison in compared])
+    compared = [replace(c, p_holm=float(p)) for c, p in zip(compared, corrected, strict=True)]
+    figures = {name: by_seed(group, manifest.metric) for name, group in groups.items()}
+    others = [figures[comparison.condition] for comparison in compared]
+    family = families.against_baseline(figures[baseline], others, paired=paired)
+    chosen = verdicts.margin(manifest, baseline, figures[baseline].values(), margin)
     return Findings(
         manifest=manifest,
         runs=runs,
         baseline=baseline,
         summaries=[summarise(groups[name], manifest.metric) for name in names],
-        comparisons=[replace(c, p_holm=float(p)) for c, p in zip(compared, corrected, strict=True)],
+        comparisons=_judged(compared, family, chosen, manifest.metric),
+        margin=chosen,
+        family=family,
     )
+
+
+def _judged(compared: Sequence[Comparison], family: Family, margin: Margin, metric: str) -> list[Comparison]:
+    """The comparisons of a family with what they have as its members, and with their verdicts."""
+    if not compared:
+        return []
+    flips = [dict(zip(each.seeds, each.differences, strict=bool(each.differences))) for each in compared]
+    return [
+        replace(
+            each,
+            simultaneous=interval,
+            p_max=float(p),
+            margin=margin.value,
+            verdict=verdicts.decide(interval, each.interval_90, margin.value, metric),
+        )
+        for each, interval, p in zip(compared, family.intervals, families.max_t_p(flips), strict=True)
+    ]
 
 
 def by_condition(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -199,6 +251,10 @@ def compare(runs: pd.DataFrame, baseline: pd.DataFrame, metric: str) -> Comparis
         effect_size=statistics.effect_size(differences),
         p=statistics.sign_flip_p(differences),
         smallest_p=statistics.smallest_p(len(seeds)),
+        sd=float(differences.std(ddof=1)) if len(seeds) > 1 else math.nan,
+        interval_90=statistics.t_interval(differences, equivalence.CONFIDENCE),
+        standard_error=statistics.standard_error(differences),
+        degrees=len(seeds) - 1,
     )
 
 
@@ -208,6 +264,7 @@ def compare_unpaired(runs: pd.DataFrame, baseline: pd.DataFrame, metric: str) ->
     ours, theirs = (np.array(list(group.values())) for group in both)
     smaller = min(both, key=len)
     ways = math.comb(len(ours) + len(theirs), len(ours))
+    error, degrees = statistics.welch_error(ours, theirs)
     return Comparison(
         condition=runs["condition"].iloc[0],
         baseline=baseline["condition"].iloc[0],
@@ -219,19 +276,23 @@ def compare_unpaired(runs: pd.DataFrame, baseline: pd.DataFrame, metric: str) ->
         difference=_mean(ours) - _mean(theirs),
         interval=statistics.welch_interval(ours, theirs),
         bootstrap=statistics.NO_INTERVAL,
-        effect_size=_cohens_d(ours, theirs),
+        effect_size=(_mean(ours) - _mean(theirs)) / sd if (sd := _pooled_sd(ours, theirs)) > 0 else math.nan,
         p=statistics.permutation_p(ours, theirs),
         smallest_p=(2 if len(ours) == len(theirs) else 1) / ways if smaller else math.nan,
         paired=False,
+        sd=sd,
+        interval_90=statistics.welch_interval(ours, theirs, equivalence.CONFIDENCE),
+        standard_error=error,
+        degrees=degrees,
     )
 
 
-def _cohens_d(ours: Figures, theirs: Figures) -> float:
+def _pooled_sd(ours: Figures, theirs: Figures) -> float:
     degrees = len(ours) + len(theirs) - 2
     if min(len(ours), len(theirs)) < 2:
         return math.nan
     squares = (len(ours) - 1) * ours.var(ddof=1) + (len(theirs) - 1) * theirs.var(ddof=1)
-    return float((ours.mean() - theirs.mean()) / math.sqrt(squares / degrees)) if squares > 0 else math.nan
+    return math.sqrt(squares / degrees)
 
 
 def _refuse_duplicates(runs: pd.DataFrame) -> None:

@@ -82,6 +82,7 @@ def examine(
     *,
     paired: bool = True,
     target: float | None = None,
+    margin: float | None = None,
     by_class: pd.DataFrame | None = None,
 ) -> Evidence:
     """Every analysis that a study's design allows.
@@ -94,12 +95,13 @@ def examine(
             and marked so. Factors and walks are paired by seed always, and left out if not.
         target: validation accuracy in percent, whose time is reported; None: what the
             baseline's median run ends with.
+        margin: of equivalence, chosen for this report; None: the study's own, or a default.
         by_class: test figures by class, as `classes.collect` returns them; None if there are none.
 
     Raises:
         UserError: see `comparisons.analyse` and `paths.analyse`.
     """
-    findings = comparisons.analyse(manifest, runs, paired=paired)
+    findings = comparisons.analyse(manifest, runs, paired=paired, margin=margin)
     return Evidence(
         findings=findings,
         metrics=metrics,

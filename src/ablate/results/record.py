@@ -16,7 +16,7 @@ import yaml
 
 from ablate.commands import command
 from ablate.errors import UserError
-from ablate.results import comparisons, conditions, figures
+from ablate.results import comparisons, conditions, figures, sentences
 from ablate.results.comparisons import Findings
 from ablate.results.evidence import Evidence, examine
 from ablate.store.manifest import Manifest, PlannedRun
@@ -117,6 +117,7 @@ def regenerate(folder: Path, conf_dir: Path, output: Path) -> list[Path]:
         target.mkdir(parents=True, exist_ok=True)
         for table in evidence.tables:
             paths += table.save(target, evidence.manifest.question if table.name == "table" else "")
+        paths += sentences.save(evidence.findings, target)
     return paths
 
 
@@ -146,6 +147,14 @@ def _asked(study: str, conf_dir: Path) -> dict[str, Any]:
     return {**below, **written["study"]}
 
 
+def _margin(runs: pd.DataFrame) -> dict[str, Any]:
+    """The margin of a record's runs; the study's file cannot say whether it was set before them."""
+    if "margin" not in runs or runs["margin"].isna().all():
+        return {}
+    first = runs.dropna(subset=["margin"]).iloc[0]
+    return {"margin": float(first["margin"]), "margin_after": int(first["margin_after"])}
+
+
 def _manifest(study: str, asked: Mapping[str, Any], runs: pd.DataFrame) -> Manifest:
     factors = [str(factor) for factor in asked.get("factors") or ()]
     planned = [
@@ -161,5 +170,6 @@ def _manifest(study: str, asked: Mapping[str, Any], runs: pd.DataFrame) -> Manif
         factors=factors,
         paths=asked.get("paths") or {},
         metric=asked.get("metric") or (of_columns(runs.columns) or of_task(DEFAULT)).test_column,
+        **_margin(runs),
         runs=planned,
     )

@@ -14,7 +14,7 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from ablate.results import classes, curves, examples, figures, formats
+from ablate.results import classes, curves, examples, figures, formats, sentences, verdicts
 from ablate.results.collect import (
     FIXED,
     collect,
@@ -45,6 +45,7 @@ def report(
     *,
     paired: bool = True,
     target: float | None = None,
+    margin: float | None = None,
     mixed: bool = False,
 ) -> list[Path]:
     """Write the report of a study, finished or not, and return the paths of its files.
@@ -59,6 +60,8 @@ def report(
         output: a folder.
         paired: whether runs are compared within seeds; see `evidence.examine`, also for `target`.
         target: a validation accuracy in percent.
+        margin: of equivalence, in the unit of the metric, instead of the study's own; marked as chosen after
+            the runs.
         mixed: runs that were computed by different code are compared all the same, and the page says so.
 
     Raises:
@@ -71,7 +74,9 @@ def report(
         refuse_mixed_code(runs_dir, runs, study)
     metrics = collect_metrics(runs_dir, runs)
     by_class = classes.collect(runs_dir, runs)
-    evidence = examine(manifest, runs, metrics, paired=paired, target=target, by_class=by_class)
+    evidence = examine(
+        manifest, runs, metrics, paired=paired, target=target, margin=margin, by_class=by_class
+    )
     folder = output or study_dir(runs_dir, study) / "report"
     paths = write_evidence(evidence, folder)
     pictured = _pictured(evidence.findings, runs_dir)
@@ -97,7 +102,7 @@ def write_evidence(evidence: Evidence, folder: Path) -> list[Path]:
     ]
     for table in evidence.tables:
         paths += table.save(folder, caption if table.name == "table" else "")
-    return paths
+    return [*paths, *sentences.save(evidence.findings, folder)]
 
 
 class _Pictured(NamedTuple):
@@ -147,8 +152,11 @@ def _page(evidence: Evidence, runs_dir: Path, drawings: dict[str, Path], picture
         manifest=findings.manifest,
         findings=findings,
         metric=find(findings.metric),
+        sentences=sentences,
         curve=find(curves.column(findings.runs)),
         evidence=evidence,
+        verdicts=_verdicts(findings),
+        families=sentences.other_families(evidence.paths, evidence.factorial, evidence.matched),
         pictured=pictured,
         finished=int((findings.runs["state"] == FINISHED).sum()),
         states={str(state): int(count) for state, count in states.items()},
@@ -165,6 +173,12 @@ def _page(evidence: Evidence, runs_dir: Path, drawings: dict[str, Path], picture
         environments=_environments(findings.runs, runs_dir),
         configuration=_configuration(findings, runs_dir),
     )
+
+
+def _verdicts(findings: Findings) -> dict[str, int]:
+    """Number of comparisons by the word of their verdict, without the words that none has."""
+    counts = Counter(each.verdict.word for each in findings.comparisons if each.verdict is not None)
+    return {word: counts[word] for word in verdicts.WORDS if counts[word]}
 
 
 def _odd(evidence: Evidence) -> list[dict[str, Any]]:

@@ -54,16 +54,30 @@ def t_quantile(confidence: float, degrees: float) -> float:
 
 def welch_interval(values: ArrayLike, others: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
     """Welch's interval of mean(values) − mean(others), two groups that are not paired (Welch 1947)."""
+    error, degrees = welch_error(values, others)
+    middle = (
+        float(np.mean(np.asarray(values)) - np.mean(np.asarray(others))) if math.isfinite(error) else math.nan
+    )
+    half_width = t_quantile(confidence, degrees) * error
+    return middle - half_width, middle + half_width
+
+
+def welch_error(values: ArrayLike, others: ArrayLike) -> tuple[float, float]:
+    """Standard error of mean(values) − mean(others) and its degrees of freedom; NaN where there is none."""
     groups = [np.asarray(group, dtype=float) for group in (values, others)]
     if any(group.size < 2 for group in groups) or not any(map(_varies, groups)):
-        return NO_INTERVAL
+        return math.nan, math.nan
     squared = [group.var(ddof=1) / group.size for group in groups]
     degrees = sum(squared) ** 2 / sum(
         s**2 / (group.size - 1) for s, group in zip(squared, groups, strict=True)
     )
-    middle = groups[0].mean() - groups[1].mean()
-    half_width = t_quantile(confidence, degrees) * math.sqrt(sum(squared))
-    return float(middle - half_width), float(middle + half_width)
+    return math.sqrt(sum(squared)), float(degrees)
+
+
+def standard_error(values: ArrayLike) -> float:
+    """Standard error of a mean; NaN for fewer than two values or values all equal."""
+    values = np.asarray(values, dtype=float)
+    return float(values.std(ddof=1) / math.sqrt(values.size)) if _varies(values) else math.nan
 
 
 def bca_interval(values: ArrayLike, confidence: float = CONFIDENCE, resamples: int = RESAMPLES) -> Interval:
@@ -112,10 +126,10 @@ def sign_flip_p(differences: ArrayLike) -> float:
         for difference in differences[1:]:
             sums = np.concatenate([sums + difference, sums - difference])
         return float(np.mean(np.abs(sums) >= observed))
-    flips = _flips(differences.size)
-    signs = np.random.default_rng(0).integers(0, 2, (flips, differences.size), dtype=np.int8)
+    count = flips(differences.size)
+    signs = np.random.default_rng(0).integers(0, 2, (count, differences.size), dtype=np.int8)
     sums = 2 * (signs @ differences) - differences.sum()
-    return float((1 + np.sum(np.abs(sums) >= observed)) / (1 + flips))
+    return float((1 + np.sum(np.abs(sums) >= observed)) / (1 + count))
 
 
 def permutation_p(values: ArrayLike, others: ArrayLike) -> float:
@@ -172,7 +186,7 @@ def smallest_p(pairs: int) -> float:
     """The smallest p-value that the two-sided sign-flip test can reach with so many pairs."""
     if not pairs:
         return math.nan
-    return 2.0 ** (1 - pairs) if pairs <= EXACT_PAIRS else max(2.0 ** (1 - pairs), 1 / (1 + _flips(pairs)))
+    return 2.0 ** (1 - pairs) if pairs <= EXACT_PAIRS else max(2.0 ** (1 - pairs), 1 / (1 + flips(pairs)))
 
 
 def holm(p_values: Sequence[float]) -> NDArray[np.float64]:
@@ -190,7 +204,7 @@ def holm(p_values: Sequence[float]) -> NDArray[np.float64]:
     return np.where(np.isnan(p), math.nan, corrected)
 
 
-def _flips(pairs: int) -> int:
+def flips(pairs: int) -> int:
     """Number of random assignments of signs that are drawn for this many pairs."""
     return min(FLIPS, max(4 * MANY_NUMBERS // pairs, 999))
 

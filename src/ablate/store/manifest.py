@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -38,6 +39,8 @@ class Manifest:
     factors: list[str] = field(default_factory=list)
     paths: dict[str, list[str]] = field(default_factory=dict)  # walks through its conditions, by name
     metric: str = of_task(DEFAULT).test_column
+    margin: float | None = None  # of equivalence, in the unit of the metric
+    margin_after: int = 0  # finished runs when the margin was set: 0 if it was fixed before the runs
     command: str = ""
     updated: str = ""
     runs: list[PlannedRun] = field(default_factory=list)
@@ -134,9 +137,16 @@ def _read(path: Path) -> Manifest | None:
         all(isinstance(text, str) for text in texts)
         and all(isinstance(group, dict) for group in (found.baseline, found.paths))
         and isinstance(found.factors, list)
+        and (found.margin is None or is_margin(found.margin))
+        and type(found.margin_after) is int
         and all(_whole(run) for run in found.runs)
     )
     return found if whole else None
+
+
+def is_margin(value: object) -> bool:
+    """Return True if a value can be a margin of equivalence: a positive finite number."""
+    return isinstance(value, int | float) and value is not True and 0 < value < math.inf
 
 
 def _whole(run: PlannedRun) -> bool:

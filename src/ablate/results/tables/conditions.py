@@ -6,6 +6,7 @@ import math
 
 from ablate.results import formats
 from ablate.results.comparisons import Comparison, Findings, Summary
+from ablate.results.sentences import RULE, family
 from ablate.results.tables.table import Cell, Table, difference, number, probability, tested, words
 from ablate.store.folder import FINISHED
 
@@ -36,11 +37,7 @@ def study_table(findings: Findings, not_converged: int = 0) -> Table:
             "Images/s": number(summary.throughput, formats.plain(summary.throughput, 0)),
             "Memory": number(summary.memory, formats.memory(summary.memory)),
             mean_title: number(summary.mean, _mean(summary, digits)),
-            **(
-                _comparison_cells(by_condition.get(summary.condition), findings.metric, digits)
-                if compared
-                else {}
-            ),
+            **(_comparison_cells(by_condition.get(summary.condition), findings, digits) if compared else {}),
         }
         for summary in findings.summaries
     ]
@@ -62,14 +59,32 @@ def details(findings: Findings) -> Table:
             "BCa interval": _bounds(each.bootstrap, digits),
             "p": probability(each.p),
             "Smallest p": probability(each.smallest_p),
+            "p (Holm)": probability(each.p_holm),
+            **({"p (max-t)": probability(each.p_max)} if each.paired else {}),
+            "p (TOST)": probability(each.p_equivalence),
             "Seeds needed": _seeds(each.seeds_needed),
+            "Seeds for on par": _seeds(each.seeds_for_equivalence),
         }
         for each in findings.comparisons
     ]
+    margin = findings.margin
     note = (
+        "p (max-t): sign flips of whole seeds, step-down over all comparisons (Westfall and Young), which "
+        "supposes no distribution. "
+        if findings.paired
+        else ""
+    )
+    if math.isfinite(margin.value):
+        note += (
+            f"p (TOST): two one-sided t-tests against the margin of ±{margin.text}"
+            f"{f' ({margin.mark})' if margin.mark else ''}, each comparison by itself. "
+        )
+    note += (
         "Seeds needed: with how many a t-test at 5 % would see a true difference of this effect size with "
         "80 % power; an estimate from few seeds is itself uncertain, and too optimistic for differences that "
-        "were singled out because they are large."
+        "were singled out because they are large. Seeds for on par: with how many two one-sided tests at 5 % "
+        "would show equivalence within the margin with 80 % power, if there is no true difference and the "
+        "standard deviation is the one observed."
     )
     return Table("comparisons", "Comparisons in detail", rows, note)
 
@@ -102,6 +117,9 @@ def footnote(findings: Findings, not_converged: int = 0) -> str:
         by, data = "sign-flip" if paired else "permutation", formats.counted(max(pairs), kind)
         sentences.append(tested(by, len(pairs), "comparison", data, reachable))
         sentences.append(f"Effect size d: {effect}.")
+        sentences += [family(findings), RULE]
+    if pairs:
+        sentences.append(findings.margin.sentence)
     sentences += uncounted(findings, not_converged)
     if pairs and min(pairs) < FEW_PAIRS:
         sentences.append(f"Small scale: fewer than {FEW_PAIRS} {kind}s show where to look, not what is so.")
@@ -124,15 +142,25 @@ def uncounted(findings: Findings, not_converged: int = 0) -> list[str]:
     return sentences
 
 
-def _comparison_cells(comparison: Comparison | None, metric: str, digits: int) -> dict[str, Cell]:
+def _comparison_cells(comparison: Comparison | None, findings: Findings, digits: int) -> dict[str, Cell]:
     if comparison is None:
-        found, effect, p = Cell("baseline", 0.0), Cell("", None), Cell("", None)
+        found, verdict = Cell("baseline", 0.0), words("")
+        simultaneous = single = effect = p = Cell("", None)
     else:
         found = difference(comparison.difference, comparison.interval, digits)
         effect = number(comparison.effect_size, formats.signed(comparison.effect_size, 2))
         p = probability(comparison.p_holm)
-    title = f"{formats.difference_name(metric)} [95 % interval]"
-    return {title: found, "Effect size d": effect, "p (Holm)": p}
+        simultaneous = _bounds(comparison.simultaneous, digits)
+        single = _bounds(comparison.interval_90, digits)
+        verdict = words(str(comparison.verdict))
+    return {
+        f"Verdict (margin {findings.margin.marked})": verdict,
+        f"{formats.difference_name(findings.metric)} [95 % interval]": found,
+        "Simultaneous 95 %": simultaneous,
+        "90 % interval": single,
+        "Effect size d": effect,
+        "p (Holm)": p,
+    }
 
 
 def _mean(summary: Summary, digits: int) -> str:
