@@ -25,6 +25,7 @@ from ablate.cli import (
     logs,
     look,
     ops,
+    plan,
     report,
     retry,
     status,
@@ -38,6 +39,7 @@ from ablate.errors import UserError
 USER_ERROR = 2  # exit code for what the user can fix
 VERBS = (  # in the order of `ablate --help`
     train,
+    plan,
     status,
     retry,
     study_remove,
@@ -64,6 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Entry of the console script."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        if given[:1] == ["plan"] or (given[:1] == ["train"] and "--dry-run" in given):
+            plan.plan(given[1:])
+            return
         if given[:1] == ["train"]:
             train.train(given[1:])
             return
@@ -82,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def parse(given: Sequence[str]) -> argparse.Namespace:
-    """Parse the arguments of any verb but `train`; settings may come before, between and after options."""
+    """Parse the arguments of any verb but `train` and `plan`; settings may be anywhere among the options."""
     parser = _parser()
     parsed, left = parser.parse_known_args(given)
     if left:  # argparse looks for positional arguments once, before the first option

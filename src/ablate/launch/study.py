@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 
 from rich.console import Console
 
@@ -26,6 +27,19 @@ from ablate.store.folder import FAILED, FINISHED, PENDING, PRUNED
 Launch = Callable[[Submission, Console], Mapping[str, Outcome]]
 
 
+_ahead: ContextVar[Callable[[Sequence[Request], Launch], None] | None] = ContextVar("ahead", default=None)
+
+
+@contextmanager
+def looking_ahead(show: Callable[[Sequence[Request], Launch], None]) -> Iterator[None]:
+    """Within the block, show the runs that a command requests instead of submitting them."""
+    token = _ahead.set(show)
+    try:
+        yield
+    finally:
+        _ahead.reset(token)
+
+
 def run_study(
     requests: Sequence[Request], launch: Launch, *, lenient: bool = False, portion: bool = False
 ) -> Submission:
@@ -43,6 +57,9 @@ def run_study(
     Raises:
         UserError: a run that cannot exist; then nothing was written.
     """
+    if (show := _ahead.get()) is not None:
+        show(requests, launch)
+        sys.exit(0)
     place = from_environment()
     if place is not None and place.rank:
         follow_and_end(place, requests[0].config["infra"]["device"])
