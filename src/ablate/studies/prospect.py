@@ -186,7 +186,7 @@ class _Done:
 
 @dataclass(frozen=True)
 class _Alike:
-    """What runs like another one took."""
+    """Time and space of the finished runs that are most alike."""
 
     seconds: float | None = None
     source: str = ""
