@@ -22,9 +22,9 @@ class UserError(ValueError):
 
 
 def place_of(error: BaseException) -> str:
-    """Return ' (FILE:LINE)' of the last line of somebody's own code that an exception passed, else nothing.
+    """Return file and line, in parentheses, of the last of somebody's own code that an exception passed.
 
-    Code of this package and of installed packages is passed over.
+    Empty if it passed none. Code of this package and of installed packages does not count.
     """
     ours = Path(__file__).parent
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
