@@ -10,7 +10,7 @@ import pytest
 from tests.ops.small import build
 
 from ablate import hosts, ops
-from ablate.store import code
+from ablate.store import code, shapes
 
 TEXT = '''"""A module."""
 
@@ -123,3 +123,15 @@ def test_the_committed_table_of_equal_digests_names_modules() -> None:
         assert all(
             len(set(group)) > 1 and all(len(digest) == code.DIGITS for digest in group) for group in groups
         )
+
+
+@pytest.mark.parametrize(
+    "record", [[], {"digests": []}, {"digests": {"a": 1}}, {"paths": {"a": None}}, {"resumed": "a"}], ids=str
+)
+def test_a_record_of_another_shape_is_damage(record: object) -> None:
+    whole = {"versions": {}, "hardware": {}}
+    assert shapes.environment(whole) is None
+    assert (
+        shapes.environment({**whole, "code": {"digests": {"a": "0"}, "paths": {}, "resumed": ["a"]}}) is None
+    )
+    assert "code" in str(shapes.environment({**whole, "code": record}))

@@ -97,13 +97,27 @@ def metrics_line(record: Any) -> str | None:
 
 
 def environment(record: Any) -> str | None:
-    """environment.json: its parts are objects; `numerics` is not recorded by earlier versions."""
+    """environment.json: its parts are objects; `numerics` and `code` are not recorded by earlier versions."""
     if not isinstance(record, dict):
         return "not a JSON object"
     for key in ("versions", "hardware"):
         if not isinstance(record.get(key), dict):
             return f"{key} is {record.get(key)!r}"
-    return None if isinstance(record.get("numerics", {}), dict) else f"numerics is {record['numerics']!r}"
+    if not isinstance(record.get("numerics", {}), dict):
+        return f"numerics is {record['numerics']!r}"
+    return _code(record.get("code", {}))
+
+
+def _code(record: Any) -> str | None:
+    """The part `code`: texts by name, and a list of names."""
+    if not isinstance(record, dict):
+        return f"code is {record!r}"
+    for key in ("digests", "paths"):
+        texts = record.get(key, {})
+        if not isinstance(texts, dict) or not all(map(_text, texts.values())):
+            return f"code.{key} is not texts by name"
+    resumed = record.get("resumed", [])
+    return None if isinstance(resumed, list) and all(map(_text, resumed)) else "code.resumed is not names"
 
 
 def claim(record: Any) -> str | None:
