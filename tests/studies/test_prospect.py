@@ -32,7 +32,7 @@ def test_a_plan_before_and_after_its_first_runs(ablate: Callable, tmp_path: Path
     assert "4 runs left" in before.out
     assert before.out.count("measured here") == 2
     assert "2 pairs show" in before.out
-    again = ablate("train", *study, "--dry-run", "--quick")
+    again = ablate("train", "--dry-run", "--quick", *study[1:], "-m")
     assert "how long they take is not known" in again.out
     assert not list(tmp_path.iterdir())
     assert ablate("train", *study).code == 0
@@ -47,11 +47,16 @@ def test_a_plan_before_and_after_its_first_runs(ablate: Callable, tmp_path: Path
     assert "other operators (4 runs)" in other.out
 
 
-def test_what_cannot_exist_is_listed_with_its_reason(ablate: Callable) -> None:
+def test_what_cannot_exist_is_listed_with_its_reason(ablate: Callable, tmp_path: Path) -> None:
     done = ablate("plan", "--quick", "-m", "op=elsa", "op/region=neighborhood,window", "seed=0,1", *TINY)
     assert done.code == 0, done.err
     assert "2 runs left" in done.out
     assert re.search(r"cannot exist: .*op/region=window: .*neighborhood", done.out)
+    search = ("hydra/sweeper=optuna", "recipe.learning_rate=interval(0.001,0.01)", "hydra.sweeper.n_trials=3")
+    refused = ablate("plan", *search, "study.name=o", *TINY[:-1], "-m")
+    assert refused.code == 2
+    assert "cannot be planned" in refused.err
+    assert not list(tmp_path.iterdir())
     refused = ablate("plan", "op=elza", *TINY)
     assert refused.code == 2
     assert "did you mean 'elsa'" in refused.err

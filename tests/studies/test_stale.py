@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from ablate.execution.attempts import set_aside
+from ablate.execution.environment import code_of
+from ablate.store import code
 from ablate.store.folder import RunFolder
 
 OPERATOR = '''
@@ -119,3 +123,73 @@ def test_a_run_that_resumes_with_other_code_says_so_and_stays_stale(typed, tmp_p
     assert code == 0, said
     assert "the run began with other code: mine" in said
     assert "stale: mine changed since" in typed("status", "s")[1]
+
+
+@pytest.mark.parametrize("renames", range(8))
+def test_a_result_is_never_lost_when_setting_it_aside_is_cut_off(
+    renames: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At every rename; what a later start finds is either whole or nothing that it could resume."""
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    status = {"state": "finished", "attempt": 1}
+    files = {"checkpoint.pt": b"weights", "checkpoint.previous.pt": b"before", "metrics.jsonl": b"lines"}
+    files |= {"result.json": b'{"test_top1": 1.0}', "environment.json": b"{}", "digests.json": b"{}"}
+    for name, data in {**files, "status.json": json.dumps(status).encode()}.items():
+        (folder.path / name).write_bytes(data)
+    done, rename = [], Path.rename
+
+    def cut_off(self: Path, target: Path) -> Path:
+        if len(done) == renames:
+            raise OSError("cut off")
+        done.append(self.name)
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", cut_off)
+    if renames < len(files):
+        with pytest.raises(OSError, match="cut off"):
+            set_aside(folder)
+        assert folder.state() == "finished"
+        if "result.json" in done:
+            assert not list(folder.path.glob("checkpoint*"))
+    monkeypatch.setattr(Path, "rename", rename)
+    set_aside(folder)
+    kept = {path.name: path.read_bytes() for path in folder.path.glob("attempts/*/*")}
+    assert {name: kept[name] for name in files} == files
+    assert folder.state() == "pending"
+    assert {path.name for path in folder.path.iterdir() if path.is_file()} <= {"status.json", ".claim.lock"}
+
+
+def test_a_run_that_resumes_from_code_that_was_not_recorded_is_stale() -> None:
+    now = code_of(["ablate.ops.local"], {}, None, resumes=False)
+    assert "resumed" not in now
+    for earlier in (None, {"versions": {}}):
+        record = {"code": code_of(["ablate.ops.local"], {}, earlier, resumes=True)}
+        assert code.changed(record) == [code.UNRECORDED]
+        again = {"code": code_of(["ablate.ops.local"], {}, record, resumes=True)}
+        assert code.changed(again) == [code.UNRECORDED]
+    assert code.changed({"code": code_of(["ablate.ops.local"], {}, {"code": now}, resumes=True)}) == []
+
+
+def test_a_process_records_the_text_that_it_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "loaded_once.py"
+    file.write_text("X = 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import loaded_once  # noqa: F401
+
+    before = code.collect(["loaded_once"])
+    for text in ("X = 2  # another\n", "X = (\n", "# -*- coding: latin-1 -*-\n"):
+        file.write_text(text)
+        assert code.collect(["loaded_once"]) == before
+        assert code.changed({"code": before._asdict()}) == ["loaded_once"]
+
+
+def test_sources_in_any_encoding_have_a_digest(tmp_path: Path) -> None:
+    for name, data in {
+        "latin": "# -*- coding: latin-1 -*-\nX = 'é'\n".encode("latin-1"),
+        "marked": "X = 1\n".encode("utf-8-sig"),
+    }.items():
+        (tmp_path / f"{name}.py").write_bytes(data)
+        assert code.digest_of(tmp_path / f"{name}.py") is not None
+    (tmp_path / "broken.py").write_text("X = (\n")
+    assert code.digest_of(tmp_path / "broken.py") is None

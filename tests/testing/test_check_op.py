@@ -32,6 +32,7 @@ class Mine(nn.Module):
 """
 FAULTS = {  # what an operator does wrong, and the checks that say so
     "right": ("", "return self.layer(x)", {}),
+    "dropout": ("", "return self.layer(nn.functional.dropout(x, 0.1, self.training))", {}),
     "one_position": ("", "return self.layer(x).mean((1, 2), keepdim=True)", {"shape": "(2, 1, 1, 16)"}),
     "dtype": ("", "return self.layer(x).float()", {"shape": "torch.float32 for an input of torch.float64"}),
     "idle": ("self.idle = nn.Parameter(torch.zeros(3))", "return self.layer(x)", {"gradients": "idle"}),
@@ -50,10 +51,14 @@ FAULTS = {  # what an operator does wrong, and the checks that say so
 def restored() -> object:
     """The registry as it was."""
     ops.names()
-    before = dict(registry._ENTRIES)
+    before, path, modules = dict(registry._ENTRIES), list(sys.path), set(sys.modules)
     yield
     registry._ENTRIES.clear()
     registry._ENTRIES.update(before)
+    sys.path[:] = path
+    for name in set(sys.modules) - modules:
+        if name.startswith("file_of_") or name in ("right", "helper_beside"):
+            del sys.modules[name]
 
 
 def written(folder: Path, name: str) -> Path:
@@ -115,11 +120,10 @@ TINY = (
     ("name", "words"),
     [
         ("one_position", " instead of ("),
-        ("idle", "no gradient reaches"),
         ("raises", "RuntimeError: on purpose ("),
     ],
 )
-def test_a_run_refuses_what_would_be_broadcast_or_never_learned(
+def test_a_run_refuses_what_would_be_broadcast(
     ablate: Callable, tmp_path: Path, name: str, words: str
 ) -> None:
     ops.registry.load_file(str(written(tmp_path, name)))
@@ -129,6 +133,30 @@ def test_a_run_refuses_what_would_be_broadcast_or_never_learned(
     assert "1 finished, 1 failed" in done.err or "1 failed, 1 finished" in done.err
     if name == "raises":
         assert f"file_of_{name}.py:" in done.err
+
+
+def test_a_run_names_parameters_that_no_gradient_reaches(ablate: Callable, tmp_path: Path) -> None:
+    ops.registry.load_file(str(written(tmp_path, "idle")))
+    done = ablate("train", "op=mine_idle", *TINY)
+    assert done.code == 0, done.err
+    assert done.err.count("no gradient reached") == 1
+    assert "attn.idle" in done.err
+    assert "no gradient" not in ablate("train", "op=dwconv", *TINY).err
+
+
+@pytest.mark.parametrize("name", ["torch", "random", "with-dash", "right"])
+def test_a_file_never_replaces_another_module(name: str, tmp_path: Path) -> None:
+    path = tmp_path / f"{name}.py"
+    path.write_text(HEAD.format(name="mine_named", more="pass", returns="return self.layer(x)"))
+    before = sys.modules.get(name)
+    if name == "right":
+        (tmp_path / "helper_beside.py").write_text("X = 1\n")
+        path.write_text("import helper_beside\n" + path.read_text())
+        assert ops.registry.load_file(str(path)) == ops.registry.load_file(str(path)) == ["mine_named"]
+    else:
+        with pytest.raises(UserError, match="rename the file"):
+            ops.registry.load_file(str(path))
+        assert sys.modules.get(name) is before
 
 
 def test_an_operator_that_reads_values_is_trained_and_counted(ablate: Callable, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`ablate diff`: in what two runs differ."""
+"""`ablate diff`: the differences of two runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def add(verbs: argparse._SubParsersAction) -> None:
     sub = add_verb(
         verbs,
         diff,
-        "in what two runs differ: configuration, code, versions and hardware",
+        "the differences of two runs: configuration, code, versions and hardware",
         "ablate diff 3f2a 77ab",
     )
     for name in ("one", "other"):
@@ -21,7 +21,7 @@ def add(verbs: argparse._SubParsersAction) -> None:
 
 
 def diff(arguments: argparse.Namespace) -> None:
-    """Print in what two runs differ."""
+    """Print the differences of two runs."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table

@@ -36,7 +36,9 @@ def plan(arguments: Sequence[str]) -> None:
         looking_ahead(lambda requests, launch: show(requests, launch, quick)),
         tempfile.TemporaryDirectory(prefix="ablate-plan-") as scratch,
     ):
-        train.train([*given, f"hydra.sweep.dir={scratch}"])  # Hydra keeps a record of each sweep
+        place = next((index for index, word in enumerate(given) if not word.startswith("-")), len(given))
+        given.insert(place, f"hydra.sweep.dir={scratch}")  # where Hydra keeps its record of a sweep
+        train.train(given)
 
 
 def show(requests: Sequence[Request], launch: Launch, quick: bool) -> None:
@@ -44,9 +46,13 @@ def show(requests: Sequence[Request], launch: Launch, quick: bool) -> None:
     from rich.console import Console
 
     from ablate.cli.launchers import LAUNCHERS
+    from ablate.execution.place import from_environment
     from ablate.launch.local.launch import default_workers
     from ablate.studies.prospect import prospect
 
+    place = from_environment()
+    if place is not None and place.rank:
+        return
     infra = requests[0].config["infra"]
     name = next(name for name, one in LAUNCHERS.items() if one is launch)
     at_a_time = {
@@ -56,17 +62,18 @@ def show(requests: Sequence[Request], launch: Launch, quick: bool) -> None:
         "slurm": infra["launcher"]["parallelism"] * infra["launcher"]["side_by_side"],
     }[name]
     console = Console(stderr=True, highlight=False)
-    measure = None if quick or name == "slurm" else _measuring(console)
+    together = min(at_a_time, len(requests))
+    measure = None if quick or name == "slurm" else _measuring(console, together)
     found = prospect(requests, at_a_time, measure)
     _print(found, Console(highlight=False), slurm=name == "slurm")
 
 
-def _measuring(console: Any) -> Callable[[Mapping[str, Any]], float]:
+def _measuring(console: Any, together: int) -> Callable[[Mapping[str, Any]], float]:
     def measure(config: Mapping[str, Any]) -> float:
         from ablate.studies import trial
 
         with console.status(f"a few steps of op={config['op']['name']}, like which no run has finished"):
-            return trial.seconds(config)
+            return trial.side_by_side(config, together)
 
     return measure
 
@@ -93,7 +100,7 @@ def _print(found: Prospect, console: Any, *, slurm: bool) -> None:
         console.print(f"{runs}; how long they take is not known: {why}")
     elif found.left:
         whole, wall = duration(3600 * found.hours), duration(3600 * (found.wall_hours or 0))
-        console.print(f"{runs}: {whole} of one device, {wall} with {found.at_a_time} runs at a time")
+        console.print(f"{runs}: {whole} of one device, {wall} with {found.at_a_time} at a time")
     if found.left and found.bytes_left is not None:
         console.print(f"{memory(found.bytes_left)} on disk")
     if found.effect is not None and found.margin is not None:
@@ -115,7 +122,7 @@ def _power(found: Prospect) -> str:
 
 def duration(seconds: float) -> str:
     """Return a time in the largest two units that fit."""
-    if seconds < 60:
+    if seconds < 120:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     if minutes < 60:

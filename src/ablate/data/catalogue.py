@@ -148,7 +148,7 @@ def module_of(config: Mapping[str, Any]) -> str:
 def content(config: Mapping[str, Any], data_root: Path | None = None) -> str | None:
     """Return a digest of a data set's files; None if it has none of its own, or they are not here.
 
-    Of many files it is one of their names and sizes and of samples, see `origin.digest_of_files`.
+    It is one of their names, and of the size and the first bytes of samples; see `origin.digest_of_files`.
     """
     origin = getattr(_data_set(config), "origin", None)
     root = default_data_root() if data_root is None else data_root.expanduser()

@@ -30,13 +30,13 @@ def set_aside(folder: RunFolder) -> Path:
         status = folder.status()
         with claimed.writing():
             write_json(target / folder.status_path.name, status)
-            again = {"state": PENDING, "asked": now(), "updated": now(), "error": None, "epoch": 0}
-            write_json(folder.status_path, {**status, **again})
-            # the record of the code is the last to go: a run that resumes what is left is known by it
-            names = [name for name in (*FILES, DIGESTS, folder.error_path.name) if name not in STAYS]
-            for name in sorted(names, key=lambda name: name == folder.environment_path.name):
+            # Weights first: a kill in between leaves nothing that a later start could resume. The state last:
+            # until then the run counts as finished or damaged, and another retry moves what is left.
+            moved = [path.name for path in folder.path.glob("checkpoint.*")]
+            moved += [name for name in (*FILES, DIGESTS, folder.error_path.name) if name not in STAYS]
+            for name in dict.fromkeys(moved):
                 if (folder.path / name).exists():
                     (folder.path / name).rename(target / name)
-            for path in folder.path.glob("checkpoint.*"):
-                path.rename(target / path.name)
+            again = {"state": PENDING, "asked": now(), "updated": now(), "error": None, "epoch": 0}
+            write_json(folder.status_path, {**status, **again})
     return target

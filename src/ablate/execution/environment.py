@@ -53,24 +53,28 @@ def describe(
 
 
 def code_of(
-    modules: Iterable[str], facts: Mapping[str, str], earlier: Mapping[str, Any] | None
+    modules: Iterable[str], facts: Mapping[str, str], earlier: Mapping[str, Any] | None, *, resumes: bool
 ) -> dict[str, Any]:
     """Return the part `code` of environment.json.
 
     Args:
         modules: that the parts of the run are defined in.
         facts: digests of what else decides its figures, such as the data.
-        earlier: environment.json of the attempt that this one resumes, if it does. What changed in between is
-            listed under `resumed`: neither text computed the whole run.
+        earlier: environment.json of the attempt before; None if there is none.
+        resumes: the run has a checkpoint. What changed since it was begun is listed under `resumed`: neither
+            text computed the whole run.
     """
     found = code.collect(modules)
     digests = {**found.digests, **facts}
-    before = ((earlier or {}).get("code") or {}) if code.known(earlier) else {}
-    then = before.get("digests") or {}
-    resumed = sorted(
-        {name for name in digests.keys() & then.keys() if not code.same(name, then[name], digests[name])}
-        | set(before.get("resumed") or ())
-    )
+    resumed: list[str] = []
+    if resumes and not code.known(earlier):
+        resumed = [code.UNRECORDED]
+    elif resumes and earlier is not None:
+        then = earlier["code"].get("digests") or {}
+        changed = {
+            name for name in digests.keys() & then.keys() if not code.same(name, then[name], digests[name])
+        }
+        resumed = sorted(changed | set(earlier["code"].get("resumed") or ()))
     return {
         "digests": digests,
         **({"paths": found.paths} if found.paths else {}),

@@ -146,8 +146,9 @@ class _Attempt:
         # with a recipe in iterations, the epochs are known once the data are
         if self.status.record.get("epochs") != training.epochs:
             self.status.update(epochs=training.epochs)
-        earlier = folder.environment() if folder.checkpoint_path.exists() else None
-        code = environment.code_of(training.modules(), training.facts(), earlier)
+        resumes = any(folder.path.glob("checkpoint.*"))
+        earlier = folder.environment()
+        code = environment.code_of(training.modules(), training.facts(), earlier, resumes=resumes)
         if changed := code.get("resumed"):
             context.reporter.note(
                 f"the run began with other code: {', '.join(changed)}; `ablate retry --stale` starts it anew"

@@ -106,8 +106,11 @@ class StudyLauncher(Launcher):
         """Refuse a search without a study's name, or one that could not wait for results.
 
         Raises:
-            UserError: with the setting to add.
+            UserError: with the setting to add; or the command is only planned.
         """
+        from ablate.launch.study import refuse_a_look_ahead
+
+        refuse_a_look_ahead("a sweeper that searches")
         if self.returns_at_once and not self.config.infra.launcher.wait:
             raise UserError(
                 "a sweeper that searches chooses its next runs by the results of the last ones",

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from ablate.commands import command
 from ablate.compose.request import Request
+from ablate.errors import UserError
 from ablate.execution.follower import follow_and_end
 from ablate.execution.interruption import CLAIM_LOST, FAILURE, INTERRUPTION, termination_as_interrupt
 from ablate.execution.outcome import CLAIMED, SKIPPED, SUPERSEDED, Outcome
@@ -38,6 +39,19 @@ def looking_ahead(show: Callable[[Sequence[Request], Launch], None]) -> Iterator
         yield
     finally:
         _ahead.reset(token)
+
+
+def refuse_a_look_ahead(what: str) -> None:
+    """Refuse to look ahead at a command whose runs depend on results.
+
+    Raises:
+        UserError: within `looking_ahead`.
+    """
+    if _ahead.get() is not None:
+        raise UserError(
+            f"{what} chooses its runs by the results of others, so that they cannot be planned",
+            "plan one of its runs: leave the sweeper and its intervals out",
+        )
 
 
 def run_study(
@@ -108,7 +122,7 @@ def start(submission: Submission, launch: Launch) -> int:
 def _note_stale(submission: Submission, console: Console) -> None:
     """Say which finished runs, which are not run again, were computed by other code than today's."""
     records = [submission.folder(signature).environment() or {} for signature in submission.finished]
-    changed = [names for record in records if (names := code.changed(record))]
+    changed = [names for names in code.changed_in_each(records) if names]
     if not changed:
         return
     anew = command("retry", submission.manifest.name, "--stale", runs_dir=submission.runs_dir)

@@ -47,6 +47,7 @@ class OperatorSpec:
         sliding: its settings that are sizes of a sliding kernel, refused where it is too large for the map.
         config: the point on the two axes; None for operators that are not one such sum.
         version: changed by hand where results change though the operator's own text does not.
+        module: that the operator's class is defined in; empty of presets.
     """
 
     name: str
@@ -65,6 +66,7 @@ class OperatorSpec:
     sliding: tuple[str, ...] = ()
     config: axes.OperatorConfig | None = None
     version: str = ""
+    module: str = ""
 
 
 _ENTRIES: dict[str, OperatorSpec] = {}
@@ -170,6 +172,7 @@ def register(
                 ends_in_norm=ends_in_norm,
                 sliding=sliding,
                 version=str(version),
+                module=module.__module__,
             )
         )
         return module
@@ -381,32 +384,50 @@ def _add(entry: OperatorSpec) -> None:
 
 
 def load_file(path: str) -> list[str]:
-    """Import a Python file and return the operators that it registers.
+    """Import a Python file, if it is not imported yet, and return the operators that it registers.
+
+    Files beside it can be imported from it.
 
     Raises:
-        UserError: there is no such file, it fails, or it registers none.
+        UserError: there is no such file, it fails or registers none, or its name is that of another module.
     """
-    file, before = Path(path).expanduser(), set(_entries())
+    file = Path(path).expanduser().resolve()
     if not file.is_file():
         raise UserError(f"no file {path}", "give the path of a Python file that registers an operator")
-    loading = importlib.util.spec_from_file_location(file.stem, file.resolve())
-    assert loading is not None
-    assert loading.loader is not None
-    module = importlib.util.module_from_spec(loading)
-    sys.modules[file.stem] = module
-    try:
-        loading.loader.exec_module(module)
-    except UserError:
-        raise
-    except Exception as error:  # the file is somebody's own: it may raise anything
-        del sys.modules[file.stem]
-        raise UserError(
-            f"{path} cannot be imported: {type(error).__name__}: {error}", "correct it"
-        ) from error
-    found = sorted(set(_entries()) - before)
+    _entries()
+    name = next(
+        (key for key, one in sys.modules.items() if getattr(one, "__file__", None) == str(file)), None
+    )
+    if name is None:
+        name = file.stem
+        _import_file(path, file, name)
+    found = sorted(key for key, entry in _ENTRIES.items() if entry.module == name)
     if not found:
         raise UserError(f"{path} registers no operator", "decorate a class with @ablate.ops.register")
     return found
+
+
+def _import_file(path: str, file: Path, name: str) -> None:
+    importlib.invalidate_caches()
+    other = importlib.util.find_spec(name) if name.isidentifier() else None
+    if not name.isidentifier() or (other is not None and other.origin != str(file)):
+        raise UserError(
+            f"{path} cannot be imported: {name!r} is not a name of a module, or that of another one",
+            "rename the file",
+        )
+    sys.path.insert(0, str(file.parent))
+    before = dict(_ENTRIES)
+    try:
+        importlib.import_module(name)
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:  # the file is somebody's own: it may raise anything
+        _ENTRIES.clear()
+        _ENTRIES.update(before)
+        sys.path.remove(str(file.parent))
+        raise UserError(
+            f"{path} cannot be imported: {type(error).__name__}: {error}{place_of(error)}", "correct it"
+        ) from error
 
 
 @cache
@@ -426,7 +447,7 @@ def _plug_in(name: str, load: Callable[[], object]) -> None:
     before = dict(_ENTRIES)
     try:
         load()
-    except Exception as error:  # the module is somebody's own: it may raise anything
+    except (Exception, SystemExit) as error:  # the module is somebody's own: it may raise anything
         _ENTRIES.clear()
         _ENTRIES.update(before)
         first = (str(error).splitlines() or [""])[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ def refuse_mixed_code(runs_dir: Path, runs: pd.DataFrame, study: str) -> None:
     """
     found = mixed_code(runs_dir, runs)
     for name, groups in found.items():
-        parts = [f"{len(group)} runs such as {group[0]}" for group in groups]
+        parts = [_some(group) for group in groups]
         more = f" (and {len(found) - 1} more modules)" if len(found) > 1 else ""
         raise UserError(
             f"runs of {study} were computed by different code: {name}{more} is one text in "
@@ -104,6 +105,10 @@ def refuse_mixed_code(runs_dir: Path, runs: pd.DataFrame, study: str) -> None:
             f"`{command('retry', study, '--stale', runs_dir=runs_dir)}` computes anew what is not of today's "
             "code; `ablate diff RUN RUN` shows two runs; --mixed-code compares all the same",
         )
+
+
+def _some(runs: Sequence[str]) -> str:
+    return f"run {runs[0]}" if len(runs) == 1 else f"{len(runs)} runs such as {runs[0]}"
 
 
 def collect_metrics(runs_dir: Path, runs: pd.DataFrame) -> pd.DataFrame:

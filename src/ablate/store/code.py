@@ -2,9 +2,9 @@
 
 A digest is of a module's text without comments, docstrings and layout. Which modules compute a run is found
 by following the import statements of those in which its network, task, data set and training loop are
-defined, to modules of the same package only, or to files beside a module that is in no package; the versions
-of other packages are in environment.json. Compiled forms of a kernel are left out: tests hold them to the
-reference beside them, which is included.
+defined, to modules of this package and of their own, or to files beside a module that is in no package; the
+versions of other packages are in environment.json. Compiled forms of a kernel are left out: tests hold them
+to the reference beside them, which is included.
 
 In environment.json: {"code": {"digests": {"ablate.ops.local": "0f…", …}, "paths": {"my_operator": "/…"}}}.
 """
@@ -24,18 +24,27 @@ from typing import Any, NamedTuple
 
 OWN = "ablate"
 ROOT = Path(__file__).resolve().parents[1]
-FOLLOWED = tuple(f"{OWN}.{room}." for room in ("ops", "kernels", "hosts", "tasks", "data", "training"))
+FOLLOWED = tuple(
+    f"{OWN}.{room}."
+    for room in ("ops", "kernels", "hosts", "models", "official", "tasks", "data", "training")
+)
+INITIAL = "ablate.tasks.initial"  # computes a run only where `task.init` names weights, and then is an entry
 # They name every operator, task or data set, of which a run uses one.
 REGISTRIES = ("ablate.ops", "ablate.ops.registry", "ablate.tasks", "ablate.data.catalogue")
 LISTS = ("ablate.hosts",)  # it names every host, and has code of its own: its imports are not followed
 COMPILED = ("numba", "triton", "_numba", "_triton", "selfcheck")  # parts of names of modules
 # They show a run or keep it, and change none of its figures.
-BESIDE = tuple(
-    f"ablate.training.{name}"
-    for name in ("checkpoint", "context", "cores", "memory", "progress", "readback", "utilization")
+BESIDE = (
+    *(
+        f"ablate.training.{name}"
+        for name in ("checkpoint", "context", "cores", "memory", "progress", "readback", "utilization")
+    ),
+    INITIAL,
 )
 LIBRARIES = ("torch", "torchvision", "timm", "numpy")  # of which the versions are recorded
 DIGITS = 16
+UNREADABLE = "unreadable"  # instead of a digest; a run with it is stale
+UNRECORDED = "code that was not recorded"  # of an attempt that a run resumes
 EQUAL = ROOT / "store" / "equal_code.json"
 
 Record = Mapping[str, Any]  # environment.json
@@ -60,24 +69,23 @@ def collect(entries: Iterable[str]) -> Code:
         entries: names of modules; those of libraries are left out.
     """
     found: dict[str, Path] = {}
+    entries = set(entries)
     waiting = [name for name in entries if name.partition(".")[0] not in LIBRARIES]
     while waiting:
         name = waiting.pop()
-        if name in found or not _counts(name) or (path := _file(name)) is None:
+        if name in found or not (_counts(name) or name in entries) or (path := _file(name)) is None:
             continue
         found[name] = path
         if name not in LISTS:
             waiting += [other for other in _imported(name, path) if _belongs(other, name, path)]
-    digests = {
-        name: digest for name, path in sorted(found.items()) if (digest := digest_of(path)) is not None
-    }
+    digests = {name: _loaded(path) for name, path in sorted(found.items())}
     return Code(digests, {name: str(found[name]) for name in digests if not _is_ours(name)})
 
 
 @cache
-def _loaded(path: Path) -> str | None:
+def _loaded(path: Path) -> str:
     """Return a file's digest as this process first saw it: a module that changes is not loaded again."""
-    return digest_of(path)
+    return digest_of(path) or UNREADABLE
 
 
 def changed(record: Record) -> list[str]:
@@ -94,11 +102,23 @@ def changed(record: Record) -> list[str]:
         if path is None:
             continue
         now = digest_of(path)
-        if now is None and not _is_ours(name):
+        if not _is_ours(name) and not path.exists():
             continue
         if now is None or not same(name, then, now):
             names.append(name)
     return sorted([*names, *(code.get("resumed") or [])])
+
+
+def changed_in_each(records: Iterable[Record]) -> list[list[str]]:
+    """Return `changed` of each record; those of one code are compared once."""
+    compared: dict[str, list[str]] = {}
+    found = []
+    for record in records:
+        key = json.dumps(record.get("code"), sort_keys=True)
+        if key not in compared:
+            compared[key] = changed(record)
+        found.append(compared[key])
+    return found
 
 
 def differing(records: Mapping[str, Record]) -> dict[str, list[list[str]]]:
@@ -150,13 +170,27 @@ def digest_of(path: Path) -> str | None:
     try:
         stat = path.stat()
         return _digest(path, stat.st_mtime_ns, stat.st_size)
-    except (OSError, SyntaxError, ValueError):
+    except (OSError, SyntaxError, ValueError, tokenize.TokenError):
         return None
 
 
 @cache
 def _digest(path: Path, modified: int, size: int) -> str:  # the last two: of which state of the file
-    return digest_of_text(path.read_text(encoding="utf-8"))
+    return digest_of_text(_text(path))
+
+
+def _text(path: Path) -> str:
+    """Return a source text in the encoding that it states."""
+    with tokenize.open(path) as stream:
+        return stream.read()
+
+
+def _tree(path: Path) -> ast.Module:
+    """Return the syntax tree of a file; that of nothing if it cannot be read."""
+    try:
+        return ast.parse(_text(path))
+    except (OSError, SyntaxError, ValueError):
+        return ast.Module(body=[], type_ignores=[])
 
 
 def digest_of_text(text: str) -> str:
@@ -229,9 +263,9 @@ def _counts(name: str) -> bool:
 
 def _belongs(other: str, name: str, path: Path) -> bool:
     """Return True if an imported module is of the importing one's package, or a file beside it."""
-    if other.partition(".")[0] == name.partition(".")[0]:
+    if _is_ours(other) or other.partition(".")[0] == name.partition(".")[0]:
         return True
-    if _is_ours(other) or "." in name or "." in other:
+    if "." in name or "." in other:
         return False
     file = _file(other)
     return file is not None and file.parent == path.parent
@@ -259,7 +293,7 @@ def _file(name: str) -> Path | None:
 @cache
 def _imported(name: str, path: Path) -> set[str]:
     """Return the modules that a module's import statements lead to, through names that packages pass on."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = _tree(path)
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     found: set[str] = set()
     packages: dict[str, str] = {}  # by the name that they are bound to
@@ -297,7 +331,7 @@ def _resolved(base: str, name: str) -> str | None:
     path = _file(base)
     if path is None or path.name != "__init__.py":
         return None if path is None else base
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(_tree(path)):
         if isinstance(node, ast.ImportFrom):
             for alias in node.names:
                 if (alias.asname or alias.name) == name and _base(node, base) != base:

@@ -65,5 +65,7 @@ def find(runs_dir: Path, checkpoints: bool = False, orphans: bool = False) -> It
             for file in (path / "checkpoint.previous.pt", path / "checkpoint.next"):
                 if file.exists():
                     yield Waste(file, "an earlier checkpoint of a finished run")
+            for file in path.glob("attempts/*/checkpoint.*") if checkpoints else ():
+                yield Waste(file, "the weights of an earlier attempt")
             if checkpoints and RunFolder(path).checkpoint_path.exists():
                 yield Waste(RunFolder(path).checkpoint_path, "the weights of a finished run")

@@ -1,4 +1,4 @@
-"""In what two runs differ: configuration, code, versions and hardware."""
+"""Differences of two runs: configuration, code, versions and hardware."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def difference(runs_dir: Path, one: str, other: str) -> Difference:
 def _code(folders: list[RunFolder], records: list[dict[str, Any]]) -> list[Change] | None:
     if not all(code.known(record) for record in records):
         return None
-    texts = [record["code"]["digests"] for record in records]
+    texts = [record["code"].get("digests") or {} for record in records]
     return [
         Change(name, texts[0].get(name, ABSENT), texts[1].get(name, ABSENT))
         for name in sorted({*texts[0], *texts[1]})

@@ -33,7 +33,7 @@ class Evaluated(NamedTuple):
         signature: of the run.
         metrics: those of its task.
         found: their values.
-        recorded: test figures in the run's result.json; None if it has not finished, or for another split.
+        recorded: test figures in the run's result.json; None if it lacks one, or for another split.
         images: number of images.
         data_set: its name.
     """
@@ -97,7 +97,8 @@ def evaluate(
             "use --precision float32; if it stays so, the training diverged",
         )
     result = folder.result() if split == "test" else None
-    recorded = None if result is None else {name: result[f"test_{name}"] for name in found}
+    known = result is not None and all(f"test_{name}" in result for name in found)
+    recorded = {name: result[f"test_{name}"] for name in found} if result is not None and known else None
     return Evaluated(folder.signature, task.metrics, found, recorded, loader.samples, config["data"]["name"])
 
 

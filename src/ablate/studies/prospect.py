@@ -36,7 +36,7 @@ class Condition:
         label: as in a report.
         seeds: number of its runs.
         states: number of its runs by state: finished, stale, running, or left.
-        seconds: that a run of it takes; None if that is not known.
+        seconds: of one device that a run of it takes; None if that is not known.
         source: of the seconds.
     """
 
@@ -56,7 +56,7 @@ class Prospect:
         conditions: those that can exist.
         impossible: overrides of conditions that cannot exist, with the reason.
         at_a_time: runs at a time.
-        devices: processes for a run.
+        devices: that compute a run together, each with its share of every batch.
         bytes_left: that the runs which are left will need on disk; None if no run like them has finished.
         effect: true difference over the standard deviation of differences that is seen with a power of 80 %.
         margin: the margin of equivalence that can be shown with the same power, in the same unit.
@@ -87,12 +87,12 @@ class Prospect:
                 continue
             if condition.seconds is None:
                 return None
-            total += condition.states[LEFT] * condition.seconds * self.devices
+            total += condition.states[LEFT] * condition.seconds
         return total / 3600
 
     @property
     def wall_hours(self) -> float | None:
-        """Hours until the last run ends."""
+        """Hours until the last run ends, if devices that share a run lose nothing by it."""
         return (
             None if self.hours is None else self.hours / self.devices / max(1, min(self.at_a_time, self.left))
         )
@@ -113,7 +113,7 @@ def prospect(requests: Sequence[Request], at_a_time: int, measure: Measure | Non
     runs_dir = Path(infra.runs_dir).expanduser().resolve()
     possible, impossible = _possible(requests)
     if not possible:
-        raise UserError(f"no run can exist: {impossible[0][1]}", "see the reason")
+        raise UserError(f"no run can exist: {impossible[0][1]}", "change what this says of every run")
     plan = Plan(possible, runs_dir, "")
     planned = plan.manifest()
     named = {run.signature: label for run, label in zip(planned.runs, labels(planned), strict=True)}
@@ -180,8 +180,9 @@ class _Done:
     """A finished run."""
 
     config: Mapping[str, Any]
-    seconds: float
+    seconds: float  # of one device
     bytes: int
+    device: str  # name of the card, or `cpu`
 
 
 @dataclass(frozen=True)
@@ -202,7 +203,9 @@ def _finished(runs_dir: Path) -> Iterator[_Done]:
             continue  # the times of a run that was interrupted leave out what it did before
         took = datetime.fromisoformat(status["finished"]) - datetime.fromisoformat(status["started"])
         size = sum(file.stat().st_size for file in path.parent.iterdir() if file.is_file())
-        yield _Done(config, took.total_seconds(), size)
+        hardware = (folder.environment() or {}).get("hardware") or {}
+        processes = int(hardware.get("processes") or 1)
+        yield _Done(config, took.total_seconds() * processes, size, str(hardware.get("device")))
 
 
 def _like(config: Mapping[str, Any], finished: Sequence[_Done]) -> _Alike:
@@ -215,12 +218,14 @@ def _like(config: Mapping[str, Any], finished: Sequence[_Done]) -> _Alike:
     def of_any_operator(config: Mapping[str, Any]) -> str:
         return digest({key: value for key, value in settings(config).items() if key not in ("seed", "op")})
 
+    wanted = str(config["infra"]["device"]).partition(":")[0]  # of `auto` it is not known which it will be
+    usable = [done for done in finished if wanted == "auto" or (wanted == "cpu") == (done.device == "cpu")]
     for key, words in (
         (pair_key, "other seeds"),
         (of_operator, "other settings of the operator"),
         (of_any_operator, "other operators"),
     ):
-        alike = [done for done in finished if key(done.config) == key(config)]
+        alike = [done for done in usable if key(done.config) == key(config)]
         if alike:
             seconds = plain.median(done.seconds for done in alike)
             size = int(plain.median(done.bytes for done in alike))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Collection, Container, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -146,19 +145,16 @@ def _explained(standing: Standing, ends: dict[str, str]) -> Standing:
 
 
 def _dated(runs_dir: Path, runs: Sequence[Standing]) -> list[Standing]:
-    """Add to finished runs which of their code has changed since; runs of one record are compared once."""
-    changed: dict[int, tuple[str, ...]] = {}
-    found = []
-    for standing in runs:
-        if standing.state == FINISHED:
-            record = RunFolder(runs_dir / standing.run.signature).environment() or {}
-            key = hash(json.dumps(record.get("code"), sort_keys=True))
-            if key not in changed:
-                changed[key] = tuple(code.changed(record))
-            if stale := changed[key]:
-                standing = replace(standing, stale=stale, note=f"stale: {described(stale)} changed since")
-        found.append(standing)
-    return found
+    """Add to finished runs which of their code has changed since."""
+    finished = [standing for standing in runs if standing.state == FINISHED]
+    records = [RunFolder(runs_dir / standing.run.signature).environment() or {} for standing in finished]
+    changed = dict(zip(map(id, finished), code.changed_in_each(records), strict=True))
+    return [
+        replace(standing, stale=tuple(names), note=f"stale: {described(names)} changed since")
+        if (names := changed.get(id(standing)))
+        else standing
+        for standing in runs
+    ]
 
 
 def described(modules: Sequence[str]) -> str:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 from ablate.compose.infra import complete
 from ablate.data import Loader
+from ablate.errors import UserError
 from ablate.store.folder import RunFolder
 from ablate.training.context import RunContext
 from ablate.training.loop import Training
@@ -17,6 +24,30 @@ from ablate.training.progress import Silent
 
 WARM, TIMED = 3, 12  # optimizer steps: the first ones compile and allocate
 SECONDS = 20.0  # after which no further step is timed
+
+
+def side_by_side(config: Mapping[str, Any], processes: int) -> float:
+    """Return the seconds that a run takes where so many are computed at a time, which slow each other down.
+
+    Raises:
+        UserError: see `seconds`; or a process failed, with the last line that it printed.
+    """
+    if processes == 1:
+        return seconds(config)
+    command = [sys.executable, "-m", "ablate.studies.trial"]
+    started = [
+        subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True) for _ in range(processes)
+    ]
+    ended = []
+    with ThreadPoolExecutor(processes) as pool:
+        ended = list(pool.map(lambda one: one.communicate(json.dumps(config)), started))
+    for process, (_, printed) in zip(started, ended, strict=True):
+        if process.returncode:
+            raise UserError(
+                f"a trial run failed: {(printed.strip().splitlines() or ['it printed nothing'])[-1]}",
+                "train one run to see why, or leave the measurement out with --quick",
+            )
+    return statistics.median(float(out.splitlines()[-1]) for out, _ in ended)
 
 
 def seconds(config: Mapping[str, Any]) -> float:
@@ -79,3 +110,7 @@ class _First:
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Any]:
         yield self.batch
+
+
+if __name__ == "__main__":
+    print(seconds(json.load(sys.stdin)))

@@ -71,17 +71,17 @@ def state(subject: Subject) -> None:
     file.seek(0)
     other.load_state_dict(torch.load(file, weights_only=True))
     for training in (True, False):
-        found, expected = (one.train(training)(subject.image()) for one in (other, operator))
-        assert torch.equal(found, expected), f"other bits with training={training}"
+        outputs = []
+        for one in (other, operator):
+            torch.manual_seed(9)  # of dropout
+            outputs.append(one.train(training)(subject.image()))
+        assert torch.equal(*outputs), f"other bits with training={training}"
 
 
 def determinism(subject: Subject) -> None:
     """The same bits twice, gradients included; in evaluation whatever the random generator's state is."""
     operator, x = subject.drawn(torch.float32).eval(), subject.image(dtype=torch.float32)
-    torch.manual_seed(11)
-    first = step(operator, x)
-    torch.manual_seed(12)
-    same_bits(step(operator, x), first)
+    same_bits(step(operator, x, seed=12), step(operator, x, seed=11))
 
 
 def gradients(subject: Subject) -> None:
@@ -137,8 +137,9 @@ def half_precision(subject: Subject) -> None:
         single = copy.deepcopy(operator).float()
         with torch.autocast("cpu", dtype):
             mixed = single(x.float())
-        for y in (found, mixed):
-            torch.testing.assert_close(y.double(), exact, rtol=0, atol=share * scale)
+        for y, words in ((found, f"in {dtype}"), (mixed, f"under autocast in {dtype}")):
+            error = ((y.double() - exact).abs().max() / scale).item()
+            assert error <= share, f"{words} {100 * error:.1f} % of the largest output away from float64"
 
 
 def autocast(subject: Subject) -> None:
@@ -150,7 +151,8 @@ def autocast(subject: Subject) -> None:
         operator = subject.build().train()
         with torch.autocast("cpu", torch.bfloat16), _Recorder() as recorder:
             found = step(operator, x.to(dtype))
-        assert found["y"].dtype == torch.bfloat16, f"{found['y'].dtype} under autocast in bfloat16"
+        if recorder.calls:  # without products, the dtype may be that of the input
+            assert found["y"].dtype == torch.bfloat16, f"{found['y'].dtype} under autocast in bfloat16"
         single = sorted({name for name, used in recorder.calls if used == torch.float32})
         assert not single, f"in float32 under autocast: {', '.join(single)}"
         calls.append(recorder.calls)
@@ -165,7 +167,7 @@ def meta(subject: Subject) -> None:
         y = subject.build()(torch.empty(2, *subject.resolution, subject.dim))
     assert y.is_meta, "the output is not on the meta device"
     assert y.shape == subject.shape(2), f"{tuple(y.shape)} instead of {subject.shape(2)}"
-    assert costs.macs(subject.build(), 1, *subject.resolution, subject.dim) > 0, "no operation is counted"
+    costs.macs(subject.build(), 1, *subject.resolution, subject.dim)
 
 
 def equivariance(subject: Subject) -> None:

@@ -52,7 +52,7 @@ class Subject:
 
     def drawn(self, dtype: torch.dtype = torch.float64) -> nn.Module:
         """Build the operator with parameters and statistics far from their first values."""
-        return drawn(self.build()).to(dtype)
+        return in_dtype(drawn(self.build()), dtype)
 
     def image(self, batch: int = 2, dtype: torch.dtype = torch.float64) -> Tensor:
         """Return (batch, H, W, dim), normally distributed, the same at every call."""
@@ -67,7 +67,7 @@ class Subject:
 def drawn(operator: nn.Module) -> nn.Module:
     """Move an operator to float64, and draw all parameters and running statistics."""
     torch.manual_seed(1)
-    operator = operator.double()
+    operator = in_dtype(operator, torch.float64)
     for parameter in operator.parameters():
         nn.init.normal_(parameter, std=0.4)
     for name, buffer in operator.named_buffers():
@@ -78,16 +78,25 @@ def drawn(operator: nn.Module) -> nn.Module:
     return operator
 
 
+def in_dtype(operator: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Convert real numbers to a dtype; complex ones and integers stay."""
+    return operator._apply(lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor)
+
+
 def learned(operator: nn.Module) -> dict[str, nn.Parameter]:
     """Return the parameters that learn, by name."""
     return {name: value for name, value in operator.named_parameters() if value.requires_grad}
 
 
-def step(operator: nn.Module, x: Tensor, call: Callable[[Tensor], Tensor] | None = None) -> dict[str, Tensor]:
+def step(
+    operator: nn.Module, x: Tensor, call: Callable[[Tensor], Tensor] | None = None, *, seed: int = 7
+) -> dict[str, Tensor]:
     """Return the output, and the gradients of the input and of every parameter that learns.
 
-    They are those of one random sum of the output; zeros for a parameter that has no part in it.
+    They are those of one random sum of the output; zeros for a parameter that has no part in it. The random
+    generator is set to a seed before, for dropout.
     """
+    torch.manual_seed(seed)
     x = x.clone().requires_grad_()
     y = (call or operator)(x)
     named = learned(operator)

@@ -22,7 +22,7 @@ from ablate.errors import UserError
 from ablate.ops import costs
 from ablate.results import examples
 from ablate.results.examples import Example, Examples
-from ablate.store import shapes
+from ablate.store import code, shapes
 from ablate.store.files import append_json_line, read_json_lines, write_json, write_text
 from ablate.store.locks import LockedError
 from ablate.tasks.contract import Figures, first, named_classes, pixels
@@ -31,7 +31,7 @@ from ablate.training import cores, memory, network, optimization, utilization
 from ablate.training import device as devices
 from ablate.training.checkpoint import Checkpoint, UnderWay
 from ablate.training.context import RunContext
-from ablate.training.operators import FirstStep
+from ablate.training.operators import FirstSteps
 from ablate.training.readback import Requested, StepReports
 from ablate.training.recipe import Recipe
 from ablate.training.recipe import read as read_recipe
@@ -132,7 +132,7 @@ class Training:
         self.period = 60 * infra["checkpoint_minutes"]
         self.saved = time.monotonic()
         # not of a compiled network, whose graph would have to be made again without the hooks
-        self.watched = None if infra["compile"] else FirstStep(self.model, config["op"]["name"])
+        self.watched = None if infra["compile"] else FirstSteps(self.model, config["op"]["name"])
 
     def _build_optimizer(self, fused: bool) -> None:
         self.fused = fused
@@ -201,8 +201,7 @@ class Training:
             with self.group.without_averaging(self.network) if more else nullcontext():
                 step_loss += self._backward(batch)
         if self.watched is not None:
-            self.watched.done()
-            self.watched = None
+            self.watched.stepped()
         now.images += self.recipe.batch_size
         self.step += 1
         self._update()
@@ -285,6 +284,10 @@ class Training:
     def _end_epoch(self) -> None:
         """Metrics first, then the checkpoint: a crash between the two repeats the epoch and its line."""
         done, averaged = self.under_way, self.ema.module if self.ema else self.model
+        if self.watched is not None:
+            if (said := self.watched.note()) is not None:
+                self.reporter.note(said)
+            self.watched = None
         found = self._evaluate(averaged, self.splits.validation, self._pause).metrics
         self._refuse_non_finite("validation", found)
         self.context.on_step()
@@ -439,6 +442,7 @@ class Training:
             *(type(part).__module__ for part in parts),
             *(function.__module__ for function in (host.build, host.slots, host.fill)),
             data.module_of(self.config["data"]),
+            *([code.INITIAL] if self.config.get("task", {}).get("weights") else []),
         }
 
     def facts(self) -> dict[str, str]:

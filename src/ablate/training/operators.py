@@ -1,4 +1,4 @@
-"""Contract of the operators in a network, checked in the first training step on a real batch."""
+"""Contract of the operators in a network, checked on real batches."""
 
 from __future__ import annotations
 
@@ -14,15 +14,20 @@ from ablate.ops import Slot
 HELP = "`ablate check-op` shows all that is wrong with an operator"
 
 
-class FirstStep:
-    """Watch the operators of a network until its first step is done.
+class FirstSteps:
+    """Watch the operators of a network: their outputs in the first step, their gradients in the first epoch.
 
     A wrong shape would otherwise be broadcast by the residual connection around an operator, without a word.
     """
 
     def __init__(self, model: nn.Module, name: str) -> None:
         self.name = name
-        self.operators = [(path, operator) for path, operator, _ in hosts.operators(model)]
+        self.idle = {
+            f"{path}.{inner}": parameter
+            for path, operator, _ in hosts.operators(model)
+            for inner, parameter in operator.named_parameters()
+            if parameter.requires_grad
+        }
         self.handles = [
             operator.register_forward_hook(self._watch(path, slot))
             for path, operator, slot in hosts.operators(model)
@@ -48,26 +53,22 @@ class FirstStep:
 
         return check
 
-    def done(self) -> None:
-        """End the watch; refuse parameters of operators that got no gradient.
+    def stepped(self) -> None:
+        """Look at the gradients of a step, before they are used."""
+        while self.handles:
+            self.handles.pop().remove()
+        self.idle = {name: parameter for name, parameter in self.idle.items() if parameter.grad is None}
 
-        Raises:
-            UserError: names them.
-        """
-        for handle in self.handles:
-            handle.remove()
-        idle = [
-            f"{path}.{name}"
-            for path, operator in self.operators
-            for name, parameter in operator.named_parameters()
-            if parameter.requires_grad and parameter.grad is None
-        ]
-        if idle:
-            more = f" and {len(idle) - 3} more" if len(idle) > 3 else ""
-            raise UserError(
-                f"operator {self.name!r}: no gradient reaches {', '.join(idle[:3])}{more}",
-                f"use what is learned, or make it a buffer or requires_grad=False; {HELP}",
-            )
+    def note(self) -> str | None:
+        """Name the parameters that no gradient has reached so far; None if there are none."""
+        if not self.idle:
+            return None
+        names = [*self.idle]
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        return (
+            f"operator {self.name!r}: in this epoch no gradient reached {', '.join(names[:3])}{more}; "
+            f"if they are not to be learned, make them buffers; {HELP}"
+        )
 
     def _error(self, path: str, words: str) -> UserError:
         return UserError(f"operator {self.name!r} in {path} {words}", f"correct its forward; {HELP}")
