@@ -77,18 +77,11 @@ def _run(arguments: argparse.Namespace) -> None:
         if getattr(arguments, name):
             option = "--" + name.replace("_", "-")
             raise UserError(f"{option} with --run", f"leave {option} out: a run has its own network and data")
+    from ablate.studies.evaluate import Computation
     from ablate.studies.evaluate import evaluate as evaluate_run
 
-    done = evaluate_run(
-        arguments.runs_dir,
-        arguments.run,
-        arguments.overrides,
-        split=arguments.split,
-        device=arguments.device,
-        precision=arguments.precision,
-        workers=arguments.workers,
-        batch_size=arguments.batch_size,
-    )
+    computation = Computation(arguments.device, arguments.precision, arguments.workers, arguments.batch_size)
+    done = evaluate_run(arguments.runs_dir, arguments.run, arguments.overrides, arguments.split, computation)
     figures = done.text(done.found)
     print(f"{done.signature}: {arguments.split} {figures} ({done.images:,} images, {done.data_set})")
     if done.recorded is not None:

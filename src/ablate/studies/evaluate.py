@@ -26,6 +26,25 @@ SPLITS = ("test", "validation")
 FREE = ("task.evaluation.", "data.root=")  # settings that change neither network nor data set
 
 
+class Computation(NamedTuple):
+    """How an evaluation is computed.
+
+    Attributes:
+        device: auto, cpu, cuda or cuda:1.
+        precision: float32, float16 or bfloat16; the recipe's if None.
+        workers: processes that read image files.
+        batch_size: images in a batch, of data in memory; files are evaluated one by one.
+    """
+
+    device: str = "auto"
+    precision: str | None = None
+    workers: int = 0
+    batch_size: int = 128
+
+
+DEFAULT = Computation()
+
+
 class Evaluated(NamedTuple):
     """Figures of a run on one split.
 
@@ -54,12 +73,8 @@ def evaluate(
     runs_dir: Path,
     run: str,
     overrides: list[str],
-    *,
     split: str = "test",
-    device: str = "auto",
-    precision: str | None = None,
-    workers: int = 0,
-    batch_size: int = 128,
+    computation: Computation = DEFAULT,
 ) -> Evaluated:
     """Evaluate the weights of a run that were best on validation; nothing in its folder changes.
 
@@ -68,10 +83,7 @@ def evaluate(
         run: the beginning of a run's signature.
         overrides: of settings below `task.evaluation`, and of `data.root`.
         split: test or validation.
-        device: auto, cpu, cuda or cuda:1.
-        precision: float32, float16 or bfloat16; the recipe's if None.
-        workers: processes that read image files.
-        batch_size: images in a batch, of data in memory; files are evaluated one by one.
+        computation: where and how it is computed.
 
     Raises:
         UserError: no such run, no weights, a setting that an evaluation cannot change, or outputs that are
@@ -81,13 +93,13 @@ def evaluate(
     config = _overridden(folder.config(), overrides)
     task = tasks.of_run(config)
     task.check(config)
-    target = resolve_device(device)
+    target = resolve_device(computation.device)
     float32_precision(tf32=False)
     model = trained.network(folder, config).to(target)
     refuse_non_finite(model, str(folder.checkpoint_path))
-    splits = trained.splits(config, batch_size, target, workers)
+    splits = trained.splits(config, computation.batch_size, target, computation.workers)
     loader: Loader = getattr(splits, split)
-    precision = precision or config["recipe"]["precision"]
+    precision = computation.precision or config["recipe"]["precision"]
     autocast = torch.autocast(target.type, dtype=getattr(torch, precision), enabled=precision != "float32")
     found = task.evaluate(model, Tracked(loader, "evaluating"), autocast).metrics
     broken = next((name for name, value in found.items() if not math.isfinite(value)), None)
