@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablate.commands import command
 from ablate.compose.infra import complete
 from ablate.execution import environment
 from ablate.execution.claim import Claim, ClaimedError, LostClaimError, claim
@@ -150,8 +151,10 @@ class _Attempt:
         earlier = folder.environment()
         code = environment.code_of(training.modules(), training.facts(), earlier, resumes=resumes)
         if changed := code.get("resumed"):
+            name = (self.config.get("study") or {}).get("name") or "STUDY"
+            anew = command("retry", name, "--stale", runs_dir=folder.path.parent)
             context.reporter.note(
-                f"the run began with other code: {', '.join(changed)}; `ablate retry --stale` starts it anew"
+                f"the run began with other code: {', '.join(changed)}; to start anew: {anew}"
             )
         described = environment.describe(
             device_name(training.device), torch.get_num_threads(), group.world_size, training.numerics, code
