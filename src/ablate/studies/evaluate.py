@@ -27,7 +27,7 @@ FREE = ("task.evaluation.", "data.root=")  # settings that change neither networ
 
 
 class Computation(NamedTuple):
-    """How an evaluation is computed.
+    """Device, precision and batches of an evaluation.
 
     Attributes:
         device: auto, cpu, cuda or cuda:1.
