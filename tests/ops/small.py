@@ -8,6 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from ablate import ops
+from ablate.testing.subject import drawn
+
+__all__ = ["EXCEPTIONS", "FORMS", "OWN", "PRESETS", "build", "close", "drawn", "image", "small"]
 
 EXCEPTIONS: dict[str, dict[str, Any]] = {
     "lsa": {"region": {"size": 3}},
@@ -53,20 +56,6 @@ def build(
     return ops.create(
         name, dim, heads=host_heads, resolution=resolution, stride=stride, index=index, settings=merged
     )
-
-
-def drawn(operator: nn.Module) -> nn.Module:
-    """In float64, all parameters and running statistics far from their first values: every term counts."""
-    torch.manual_seed(1)
-    operator = operator.double()
-    for parameter in operator.parameters():
-        nn.init.normal_(parameter, std=0.4)
-    for name, buffer in operator.named_buffers():
-        if name.endswith("running_mean"):
-            nn.init.normal_(buffer)
-        if name.endswith("running_var"):
-            nn.init.uniform_(buffer, 0.5, 2)
-    return operator
 
 
 def image(

@@ -117,6 +117,12 @@ def test_digests_that_are_declared_equal_are_one_code(monkeypatch: pytest.Monkey
     assert code.changed(records["d"]) == []
 
 
+def test_a_run_that_two_texts_computed_fits_none_of_one() -> None:
+    whole = {"code": {"digests": {"ablate.ops.local": "x"}}}
+    both = {"code": {"digests": {"ablate.ops.local": "x"}, "resumed": ["ablate.ops.local"]}}
+    assert code.differing({"a": whole, "b": whole, "c": both}) == {"ablate.ops.local": [["a", "b"], ["c"]]}
+
+
 def test_the_committed_table_of_equal_digests_names_modules() -> None:
     for name, groups in code._equal().items():
         assert code.digest_of_module(name) is not None, name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -175,8 +176,7 @@ def test_a_process_records_the_text_that_it_loaded(tmp_path: Path, monkeypatch: 
     file = tmp_path / "loaded_once.py"
     file.write_text("X = 1\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    import loaded_once  # noqa: F401
-
+    importlib.import_module("loaded_once")
     before = code.collect(["loaded_once"])
     for text in ("X = 2  # another\n", "X = (\n", "# -*- coding: latin-1 -*-\n"):
         file.write_text(text)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.tasks.configured import configure
+from tests.tasks.configured import configure, trained
 from tests.training.interrupted import StopAfter
 
 from ablate import data, tasks
@@ -226,19 +226,8 @@ def test_a_run_killed_within_an_epoch_resumes_by_its_command_to_the_same_bits(
 def test_two_processes_train_as_one_to_rounding(task: str, more: tuple[str, ...], tmp_path: Path) -> None:
     found = []
     for devices in (1, 2):
-        folder = tmp_path / str(devices)
-        command = [sys.executable, "-m", "ablate", "train", f"task={task}", "op=dwconv", *TINY[task], *more]
-        done = subprocess.run(
-            [*command, f"infra.devices={devices}", f"infra.runs_dir={folder}", "infra.device=cpu"],
-            capture_output=True,
-            text=True,
-            timeout=300,
-            cwd=tmp_path,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        (path,) = folder.glob("*/metrics.jsonl")
-        found.append(RunFolder(path.parent).metrics())
+        chosen = (f"task={task}", "op=dwconv", *TINY[task], *more, f"infra.devices={devices}")
+        found.append(trained(tmp_path / str(devices), *chosen).metrics())
     for mine, theirs in zip(*found, strict=True):
         assert mine["train_loss"] == pytest.approx(theirs["train_loss"], rel=5e-4)
         for name in [name for name in mine if name.startswith("validation")]:

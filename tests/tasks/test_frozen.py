@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tests.tasks.configured import configure
+from tests.tasks.configured import configure, trained
 from tests.tasks.test_dense_runs import TINY, training_loss
 from torch import Tensor
 
 from ablate import hosts, tasks
 from ablate.errors import UserError
-from ablate.store.folder import RunFolder
 from ablate.store.identity import signature
 from ablate.tasks import initial
 from ablate.training import checkpoint, loop, optimization
@@ -67,20 +64,9 @@ def test_weights_and_statistics_stay_through_a_training_of_one_or_two_processes(
     found, losses = [], []
     chosen = ("task=detection", *TINY["detection"], *NETWORK, *FROZEN, f"task.init={tmp_path}/weights.pt")
     for devices in (1, 2):
-        folder = tmp_path / str(devices)
-        more = (f"infra.devices={devices}", f"infra.runs_dir={folder}", "infra.device=cpu")
-        done = subprocess.run(
-            [sys.executable, "-m", "ablate", "train", *chosen, *more],
-            capture_output=True,
-            text=True,
-            timeout=300,
-            cwd=tmp_path,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        (path,) = folder.glob("*/metrics.jsonl")
-        losses.append([line["train_loss"] for line in RunFolder(path.parent).metrics()])
-        saved, _ = checkpoint.load(RunFolder(path.parent).checkpoint_path)
+        run = trained(tmp_path / str(devices), *chosen, f"infra.devices={devices}")
+        losses.append([line["train_loss"] for line in run.metrics()])
+        saved, _ = checkpoint.load(run.checkpoint_path)
         assert saved is not None
         found.append(saved.model)
     assert losses[0] == pytest.approx(losses[1], rel=5e-4)

@@ -140,6 +140,7 @@ class _Attempt:
 
         from ablate.training.device import name as device_name
         from ablate.training.loop import PrunedError, Training
+        from ablate.training.provenance import facts
 
         folder, group = self.folder, context.group
         group.broadcast((str(folder.path), self.config))  # the other ranks train the same run
@@ -149,7 +150,7 @@ class _Attempt:
             self.status.update(epochs=training.epochs)
         resumes = any(folder.path.glob("checkpoint.*"))
         earlier = folder.environment()
-        code = environment.code_of(training.modules(), training.facts(), earlier, resumes=resumes)
+        code = environment.code_of(training.modules(), facts(self.config), earlier, resumes=resumes)
         if changed := code.get("resumed"):
             name = (self.config.get("study") or {}).get("name") or "STUDY"
             anew = command("retry", name, "--stale", runs_dir=folder.path.parent)

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
-import os
 import pkgutil
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache, partial
-from importlib.metadata import entry_points
-from pathlib import Path
+from functools import cache
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import torch
@@ -20,12 +15,10 @@ from torch import nn
 
 from ablate.configuration import convert
 from ablate.errors import UserError, place_of, require_name, unknown
-from ablate.ops import axes, configs
+from ablate.ops import axes, configs, plugins
 from ablate.ops.checks import kernel_fits
 from ablate.ops.local import LocalOperator
 
-GROUP = "ablate.operators"  # of entry points
-PLUGINS = "ABLATE_OPERATORS"  # environment variable: comma-separated modules that register operators
 SWIN, RESNET, VOLO, CONVNEXT = (f"host={family}_micro" for family in ("swin", "resnet", "volo", "convnext"))
 GEOMETRY = ("dim", "heads", "resolution", "stride", "index", "shift_order", "deformable")
 
@@ -70,7 +63,6 @@ class OperatorSpec:
 
 
 _ENTRIES: dict[str, OperatorSpec] = {}
-_BROKEN: dict[str, str] = {}  # plug-ins, see `broken`
 
 
 def register_preset(
@@ -194,7 +186,7 @@ def spec(name: str) -> OperatorSpec:
     entries = _entries()
     if name not in entries:
         error = unknown("operator", name, entries)
-        lines = [f"not loaded: {plugin}: {reason}" for plugin, reason in _BROKEN.items()]
+        lines = [f"not loaded: {plugin}: {reason}" for plugin, reason in broken().items()]
         raise UserError("\n  ".join([error.problem, *lines]), error.way_out)
     return entries[name]
 
@@ -384,80 +376,31 @@ def _add(entry: OperatorSpec) -> None:
 
 
 def load_file(path: str) -> list[str]:
-    """Import a Python file, if it is not imported yet, and return the operators that it registers.
-
-    Files beside it can be imported from it.
+    """Import a Python file and return the operators that it registers.
 
     Raises:
-        UserError: there is no such file, it fails or registers none, or its name is that of another module.
+        UserError: see `plugins.import_file`; or the file registers no operator.
     """
-    file = Path(path).expanduser().resolve()
-    if not file.is_file():
-        raise UserError(f"no file {path}", "give the path of a Python file that registers an operator")
-    _entries()
-    name = next(
-        (key for key, one in sys.modules.items() if getattr(one, "__file__", None) == str(file)), None
-    )
-    if name is None:
-        name = file.stem
-        _import_file(path, file, name)
-    found = sorted(key for key, entry in _ENTRIES.items() if entry.module == name)
+    module = plugins.import_file(path, _entries())
+    found = sorted(key for key, entry in _ENTRIES.items() if entry.module == module)
     if not found:
         raise UserError(f"{path} registers no operator", "decorate a class with @ablate.ops.register")
     return found
 
 
-def _import_file(path: str, file: Path, name: str) -> None:
-    importlib.invalidate_caches()
-    other = importlib.util.find_spec(name) if name.isidentifier() else None
-    if not name.isidentifier() or (other is not None and other.origin != str(file)):
-        raise UserError(
-            f"{path} cannot be imported: {name!r} is not a name of a module, or that of another one",
-            "rename the file",
-        )
-    sys.path.insert(0, str(file.parent))
-    before = dict(_ENTRIES)
-    try:
-        importlib.import_module(name)
-    except UserError:
-        raise
-    except (Exception, SystemExit) as error:  # the file is somebody's own: it may raise anything
-        _ENTRIES.clear()
-        _ENTRIES.update(before)
-        sys.path.remove(str(file.parent))
-        raise UserError(
-            f"{path} cannot be imported: {type(error).__name__}: {error}{place_of(error)}", "correct it"
-        ) from error
-
-
 @cache
-def _load() -> None:
+def _load() -> dict[str, str]:
+    """Import what registers operators, once, and return the plug-ins that fail."""
     from ablate.ops import zoo
 
     for module in pkgutil.iter_modules(zoo.__path__):
         importlib.import_module(f"{zoo.__name__}.{module.name}")
-    for point in entry_points(group=GROUP):
-        _plug_in(f"the entry point {point.name} ({point.value})", point.load)
-    for plugin in filter(None, (name.strip() for name in os.environ.get(PLUGINS, "").split(","))):
-        _plug_in(f"{plugin} (of {PLUGINS})", partial(importlib.import_module, plugin))
-
-
-def _plug_in(name: str, load: Callable[[], object]) -> None:
-    """Load a module of somebody's own. One that fails is listed in `broken`, and registers nothing."""
-    before = dict(_ENTRIES)
-    try:
-        load()
-    except (Exception, SystemExit) as error:  # the module is somebody's own: it may raise anything
-        _ENTRIES.clear()
-        _ENTRIES.update(before)
-        first = (str(error).splitlines() or [""])[0]
-        _BROKEN[name] = f"{type(error).__name__}: {first}{place_of(error)}"
+    return plugins.load(_ENTRIES)
 
 
 def broken() -> dict[str, str]:
     """Return the modules of plug-ins that cannot be loaded, each with the reason in one line."""
-    _load()
-    return dict(_BROKEN)
+    return dict(_load())
 
 
 def _entries() -> dict[str, OperatorSpec]:

@@ -17,6 +17,7 @@ from ablate.store.folder import DAMAGED, FAILED, FINISHED, RUNNING, RunFolder
 from ablate.store.manifest import Manifest, PlannedRun, load
 from ablate.store.metrics import DEFAULT, LOSS, of_columns, of_task
 
+MOST_NAMED = 20  # runs in a command that is printed
 MISSING = "missing"  # planned, but without a folder on disk
 
 IDENTITY = ("study", "condition")
@@ -99,11 +100,13 @@ def refuse_mixed_code(runs_dir: Path, runs: pd.DataFrame, study: str) -> None:
     for name, groups in found.items():
         parts = [_some(group) for group in groups]
         more = f" (and {len(found) - 1} more modules)" if len(found) > 1 else ""
+        few = [word for signature in groups[-1][:MOST_NAMED] for word in ("--run", signature)]
+        which = few if name.startswith((code.DATA, code.VERSION)) else ["--stale"]
         raise UserError(
             f"runs of {study} were computed by different code: {name}{more} is one text in "
             f"{' and another in '.join(parts)}",
-            f"`{command('retry', study, '--stale', runs_dir=runs_dir)}` computes anew what is not of today's "
-            "code; `ablate diff RUN RUN` shows two runs; --mixed-code compares all the same",
+            f"`{command('retry', study, *which, runs_dir=runs_dir)}` computes them anew with today's code; "
+            "`ablate diff RUN RUN` shows two runs; --mixed-code compares all the same",
         )
 
 

@@ -37,11 +37,12 @@ COMPILED = ("numba", "triton", "_numba", "_triton", "selfcheck")  # parts of nam
 BESIDE = (
     *(
         f"ablate.training.{name}"
-        for name in ("checkpoint", "context", "cores", "memory", "progress", "readback", "utilization")
+        for name in ("checkpoint", "context", "cores", "memory", "operators", "progress", "provenance")
     ),
-    INITIAL,
+    *("ablate.training.readback", "ablate.training.utilization", INITIAL),
 )
 LIBRARIES = ("torch", "torchvision", "timm", "numpy")  # of which the versions are recorded
+DATA, VERSION = "data ", "version of "  # before the names of what is not a module
 DIGITS = 16
 UNREADABLE = "unreadable"  # instead of a digest; a run with it is stale
 UNRECORDED = "code that was not recorded"  # of an attempt that a run resumes
@@ -129,7 +130,9 @@ def differing(records: Mapping[str, Record]) -> dict[str, list[list[str]]]:
     """
     groups: dict[str, dict[str, list[str]]] = {}
     for signature, record in records.items():
-        for name, digest in ((record.get("code") or {}).get("digests") or {}).items():
+        code = record.get("code") or {}
+        for name, now in (code.get("digests") or {}).items():
+            digest = f"{now} after another" if name in (code.get("resumed") or ()) else now
             kept = groups.setdefault(name, {})
             alike = next((other for other in kept if same(name, other, digest)), digest)
             kept.setdefault(alike, []).append(signature)

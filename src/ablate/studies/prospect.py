@@ -52,7 +52,6 @@ class Prospect:
     """A planned study.
 
     Attributes:
-        name: of the study; empty for a single run.
         conditions: those that can exist.
         impossible: overrides of conditions that cannot exist, with the reason.
         at_a_time: runs at a time.
@@ -63,7 +62,6 @@ class Prospect:
         sd: standard deviation of paired differences so far, in points; None if no two pairs have finished.
     """
 
-    name: str
     conditions: list[Condition]
     impossible: list[tuple[str, str]]
     at_a_time: int
@@ -120,7 +118,7 @@ def prospect(requests: Sequence[Request], at_a_time: int, measure: Measure | Non
     groups: dict[str, list[Request]] = {}
     for request in possible:
         groups.setdefault(pair_key(request.config), []).append(request)
-    finished = list(_finished(runs_dir))
+    finished = _indexed(list(_finished(runs_dir)))
     conditions, sizes = [], []
     for group in groups.values():
         counts = Counter(_state(RunFolder(runs_dir / signature(request.config))) for request in group)
@@ -136,7 +134,6 @@ def prospect(requests: Sequence[Request], at_a_time: int, measure: Measure | Non
     pairs = min(condition.seeds for condition in conditions)
     several = len(conditions) > 1 and pairs > 1
     return Prospect(
-        name=plan.study if len(requests) > 1 else "",
         conditions=conditions,
         impossible=impossible,
         at_a_time=at_a_time,
@@ -208,24 +205,37 @@ def _finished(runs_dir: Path) -> Iterator[_Done]:
         yield _Done(config, took.total_seconds() * processes, size, str(hardware.get("device")))
 
 
-def _like(config: Mapping[str, Any], finished: Sequence[_Done]) -> _Alike:
+def _of_operator(config: Mapping[str, Any]) -> str:
+    rest = {key: value for key, value in settings(config).items() if key not in ("seed", "op")}
+    return digest({**rest, "op": config["op"]["name"]})
+
+
+def _of_any_operator(config: Mapping[str, Any]) -> str:
+    return digest({key: value for key, value in settings(config).items() if key not in ("seed", "op")})
+
+
+LIKENESS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {  # the most alike first
+    "other seeds": pair_key,
+    "other settings of the operator": _of_operator,
+    "other operators": _of_any_operator,
+}
+Index = Mapping[str, Mapping[str, list[_Done]]]  # finished runs by likeness and key
+
+
+def _indexed(finished: Sequence[_Done]) -> Index:
+    found: dict[str, dict[str, list[_Done]]] = {words: {} for words in LIKENESS}
+    for done in finished:
+        for words, key in LIKENESS.items():
+            found[words].setdefault(key(done.config), []).append(done)
+    return found
+
+
+def _like(config: Mapping[str, Any], finished: Index) -> _Alike:
     """Return the median over the finished runs that are most like a configuration."""
-
-    def of_operator(config: Mapping[str, Any]) -> str:
-        rest = {key: value for key, value in settings(config).items() if key not in ("seed", "op")}
-        return digest({**rest, "op": config["op"]["name"]})
-
-    def of_any_operator(config: Mapping[str, Any]) -> str:
-        return digest({key: value for key, value in settings(config).items() if key not in ("seed", "op")})
-
     wanted = str(config["infra"]["device"]).partition(":")[0]  # of `auto` it is not known which it will be
-    usable = [done for done in finished if wanted == "auto" or (wanted == "cpu") == (done.device == "cpu")]
-    for key, words in (
-        (pair_key, "other seeds"),
-        (of_operator, "other settings of the operator"),
-        (of_any_operator, "other operators"),
-    ):
-        alike = [done for done in usable if key(done.config) == key(config)]
+    for words, key in LIKENESS.items():
+        found = finished[words].get(key(config), [])
+        alike = [done for done in found if wanted == "auto" or (wanted == "cpu") == (done.device == "cpu")]
         if alike:
             seconds = plain.median(done.seconds for done in alike)
             size = int(plain.median(done.bytes for done in alike))

@@ -129,5 +129,5 @@ def _named(overview: Overview, beginning: str) -> Standing:
             raise UserError(f"{len(known)} runs begin with {beginning}", "give more of the signature")
         raise unknown("run", beginning, signatures)
     if known[0].state == RUNNING:
-        raise UserError(f"run {beginning} is running", "wait until it has ended, or `ablate cancel` it")
+        raise UserError(f"run {beginning} is running", "wait until it has ended, or cancel it")
     return known[0]

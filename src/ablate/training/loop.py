@@ -6,7 +6,7 @@ import copy
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -16,22 +16,22 @@ import torch
 from timm.utils import ModelEmaV3, dispatch_clip_grad
 from torch import Tensor, nn
 
-from ablate import data, hosts, ops, tasks
+from ablate import data, tasks
 from ablate.data import Loader, Splits
 from ablate.errors import UserError
 from ablate.ops import costs
 from ablate.results import examples
-from ablate.results.examples import Example, Examples
-from ablate.store import code, shapes
+from ablate.store import shapes
 from ablate.store.files import append_json_line, read_json_lines, write_json, write_text
 from ablate.store.locks import LockedError
-from ablate.tasks.contract import Figures, first, named_classes, pixels
+from ablate.tasks.contract import Figures, named_classes
 from ablate.training import checkpoint as checkpoints
-from ablate.training import cores, memory, network, optimization, utilization
+from ablate.training import cores, memory, network, optimization, provenance, utilization
 from ablate.training import device as devices
 from ablate.training.checkpoint import Checkpoint, UnderWay
 from ablate.training.context import RunContext
 from ablate.training.operators import FirstSteps
+from ablate.training.provenance import Remembering
 from ablate.training.readback import Requested, StepReports
 from ablate.training.recipe import Recipe
 from ablate.training.recipe import read as read_recipe
@@ -41,8 +41,6 @@ from ablate.training.seeding import (
     restore_generators,
     seed_everything,
 )
-
-EXAMPLES = 3  # test images whose predictions a run keeps
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -400,11 +398,13 @@ class Training:
         """Evaluate the test split, once, with the weights that were best on validation."""
         model = self.ema.module if self.ema else self.model
         model.load_state_dict(self.best)
-        found, by_class = self._evaluate(model, self.splits.test, self._leave)
+        test = Remembering(self.splits.test)
+        found, by_class = self._evaluate(model, test, self._leave)
         if by_class and self.group.first:
             names = data.info(self.config["data"]).names(self.task.annotation)
             write_json(self.folder.classes_path, named_classes(by_class, names), self.folder.guard)
-            self._keep_examples(model, names)
+            kept = provenance.predictions(self.task, model, test.batch, names)
+            examples.write(self.folder.examples_path, kept, self.folder.guard)
         self._refuse_non_finite("test", found)
         validation = self.history[self.best_epoch - 1]
         images_per_second = self.step * self.recipe.batch_size / self.train_seconds
@@ -418,14 +418,6 @@ class Training:
             **self._usage(images_per_second, self.waiting_seconds / self.train_seconds),
         }
 
-    def _keep_examples(self, model: nn.Module, names: Sequence[str]) -> None:
-        """Write the first test images with their labels and predictions."""
-        batch = first(next(iter(self.splits.test.epoch(0))), EXAMPLES)
-        with torch.no_grad():
-            answers = self.task.answers(model, batch)
-        kept = [Example(pixels(one.image), one.labels, one.predictions) for one in answers]
-        examples.write(self.folder.examples_path, Examples(kept, list(names)), self.folder.guard)
-
     def _usage(self, images_per_second: float, waiting: float) -> dict[str, Any]:
         """Return the figures that accompany images per second; see `utilization.figures`."""
         figures = utilization.figures(
@@ -435,25 +427,7 @@ class Training:
 
     def modules(self) -> set[str]:
         """Return the names of the modules in which the parts of this run are defined."""
-        host = hosts.spec(self.config["host"]["name"])
-        parts = (self.task, self.splits.train, self)
-        return {
-            *(type(module).__module__ for module in self.model.modules()),
-            *(type(part).__module__ for part in parts),
-            *(function.__module__ for function in (host.build, host.slots, host.fill)),
-            data.module_of(self.config["data"]),
-            *([code.INITIAL] if self.config.get("task", {}).get("weights") else []),
-        }
-
-    def facts(self) -> dict[str, str]:
-        """Return digests of the data set's files, and the version that its operator's registration states."""
-        root = self.config["infra"]["data_root"]
-        files = data.content(self.config["data"], Path(str(root)) if root else None)
-        version = ops.spec(self.config["op"]["name"]).version
-        return {
-            **({} if files is None else {f"data {self.config['data']['name']}": files}),
-            **({f"version of {self.config['op']['name']}": version} if version else {}),
-        }
+        return provenance.modules(self.config, self.model, self.task, self.splits.train, self)
 
     @property
     def numerics(self) -> dict[str, Any]:
