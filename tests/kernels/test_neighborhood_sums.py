@@ -21,7 +21,7 @@ from ablate.ops import axes
 BORDERS = axes.BORDERS
 
 
-def slow_sum(
+def slow_sum(  # noqa: PLR0913 (a case is drawn from its parts)
     values: Tensor,
     filters: Tensor,
     multiply: Tensor | None,
@@ -51,7 +51,7 @@ def slow_sum(
     return out
 
 
-def slow_bias(
+def slow_bias(  # noqa: PLR0913 (a case is drawn from its parts)
     filters: Tensor,
     bias: Tensor,
     height: int,

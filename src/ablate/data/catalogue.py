@@ -91,7 +91,7 @@ def check(
             require_a_batch(batch_size, images)
 
 
-def create(
+def create(  # noqa: PLR0913 (what a caller may choose, with defaults)
     config: Mapping[str, Any],
     *,
     seed: int,

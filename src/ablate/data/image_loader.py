@@ -175,7 +175,7 @@ class Preprocessing(NamedTuple):
 class ImageLoader:
     """A split read from image files; in order and whole for evaluation."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (evaluation on folders and published networks share it)
         self,
         images: Files,
         *,

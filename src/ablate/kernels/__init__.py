@@ -26,7 +26,7 @@ from ablate.kernels.precision import in_autocast
 __all__ = ["aggregate", "attention", "scores", "slide_attention", "use"]
 
 
-def aggregate(
+def aggregate(  # noqa: PLR0913 (operands and geometry of a public operator)
     values: Tensor,
     filters: Tensor,
     *,
@@ -76,7 +76,7 @@ def aggregate(
     return dynamic if y is None else dynamic + y
 
 
-def scores(
+def scores(  # noqa: PLR0913 (operands and geometry of a public operator)
     query: Tensor,
     key: Tensor,
     heads: int,

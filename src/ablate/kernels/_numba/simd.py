@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import llvmlite.binding
 from llvmlite import ir
@@ -18,6 +18,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
 FLOAT, INDEX = ir.FloatType(), ir.IntType(32)
+FOUR, SIXTEEN = (0,) * 4, (0,) * 16  # the `lanes` of vectors that are as wide everywhere
 
 
 class Vector(types.Type):
@@ -45,6 +46,26 @@ def widest() -> int:
 def lanes_for(width: int) -> tuple[int, ...]:
     """The `lanes` argument for heads of `width` channels: the widest power of two that divides it."""
     return (0,) * min(width & -width, widest())
+
+
+class Vectors(NamedTuple):
+    """The vectors of a head: tuples whose lengths the compiler knows."""
+
+    parts: Any  # vectors in a head
+    lanes: Any  # of a vector
+
+
+def vectors_for(width: int) -> Vectors:
+    """Vectors of a head of `width` channels."""
+    lanes = lanes_for(width)
+    return Vectors((0,) * (width // len(lanes)), lanes)
+
+
+class Place(NamedTuple):
+    """A place in a flat array."""
+
+    array: Any
+    at: Any
 
 
 @intrinsic

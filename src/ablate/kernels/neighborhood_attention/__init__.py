@@ -29,7 +29,7 @@ WIDTH = 16  # the loops of the CPU take heads of a multiple of this many channel
 WIDEST = {torch.float32: 32, torch.bfloat16: 64, torch.float16: 64}  # channels of a head: a GPU's registers
 
 
-def attention(
+def attention(  # noqa: PLR0913 (operands and geometry of a public operator)
     query: Tensor,
     key: Tensor,
     value: Tensor,

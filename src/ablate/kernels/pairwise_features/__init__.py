@@ -86,7 +86,7 @@ def pair_filters(
 
 
 @torch.library.custom_op("ablate::pair_filters_backward", mutates_args=())
-def _pair_filters_backward(
+def _pair_filters_backward(  # noqa: PLR0913 (a schema of PyTorch has tensors only)
     grad: Tensor,
     filters: Tensor,
     own: Tensor,

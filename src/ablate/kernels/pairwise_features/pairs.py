@@ -63,7 +63,7 @@ def filters(
     return out
 
 
-def filters_backward(
+def filters_backward(  # noqa: PLR0913 (the operands of that schema)
     grad: Tensor,
     out: Tensor,
     own: Tensor,

@@ -149,7 +149,7 @@ class LESA(nn.Module):
         UserError: no resolution, heads that do not fit, neither term.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (settings of an operator)
         self,
         dim: int,
         heads: int,
@@ -222,7 +222,7 @@ class WindowLESA(nn.Module):
         UserError: heads that do not fit, neither term, a window larger than the map.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (settings of an operator)
         self,
         dim: int,
         heads: int,

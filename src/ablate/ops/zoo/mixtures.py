@@ -148,7 +148,7 @@ class DynamicConv(nn.Module):
             temperature that is not positive.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (settings of an operator)
         self,
         dim: int,
         heads: int,

@@ -52,7 +52,7 @@ class BoxHead(nn.Module):
         overlap: generalised intersection over union of decoded boxes as loss, in place of L1 of offsets.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (settings of a head)
         self,
         channels: int,
         hidden: int,

@@ -18,13 +18,13 @@ import torch
 from torch import Tensor
 
 from ablate.kernels._numba.run import flat, run
-from ablate.kernels._numba.simd import lanes_for
+from ablate.kernels._numba.simd import vectors_for
 from ablate.kernels._numba.taps import BLOCK, NONE, TapBlocks, TapList, tap_blocks, tap_list
 from ablate.kernels.geometry import Neighborhood, offsets_per_axis
 from ablate.kernels.neighborhood_attention.inputs import Inputs
 from ablate.kernels.neighborhood_attention.numba.forward import Form, Maps, forward
 from ablate.kernels.neighborhood_attention.numba.gradients import KeyMaps, QueryMaps, from_keys, from_queries
-from ablate.kernels.neighborhood_attention.numba.pairs import NEVER, Terms, Vectors
+from ablate.kernels.neighborhood_attention.numba.pairs import NEVER, Terms
 
 
 def attention(
@@ -45,7 +45,7 @@ def attention(
         down,
         across,
         _form(inputs, neighborhood, down, across),
-        _vectors(channels // heads),
+        vectors_for(channels // heads),
     )
     return out.to(query.dtype), rows
 
@@ -79,7 +79,7 @@ def backward(
         down,
         across,
         _form(inputs, neighborhood, down, across, bias_gradient),
-        _vectors(channels // heads),
+        vectors_for(channels // heads),
     )
     down, across = _tables(height, width, neighborhood, transposed=True)
     run(
@@ -90,7 +90,7 @@ def backward(
         down,
         across,
         _form(inputs, neighborhood, down, across),
-        _vectors(channels // heads),
+        vectors_for(channels // heads),
     )
     of_query, of_key, of_value = (x.to(query.dtype) for x in (of_query, of_key, of_value))
     of_bias = of_bias.sum(0).to(bias.dtype) if bias_gradient else bias.new_empty(0)
@@ -131,12 +131,6 @@ def _room(vertical: TapList, horizontal: TapBlocks, kernel: int) -> int:
     """Pairs of one position of a block, at most, absent ones included, in whole vectors of four."""
     pairs = int(np.diff(vertical.first).max() * np.diff(horizontal.first).max())
     return -(-(pairs + kernel * kernel) // BLOCK) * BLOCK
-
-
-def _vectors(width: int) -> Vectors:
-    """Vectors of a head of `width` channels."""
-    lanes = lanes_for(width)
-    return Vectors((0,) * (width // len(lanes)), lanes, (0,) * 4, (0,) * 16)
 
 
 def _terms(inputs: Inputs, neighborhood: Neighborhood, across: TapBlocks) -> Terms:

@@ -8,107 +8,75 @@ import numpy as np
 from numba import njit
 
 from ablate.kernels._numba.run import FAST
-from ablate.kernels._numba.simd import load, plus, store, zeros
-from ablate.kernels.neighborhood_attention.numba.pairs import of_block
+from ablate.kernels._numba.simd import FOUR, Place, load, plus, store, zeros
+from ablate.kernels.neighborhood_attention.numba.pairs import AxialTerms, Columns, Rows, of_block
 
 
 @njit(fastmath=FAST)
 def of_queries(
-    pair_bias: Any,
-    table: Any,
-    axial: Any,
-    own: Any,
-    far: Any,
-    row_offset: Any,
-    row_begin: Any,
-    row_end: Any,
-    offset: Any,
-    begin: Any,
-    end: Any,
-    axis: Any,
-    of_row: Any,
-    out: Any,
-    four: Any,
+    pair_bias: Place, axial: Any, terms: AxialTerms, rows: Rows, columns: Columns, out: Any
 ) -> None:
     """Write to `out` what the four queries of a block add to their products: biases and axial terms.
 
-    `own` is the place of the first query's terms, `far` has how far those of the others are from it;
-    the biases of the head begin at `table`, a row offset's take `of_row`.
+    `pair_bias` is the place of the head's biases.
     """
-    scratch, columns = np.empty(4, np.float32), np.empty(4 * (end - begin), np.float32)
+    own, _, far, axis = terms
+    begin, end, of_row = columns.begin, columns.end, 4 * len(columns.other)
+    scratch, across = np.empty(4, np.float32), np.empty(4 * (end - begin), np.float32)
     for entry in range(begin, end):
         places = own + axis, own + far[0] + axis, own + far[1] + axis, own + far[2] + axis
         for k in range(4):
-            columns[4 * (entry - begin) + k] = axial[places[k] + offset[4 * entry + k]]
+            across[4 * (entry - begin) + k] = axial[places[k] + columns.offset[4 * entry + k]]
     number = 0
-    for each in range(row_begin, row_end):
-        row = of_block(axial, own + row_offset[each], far, scratch, four)
-        here = table + row_offset[each] * of_row + begin * 4
+    for each in range(rows.begin, rows.end):
+        row = of_block(axial, own + rows.offset[each], far, scratch)
+        here = pair_bias.at + rows.offset[each] * of_row + begin * 4
         for u in range(0, 4 * (end - begin), 4):
-            both = plus(row, load(columns, u, four))
-            store(out, number, plus(load(pair_bias, here + u, four), both))
+            both = plus(row, load(across, u, FOUR))
+            store(out, number, plus(load(pair_bias.array, here + u, FOUR), both))
             number += 4
 
 
 @njit(fastmath=FAST)
 def of_readers(
-    pair_bias: Any,
-    table: Any,
-    axial: Any,
-    line: Any,
-    apart: Any,
-    other: Any,
-    offset: Any,
-    begin: Any,
-    end: Any,
-    row: Any,
-    axis: Any,
-    out: Any,
-    number: Any,
-    four: Any,
+    pair_bias: Place, axial: Place, apart: Any, row: Any, axis: Any, columns: Columns, out: Place
 ) -> None:
-    """Do the same for a block of keys: terms of the queries in one row, at offset `row`, that read them."""
+    """Do the same for a block of keys: terms of the queries in one row, at offset `row`, that read them.
+
+    `axial` is the place of that row's terms, which are `apart` from one query to the next.
+    """
     scratch = np.empty(4, np.float32)
-    for entry in range(begin, end):
-        own = line + other[entry] * apart
+    table, number = pair_bias.at, out.at
+    for entry in range(columns.begin, columns.end):
+        own = axial.at + columns.other[entry] * apart
         for k in range(4):
-            scratch[k] = axial[own + row] + axial[own + axis + offset[4 * entry + k]]
-        store(out, number, plus(load(pair_bias, table, four), load(scratch, 0, four)))
+            across = axial.array[own + axis + columns.offset[4 * entry + k]]
+            scratch[k] = axial.array[own + row] + across
+        store(out.array, number, plus(load(pair_bias.array, table, FOUR), load(scratch, 0, FOUR)))
         number, table = number + 4, table + 4
 
 
 @njit(fastmath=FAST)
 def pull_axial(
-    pulls: Any,
-    of_axial: Any,
-    own: Any,
-    apart: Any,
-    row_offset: Any,
-    row_begin: Any,
-    row_end: Any,
-    tap: Any,
-    offset: Any,
-    begin: Any,
-    end: Any,
-    axis: Any,
-    positions: Any,
-    four: Any,
+    pulls: Any, of_axial: Any, terms: AxialTerms, rows: Rows, columns: Columns, positions: Any
 ) -> None:
-    """Add what the pairs of a block pull to the axial terms of their queries."""
-    columns, total = np.zeros(4 * (end - begin), np.float32), np.empty(4, np.float32)
+    """Add what the pairs of a block pull to the axial terms of its first `positions` queries."""
+    own, apart, _, axis = terms
+    begin, end = columns.begin, columns.end
+    across, total = np.zeros(4 * (end - begin), np.float32), np.empty(4, np.float32)
     number = 0
-    for row in range(row_begin, row_end):
-        of_row = zeros(four)
+    for row in range(rows.begin, rows.end):
+        of_row = zeros(FOUR)
         for u in range(0, 4 * (end - begin), 4):
-            pull = load(pulls, number, four)
+            pull = load(pulls, number, FOUR)
             of_row = plus(of_row, pull)
-            store(columns, u, plus(load(columns, u, four), pull))
+            store(across, u, plus(load(across, u, FOUR), pull))
             number += 4
         store(total, 0, of_row)
         for k in range(positions):
-            of_axial[own + k * apart + row_offset[row]] += total[k]
+            of_axial[own + k * apart + rows.offset[row]] += total[k]
     for entry in range(begin, end):
         for k in range(positions):
-            if tap[4 * entry + k] >= 0:
-                at = own + k * apart + axis + offset[4 * entry + k]
-                of_axial[at] += columns[4 * (entry - begin) + k]
+            if columns.tap[4 * entry + k] >= 0:
+                at = own + k * apart + axis + columns.offset[4 * entry + k]
+                of_axial[at] += across[4 * (entry - begin) + k]

@@ -9,6 +9,10 @@ from numba import prange
 
 from ablate.kernels._numba.run import compiled
 from ablate.kernels._numba.simd import (
+    FOUR,
+    SIXTEEN,
+    Place,
+    Vectors,
     exponential,
     folded_maximum,
     folded_sum,
@@ -26,8 +30,11 @@ from ablate.kernels._numba.taps import TapBlocks, TapList
 from ablate.kernels.neighborhood_attention.numba.axial import of_queries
 from ablate.kernels.neighborhood_attention.numba.pairs import (
     NEVER,
+    AxialTerms,
+    Block,
+    Columns,
+    Rows,
     Terms,
-    Vectors,
     absent_logits,
     apart_of,
     products,
@@ -74,55 +81,53 @@ def forward(
     query, key, value, out, rows = maps
     pair_bias, bias, absent, whole = terms
     row_first, row_other, row_tap, row_offset = vertical
-    first, other, _, offset, _ = horizontal
+    first, other, tap, offset, _ = horizontal
     heads, kernel, axis, room, counts, width, _ = form
-    parts, lanes, four, sixteen = vectors
+    parts, lanes = vectors
     width_of_head = len(parts) * len(lanes)
     channels, entries = heads * width_of_head, len(other)
     height = len(row_first) - 1
     for line in prange(out.size // (width * channels)):
         image, row = line // height, line % height
         logits, scratch = np.empty(room * 4, np.float32), np.empty(8, np.float32)
-        row_begin, row_end = row_first[row], row_first[row + 1]
+        rows_met = Rows(row_other, row_tap, row_offset, row_first[row], row_first[row + 1])
         for block in range(len(first) - 1):
             begin, end, left = first[block], first[block + 1], width - 4 * block
+            columns = Columns(other, tap, offset, begin, end)
             apart, far = apart_of(left, channels), apart_of(left, heads * 2 * axis)
             for head in range(heads):
                 position = (line * width + 4 * block) * channels + head * width_of_head
                 place = image * height * width * channels + head * width_of_head
+                mine = Block(position, apart, left, channels, width * channels)
                 own = ((line * width + 4 * block) * heads + head) * 2 * axis
+                of_axial = AxialTerms(own, heads * 2 * axis, far, axis)
                 if axial is not None:
-                    of_queries(
-                        pair_bias, head * axis * entries * 4, axial, own, far, row_offset, row_begin, row_end,
-                        offset, begin, end, axis, entries * 4, logits, four,
-                    )  # fmt: skip
+                    biases = Place(pair_bias, head * axis * entries * 4)
+                    of_queries(biases, axial, of_axial, rows_met, columns, logits)
                 n = 0
-                for each in range(row_begin, row_end):
-                    start = place + row_other[each] * width * channels
-                    plus_these, table = pair_bias, ((head * axis + row_offset[each]) * entries + begin) * 4
+                for each in range(rows_met.begin, rows_met.end):
+                    theirs = Place(key, place + row_other[each] * width * channels)
+                    added = Place(pair_bias, ((head * axis + row_offset[each]) * entries + begin) * 4)
                     if axial is not None:
-                        plus_these, table = logits, n
-                    products(
-                        query, position, apart, key, start, other, begin, end, channels, plus_these, table,
-                        logits, n, parts, lanes, four,
-                    )  # fmt: skip
+                        added = Place(logits, n)
+                    products(query, mine, theirs, columns, added, Place(logits, n), vectors)
                     n += 4 * (end - begin)
                 m = n
-                if counts and (not whole[block] or row_end - row_begin < kernel):
+                if counts and (not whole[block] or rows_met.end - rows_met.begin < kernel):
                     m = absent_logits(
-                        logits, n, bias[head * axis * axis :], absent[block * kernel * 4 :],
-                        row_tap, row_begin, row_end, kernel, axial, own, far, four,
+                        Place(logits, n), bias[head * axis * axis :], absent[block * kernel * 4 :],
+                        rows_met, kernel, axial, of_axial,
                     )  # fmt: skip
                 while m % 16:
-                    store(logits, m, splat(NEVER, four))
+                    store(logits, m, splat(NEVER, FOUR))
                     m += 4
-                high = load(logits, 0, sixteen)
+                high = load(logits, 0, SIXTEEN)
                 for u in range(16, m, 16):
-                    high = larger(high, load(logits, u, sixteen))
+                    high = larger(high, load(logits, u, SIXTEEN))
                 highest = folded_maximum(high)
-                high, sums = four_times(highest), zeros(sixteen)
+                high, sums = four_times(highest), zeros(SIXTEEN)
                 for u in range(0, m, 16):
-                    weight = exponential(minus(load(logits, u, sixteen), high))
+                    weight = exponential(minus(load(logits, u, SIXTEEN), high))
                     store(logits, u, weight)
                     sums = plus(sums, weight)
                 store(scratch, 0, folded_sum(sums))
@@ -132,10 +137,7 @@ def forward(
                     if k < left:
                         rows[at + k] = scratch[4 + k] + np.log(scratch[k])
                     scratch[k] = 1 / scratch[k]
-                scale = four_times(load(scratch, 0, four))
+                scale = four_times(load(scratch, 0, FOUR))
                 for u in range(0, n, 16):
-                    store(logits, u, times(load(logits, u, sixteen), scale))
-                weighted(
-                    logits, value, place, channels, row_other, row_begin, row_end, width * channels,
-                    other, begin, end, out, position, left, parts, lanes,
-                )  # fmt: skip
+                    store(logits, u, times(load(logits, u, SIXTEEN), scale))
+                weighted(logits, Place(value, place), rows_met, columns, out, mine, vectors)

@@ -18,11 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ablate.kernels._numba.run import flat, run
-from ablate.kernels._numba.simd import lanes_for
+from ablate.kernels._numba.simd import vectors_for
 from ablate.kernels.slide_attention.inputs import Inputs
 from ablate.kernels.slide_attention.numba import gradients
 from ablate.kernels.slide_attention.numba.forward import forward
-from ablate.kernels.slide_attention.numba.pairs import Maps, Vectors, Weights
+from ablate.kernels.slide_attention.numba.pairs import Form, Maps, Weights
 
 
 def attention(inputs: Inputs, kernel: int) -> Tensor:
@@ -35,7 +35,7 @@ def attention(inputs: Inputs, kernel: int) -> Tensor:
         Weights(*map(flat, _weights(mix, own, table))),
         flat(out),
         _form(query, table, kernel),
-        _vectors(mix.shape[0]),
+        vectors_for(mix.shape[0]),
     )
     return out.to(query.dtype)
 
@@ -56,7 +56,7 @@ def backward(grad: Tensor, inputs: Inputs, kernel: int) -> tuple[Tensor, ...]:
         Weights(*map(flat, _weights(mix, own, table))),
         gradients.Gradients(*map(flat, (*of_maps, of_mix, of_logits, of_values))),
         _form(query, table, kernel),
-        _vectors(width),
+        vectors_for(width),
     )
     of_query, of_key, of_value = (x.to(query.dtype) for x in of_maps)
     of_logits, of_values = of_logits.sum(0), of_values.sum(0)
@@ -83,11 +83,5 @@ def _weights(mix: Tensor, own: Tensor, table: Tensor) -> tuple[Tensor, Tensor, T
     )
 
 
-def _form(query: Tensor, table: Tensor, kernel: int) -> tuple[int, ...]:
-    return (*query.shape[1:3], table.shape[0], kernel)
-
-
-def _vectors(width: int) -> Vectors:
-    """Vectors of a head of `width` channels."""
-    lanes = lanes_for(width)
-    return Vectors((0,) * (width // len(lanes)), lanes, (0,) * 4)
+def _form(query: Tensor, table: Tensor, kernel: int) -> Form:
+    return Form(*query.shape[1:3], table.shape[0], kernel)

@@ -8,10 +8,13 @@ import numpy as np
 from numba import njit, prange
 
 from ablate.kernels._numba.run import FAST, compiled
-from ablate.kernels._numba.simd import filter_at, fma, load, store, times
+from ablate.kernels._numba.simd import Place, Vectors, filter_at, fma, load, store, times
 from ablate.kernels.slide_attention.numba.pairs import (
+    Form,
     Maps,
-    Vectors,
+    Mix,
+    Numbers,
+    Position,
     Weights,
     mixture,
     products,
@@ -33,17 +36,24 @@ class Gradients(NamedTuple):
     of_values: Any  # (strips, taps, d), added to
 
 
+class TapGradients(NamedTuple):
+    """Of a position's taps: what logits and weights pull; flat arrays."""
+
+    slopes: Any
+    weights: Any
+    at: Any  # where those of the position begin, in both
+
+
 @compiled
 def backward(
-    grad: Any, maps: Maps, weights_of_mix: Weights, found: Gradients, form: Any, vectors: Vectors
+    grad: Any, maps: Maps, weights_of_mix: Weights, found: Gradients, form: Form, vectors: Vectors
 ) -> None:
     """Weights and gradients of the logits of a strip and of the lines beside it, then all that they give."""
     query, key, value = maps
     w, e_logits, e_values = weights_of_mix
     of_query, of_key, of_value, of_mix, of_logits, of_values = found
-    parts, lanes, four = vectors
     height, columns, heads, kernel = form
-    width, taps, half = len(parts) * len(lanes), kernel * kernel, kernel // 2
+    width, taps, half = len(vectors.parts) * len(vectors.lanes), kernel * kernel, kernel // 2
     channels, filled = heads * width, -(-taps // 4) * 4
     apart = heads * filled  # numbers of a position
     strips = -(-height // STRIP)
@@ -53,76 +63,61 @@ def backward(
         first, last = max(0, begin - half), min(height, end + half)
         weights = np.empty((last - first) * columns * apart, np.float32)
         slopes, pulls = np.empty_like(weights), np.empty(filled, np.float32)
+        of_strip = Gradients(
+            of_query, of_key, of_value,
+            of_mix[strip * taps * taps * width :],
+            of_logits[strip * heads * taps * width :],
+            of_values[strip * taps * width :],
+        )  # fmt: skip
         for row in range(first, last):
             for column in range(columns):
                 for head in range(heads):
                     start = image * height * columns * channels + head * width
-                    position = start + (row * columns + column) * channels
+                    own = start + (row * columns + column) * channels
+                    position = Position(start, row, column, head, own)
                     at = ((row - first) * columns + column) * apart + head * filled
-                    e_at = head * filled * width
-                    products(
-                        query, position, key, start, row, column, form, w, e_logits, e_at, weights, at,
-                        parts, lanes,
-                    )  # fmt: skip
-                    softmax(weights, at, taps, four)
-                    products(
-                        grad, position, value, start, row, column, form, w, e_values, 0, pulls, 0,
-                        parts, lanes,
-                    )  # fmt: skip
+                    of_head = Mix(w, e_logits, head * filled * width)
+                    products(query, key, position, form, of_head, Place(weights, at), vectors)
+                    softmax(weights, at, taps)
+                    products(grad, value, position, form, Mix(w, e_values, 0), Place(pulls, 0), vectors)
                     mean = np.float32(0)
                     for t in range(taps):
                         mean += weights[at + t] * pulls[t]
                     for t in range(taps):
                         slopes[at + t] = weights[at + t] * (pulls[t] - mean)
                     if begin <= row < end:
-                        mixture(
-                            slopes, at, 0, key, start, row, column, form, 1, w, e_logits, e_at, of_query,
-                            position, parts, lanes,
-                        )  # fmt: skip
-                        pull(
-                            query, grad, position, key, value, start, row, column, form, slopes, weights, at,
-                            of_mix, of_logits, of_values, strip, head, parts, lanes,
-                        )  # fmt: skip
+                        mixture(Numbers(slopes, at, 0), key, position, form, of_head, of_query, vectors)
+                        of_taps = TapGradients(slopes, weights, at)
+                        pull(maps, grad, position, form, of_taps, of_strip, vectors)
         for row in range(begin, end):
             for column in range(columns):
                 for head in range(heads):
                     start = image * height * columns * channels + head * width
-                    position = start + (row * columns + column) * channels
+                    own = start + (row * columns + column) * channels
+                    position = Position(start, row, column, head, own)
                     at = ((row - first) * columns + column) * apart + head * filled
-                    mixture(
-                        slopes, at, apart, query, start, row, column, form, -1, w, None, 0, of_key, position,
-                        parts, lanes,
-                    )  # fmt: skip
-                    mixture(
-                        weights, at, apart, grad, start, row, column, form, -1, w, None, 0, of_value,
-                        position, parts, lanes,
-                    )  # fmt: skip
+                    mix = Mix(w, e_values, 0)
+                    mixture(Numbers(slopes, at, apart), query, position, form, mix, of_key, vectors)
+                    mixture(Numbers(weights, at, apart), grad, position, form, mix, of_value, vectors)
 
 
 @njit(fastmath=FAST)
 def pull(
-    query: Any,
+    maps: Maps,
     grad: Any,
-    position: Any,
-    key: Any,
-    value: Any,
-    image: Any,
-    row: Any,
-    column: Any,
-    form: Any,
-    slopes: Any,
-    weights: Any,
-    at: Any,
-    of_mix: Any,
-    of_logits: Any,
-    of_values: Any,
-    strip: Any,
-    head: Any,
-    parts: Any,
-    lanes: Any,
+    position: Position,
+    form: Form,
+    of_taps: TapGradients,
+    of_strip: Gradients,
+    vectors: Vectors,
 ) -> None:
     """Add a position's part to the gradients of w and of both e."""
+    query, key, value = maps
     height, columns, heads, kernel = form
+    image, row, column, head, own = position
+    slopes, weights, at = of_taps
+    of_mix, of_logits, of_values = of_strip.of_mix, of_strip.of_logits, of_strip.of_values
+    parts, lanes = vectors
     vector, taps = len(lanes), kernel * kernel
     width = len(parts) * vector
     channels = heads * width
@@ -131,13 +126,13 @@ def pull(
     corner = image + ((row - kernel // 2) * columns + column - kernel // 2) * channels
     for part in range(len(parts)):
         ahead = part * vector
-        q, g = load(query, position + ahead, lanes), load(grad, position + ahead, lanes)
+        q, g = load(query, own + ahead, lanes), load(grad, own + ahead, lanes)
         for t in range(taps):
             slope = filter_at(slopes, at + t, None, None, 0, lanes)
             weight = filter_at(weights, at + t, None, None, 0, lanes)
-            of_logit = ((strip * heads + head) * taps + t) * width + ahead
+            of_logit = (head * taps + t) * width + ahead
             store(of_logits, of_logit, fma(slope, q, load(of_logits, of_logit, lanes)))
-            of_value = (strip * taps + t) * width + ahead
+            of_value = t * width + ahead
             store(of_values, of_value, fma(weight, g, load(of_values, of_value, lanes)))
         for down in range(top, bottom):
             for across in range(left, right):
@@ -147,6 +142,6 @@ def pull(
                 for t in range(taps):
                     slope = filter_at(slopes, at + t, None, None, 0, lanes)
                     weight = filter_at(weights, at + t, None, None, 0, lanes)
-                    pair = ((strip * taps + t) * taps + down * kernel + across) * width + ahead
+                    pair = (t * taps + down * kernel + across) * width + ahead
                     both = fma(slope, of_key, fma(weight, of_value, load(of_mix, pair, lanes)))
                     store(of_mix, pair, both)

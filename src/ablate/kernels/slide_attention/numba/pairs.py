@@ -9,6 +9,9 @@ from numba import njit
 
 from ablate.kernels._numba.run import FAST
 from ablate.kernels._numba.simd import (
+    FOUR,
+    Place,
+    Vectors,
     exponential,
     filter_at,
     fma,
@@ -40,12 +43,39 @@ class Weights(NamedTuple):
     of_values: Any  # (taps, d)
 
 
-class Vectors(NamedTuple):
-    """Tuples whose lengths the compiler knows."""
+class Form(NamedTuple):
+    """Sizes of the attention."""
 
-    parts: Any  # vectors in a head
-    lanes: Any  # of a vector
-    four: Any
+    height: Any
+    columns: Any
+    heads: Any
+    kernel: Any
+
+
+class Position(NamedTuple):
+    """A position of a map, in one head."""
+
+    image: Any  # where its image's channels of that head begin
+    row: Any
+    column: Any
+    head: Any
+    at: Any  # where its own channels begin
+
+
+class Numbers(NamedTuple):
+    """A number a tap, of a position or of all of a map."""
+
+    array: Any
+    at: Any  # where those of the position begin
+    apart: Any  # from one position's to the next one's; 0 for one position's alone
+
+
+class Mix(NamedTuple):
+    """What filters are mixed from: w, and e of a head; flat arrays."""
+
+    w: Any
+    e: Any
+    e_at: Any  # where e of the head begins
 
 
 @njit(fastmath=FAST)
@@ -58,24 +88,12 @@ def within(position: Any, length: Any, kernel: Any, sign: Any) -> Any:
 
 
 @njit(fastmath=FAST)
-def products(
-    x: Any,
-    position: Any,
-    y: Any,
-    image: Any,
-    row: Any,
-    column: Any,
-    form: Any,
-    w: Any,
-    e: Any,
-    e_at: Any,
-    out: Any,
-    out_at: Any,
-    parts: Any,
-    lanes: Any,
-) -> None:
+def products(x: Any, y: Any, position: Position, form: Form, mix: Mix, out: Place, vectors: Vectors) -> None:
     """out[t] = Σ_c x[c] (Σ_s w[t,s,c] y[n(s),c] + e[t,c]), four taps at a time."""
     height, columns, heads, kernel = form
+    image, row, column, _, own = position
+    w, e, e_at = mix
+    parts, lanes = vectors
     vector, taps = len(lanes), kernel * kernel
     width = len(parts) * vector
     channels = heads * width
@@ -86,7 +104,7 @@ def products(
     for t in range(0, taps, 4):
         a, b, c, d = zeros(lanes), zeros(lanes), zeros(lanes), zeros(lanes)
         for part in range(len(parts)):
-            at, mine = e_at + t * width + part * vector, load(x, position + part * vector, lanes)
+            at, mine = e_at + t * width + part * vector, load(x, own + part * vector, lanes)
             a = fma(mine, load(e, at, lanes), a)
             b = fma(mine, load(e, at + width, lanes), b)
             c = fma(mine, load(e, at + 2 * width, lanes), c)
@@ -97,41 +115,28 @@ def products(
                 at = (t * taps + down * kernel + across) * width
                 for part in range(len(parts)):
                     ahead = part * vector
-                    both = times(load(x, position + ahead, lanes), load(y, there + ahead, lanes))
+                    both = times(load(x, own + ahead, lanes), load(y, there + ahead, lanes))
                     a = fma(both, load(w, at + ahead, lanes), a)
                     b = fma(both, load(w, at + step + ahead, lanes), b)
                     c = fma(both, load(w, at + 2 * step + ahead, lanes), c)
                     d = fma(both, load(w, at + 3 * step + ahead, lanes), d)
-        store(out, out_at + t, totals(a, b, c, d))
+        store(out.array, out.at + t, totals(a, b, c, d))
 
 
 @njit(fastmath=FAST)
 def mixture(
-    numbers: Any,
-    numbers_at: Any,
-    apart: Any,
-    y: Any,
-    image: Any,
-    row: Any,
-    column: Any,
-    form: Any,
-    sign: Any,
-    w: Any,
-    e: Any,
-    e_at: Any,
-    out: Any,
-    position: Any,
-    parts: Any,
-    lanes: Any,
+    numbers: Numbers, y: Any, position: Position, form: Form, mix: Mix, out: Any, vectors: Vectors
 ) -> None:
     """out[c] = Σ_s (Σ_t p_t w[t,s,c]) y[n(s),c] + Σ_t p_t e[t,c].
 
-    With `sign` −1, n(s) is the position that has this one as its neighbor s. Its numbers p lie
-    `apart` · (columns to the right of the map's first one, rows below that of `numbers_at`) further on; 0
-    apart, all are one position's.
+    Where `numbers` lie apart, n(s) is the position that has this one as its neighbor s, the numbers p are
+    those of n(s), and there is no e.
     """
     height, columns, heads, kernel = form
-    vector, taps = len(lanes), kernel * kernel
+    image, row, column, _, own = position
+    w, e, e_at = mix
+    parts, lanes = vectors
+    vector, taps, sign = len(lanes), kernel * kernel, 1 if numbers.apart == 0 else -1
     width = len(parts) * vector
     channels = heads * width
     top, bottom = within(row, height, kernel, sign)
@@ -139,26 +144,26 @@ def mixture(
     for part in range(len(parts)):
         ahead = part * vector
         total = zeros(lanes)
-        if e is not None:
+        if numbers.apart == 0:
             for t in range(taps):
-                p = filter_at(numbers, numbers_at + t, None, None, 0, lanes)
+                p = filter_at(numbers.array, numbers.at + t, None, None, 0, lanes)
                 total = fma(p, load(e, e_at + t * width + ahead, lanes), total)
         for down in range(top, bottom):
             for across in range(left, right):
                 other = sign * (down - kernel // 2) * columns + sign * (across - kernel // 2)
-                p_at = numbers_at + other * apart
+                p_at = numbers.at + other * numbers.apart
                 at = (down * kernel + across) * width + ahead
                 f = zeros(lanes)
                 for t in range(taps):
-                    p = filter_at(numbers, p_at + t, None, None, 0, lanes)
+                    p = filter_at(numbers.array, p_at + t, None, None, 0, lanes)
                     f = fma(p, load(w, at + t * taps * width, lanes), f)
                 there = image + (row * columns + column + other) * channels + ahead
                 total = fma(f, load(y, there, lanes), total)
-        store(out, position + ahead, total)
+        store(out, own + ahead, total)
 
 
 @njit(fastmath=FAST)
-def softmax(logits: Any, at: Any, taps: Any, four: Any) -> None:
+def softmax(logits: Any, at: Any, taps: Any) -> None:
     """Take the softmax in place; the entries that fill up the taps become 0."""
     filled, highest, total = -(-taps // 4) * 4, logits[at], np.float32(0)
     for t in range(taps):
@@ -166,7 +171,7 @@ def softmax(logits: Any, at: Any, taps: Any, four: Any) -> None:
     for t in range(taps, filled):
         logits[at + t] = NEVER
     for t in range(at, at + filled, 4):
-        store(logits, t, exponential(minus(load(logits, t, four), splat(highest, four))))
+        store(logits, t, exponential(minus(load(logits, t, FOUR), splat(highest, FOUR))))
     for t in range(at, at + taps):
         total += logits[t]
     for t in range(at, at + taps):
