@@ -88,6 +88,7 @@ def forward(
     channels, entries = heads * width_of_head, len(other)
     height = len(row_first) - 1
     for line in prange(out.size // (width * channels)):
+        of_head = Vectors(parts, lanes)  # made here, for a parallel loop takes no tuple of tuples
         image, row = line // height, line % height
         logits, scratch = np.empty(room * 4, np.float32), np.empty(8, np.float32)
         rows_met = Rows(row_other, row_tap, row_offset, row_first[row], row_first[row + 1])
@@ -110,7 +111,7 @@ def forward(
                     added = Place(pair_bias, ((head * axis + row_offset[each]) * entries + begin) * 4)
                     if axial is not None:
                         added = Place(logits, n)
-                    products(query, mine, theirs, columns, added, Place(logits, n), vectors)
+                    products(query, mine, theirs, columns, added, Place(logits, n), of_head)
                     n += 4 * (end - begin)
                 m = n
                 if counts and (not whole[block] or rows_met.end - rows_met.begin < kernel):
@@ -140,4 +141,4 @@ def forward(
                 scale = four_times(load(scratch, 0, FOUR))
                 for u in range(0, n, 16):
                     store(logits, u, times(load(logits, u, SIXTEEN), scale))
-                weighted(logits, Place(value, place), rows_met, columns, out, mine, vectors)
+                weighted(logits, Place(value, place), rows_met, columns, out, mine, of_head)

@@ -90,6 +90,7 @@ def from_queries(
     channels, entries, offsets = heads * width_of_head, len(other), axis * axis
     height, span = len(row_first) - 1, kernel + 3
     for line in prange(of_query.size // (width * channels)):
+        of_head = Vectors(parts, lanes)  # made here, for a parallel loop takes no tuple of tuples
         image, row = line // height, line % height
         weights, pulls = np.empty(room * 4, np.float32), np.empty(room * 4, np.float32)
         nothing, scratch = np.zeros(room * 4, np.float32), np.empty(4, np.float32)
@@ -120,14 +121,14 @@ def from_queries(
                     added = Place(pair_bias, ((head * axis + row_offset[each]) * entries + begin) * 4)
                     if axial is not None:
                         added = Place(weights, n)
-                    products(query, mine, Place(key, start), columns, added, Place(weights, n), vectors)
+                    products(query, mine, Place(key, start), columns, added, Place(weights, n), of_head)
                     none = Place(nothing, 0)
-                    products(grad, mine, Place(value, start), columns, none, Place(pulls, n), vectors)
+                    products(grad, mine, Place(value, start), columns, none, Place(pulls, n), of_head)
                     n += 4 * (end - begin)
                 for u in range(0, n, 16):
                     weight = exponential(minus(load(weights, u, SIXTEEN), high))
                     store(pulls, u, times(weight, minus(load(pulls, u, SIXTEEN), middle)))
-                weighted(pulls, Place(key, place), met, columns, of_query, mine, vectors)
+                weighted(pulls, Place(key, place), met, columns, of_query, mine, of_head)
                 if axial is not None:
                     pull_axial(pulls, of_axial, axial_terms, met, columns, min(left, 4))
                 if needs_bias:
@@ -197,6 +198,7 @@ def from_keys(
     channels, entries = heads * width_of_head, len(other)
     height = len(row_first) - 1
     for line in prange(of_key.size // (width * channels)):
+        of_head = Vectors(parts, lanes)  # made here, for a parallel loop takes no tuple of tuples
         image, row = line // height, line % height
         weights, pulls = np.empty(room * 4, np.float32), np.empty(room * 4, np.float32)
         nothing, middle = np.zeros(room * 4, np.float32), np.empty(room * 4, np.float32)
@@ -221,9 +223,9 @@ def from_keys(
                             added, theirs, apart_terms, row_offset[each], axis, columns, Place(weights, n)
                         )
                         added = Place(weights, n)
-                    products(key, mine, Place(query, start), columns, added, Place(weights, n), vectors)
+                    products(key, mine, Place(query, start), columns, added, Place(weights, n), of_head)
                     none = Place(nothing, 0)
-                    products(value, mine, Place(grad, start), columns, none, Place(pulls, n), vectors)
+                    products(value, mine, Place(grad, start), columns, none, Place(pulls, n), of_head)
                     for entry in range(begin, end):
                         high = splat(rows[at + other[entry]], FOUR)
                         store(weights, n, minus(load(weights, n, FOUR), high))
@@ -234,5 +236,5 @@ def from_keys(
                     store(weights, u, weight)
                     pull = minus(load(pulls, u, SIXTEEN), load(middle, u, SIXTEEN))
                     store(pulls, u, times(weight, pull))
-                weighted(pulls, Place(query, place), met, columns, of_key, mine, vectors)
-                weighted(weights, Place(grad, place), met, columns, of_value, mine, vectors)
+                weighted(pulls, Place(query, place), met, columns, of_key, mine, of_head)
+                weighted(weights, Place(grad, place), met, columns, of_value, mine, of_head)

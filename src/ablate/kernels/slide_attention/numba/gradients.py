@@ -53,11 +53,13 @@ def backward(
     w, e_logits, e_values = weights_of_mix
     of_query, of_key, of_value, of_mix, of_logits, of_values = found
     height, columns, heads, kernel = form
-    width, taps, half = len(vectors.parts) * len(vectors.lanes), kernel * kernel, kernel // 2
+    parts, lanes = vectors
+    width, taps, half = len(parts) * len(lanes), kernel * kernel, kernel // 2
     channels, filled = heads * width, -(-taps // 4) * 4
     apart = heads * filled  # numbers of a position
     strips = -(-height // STRIP)
     for strip in prange(query.size // (height * columns * channels) * strips):
+        of_head = Vectors(parts, lanes)  # made here, for a parallel loop takes no tuple of tuples
         image, begin = strip // strips, strip % strips * STRIP
         end = min(height, begin + STRIP)
         first, last = max(0, begin - half), min(height, end + half)
@@ -76,19 +78,19 @@ def backward(
                     own = start + (row * columns + column) * channels
                     position = Position(start, row, column, head, own)
                     at = ((row - first) * columns + column) * apart + head * filled
-                    of_head = Mix(w, e_logits, head * filled * width)
-                    products(query, key, position, form, of_head, Place(weights, at), vectors)
+                    mix = Mix(w, e_logits, head * filled * width)
+                    products(query, key, position, form, mix, Place(weights, at), of_head)
                     softmax(weights, at, taps)
-                    products(grad, value, position, form, Mix(w, e_values, 0), Place(pulls, 0), vectors)
+                    products(grad, value, position, form, Mix(w, e_values, 0), Place(pulls, 0), of_head)
                     mean = np.float32(0)
                     for t in range(taps):
                         mean += weights[at + t] * pulls[t]
                     for t in range(taps):
                         slopes[at + t] = weights[at + t] * (pulls[t] - mean)
                     if begin <= row < end:
-                        mixture(Numbers(slopes, at, 0), key, position, form, of_head, of_query, vectors)
+                        mixture(Numbers(slopes, at, 0), key, position, form, mix, of_query, of_head)
                         of_taps = TapGradients(slopes, weights, at)
-                        pull(maps, grad, position, form, of_taps, of_strip, vectors)
+                        pull(maps, grad, position, form, of_taps, of_strip, of_head)
         for row in range(begin, end):
             for column in range(columns):
                 for head in range(heads):
@@ -97,8 +99,8 @@ def backward(
                     position = Position(start, row, column, head, own)
                     at = ((row - first) * columns + column) * apart + head * filled
                     mix = Mix(w, e_values, 0)
-                    mixture(Numbers(slopes, at, apart), query, position, form, mix, of_key, vectors)
-                    mixture(Numbers(weights, at, apart), grad, position, form, mix, of_value, vectors)
+                    mixture(Numbers(slopes, at, apart), query, position, form, mix, of_key, of_head)
+                    mixture(Numbers(weights, at, apart), grad, position, form, mix, of_value, of_head)
 
 
 @njit(fastmath=FAST)
