@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
@@ -27,6 +28,7 @@ from ablate.errors import UserError
 from ablate.execution.place import Place
 from ablate.launch.alone import check_alone
 from ablate.launch.submit import submit
+from ablate.results import predictions
 from ablate.store.folder import RunFolder
 from ablate.training import checkpoint
 from ablate.training.distributed import CPU, Group, SharedBatchNorm
@@ -89,6 +91,11 @@ def test_two_processes_train_as_one_to_rounding(tmp_path: Path) -> None:
         for name in ("train_loss", "validation_loss"):
             assert mine[name] == pytest.approx(theirs[name], rel=2e-4), name
     assert one.result()["macs"] == two.result()["macs"]
+    for folder in (one, two):  # in the order of the split, whoever computed a batch
+        kept = predictions.read(folder.predictions_path)
+        assert 100 * kept.predictions.correct.mean() == pytest.approx(folder.result()["test_top1"], abs=1e-3)
+    labels = [predictions.read(folder.predictions_path).predictions.label for folder in (one, two)]
+    np.testing.assert_array_equal(*labels)
     mine, theirs = weights(one), weights(two)
     assert mine.keys() == theirs.keys()
     for name in mine:

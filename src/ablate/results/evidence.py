@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ablate.results import classes, comparisons, costs, curves, factorial, figures, paths, tables
+from ablate.results import classes, comparisons, costs, curves, factorial, figures, images, paths, tables
 from ablate.results.classes import OfClass
 from ablate.results.comparisons import Comparison, Findings
 from ablate.results.curves import Reached
 from ablate.results.factorial import Factorial
+from ablate.results.images import Images
 from ablate.results.paths import Path
+from ablate.results.predictions import Kept
 from ablate.results.tables import Table
 from ablate.store.manifest import Manifest
 
@@ -31,6 +33,7 @@ class Evidence:
     reached: list[Reached]
     not_converged: dict[str, str]  # reasons, by signature
     classes: list[OfClass]  # none where the task has no figures by class
+    images: Images | None  # None where runs kept no predictions of single images
 
     @property
     def manifest(self) -> Manifest:
@@ -49,6 +52,7 @@ class Evidence:
             found.append(tables.interactions(self.findings, self.factorial))
             found.append(tables.variance(self.factorial))
         found.append(tables.by_class(self.findings, self.classes))
+        found.append(tables.on_images(self.images))
         found.append(tables.matched(self.findings, self.matched or []))
         found.append(tables.reached(self.reached))
         found.append(tables.speed(self.findings))
@@ -75,7 +79,7 @@ class Evidence:
         return drawn
 
 
-def examine(
+def examine(  # noqa: PLR0913 (what a reader may choose, and what runs kept)
     manifest: Manifest,
     runs: pd.DataFrame,
     metrics: pd.DataFrame,
@@ -84,6 +88,7 @@ def examine(
     target: float | None = None,
     margin: float | None = None,
     by_class: pd.DataFrame | None = None,
+    kept: Mapping[str, Kept] | None = None,
 ) -> Evidence:
     """Every analysis that a study's design allows.
 
@@ -97,6 +102,7 @@ def examine(
             baseline's median run ends with.
         margin: of equivalence, chosen for this report; None: the study's own, or a default.
         by_class: test figures by class, as `classes.collect` returns them; None if there are none.
+        kept: predictions of the test images, as `images.collect` returns them; None if there are none.
 
     Raises:
         UserError: see `comparisons.analyse` and `paths.analyse`.
@@ -111,4 +117,5 @@ def examine(
         reached=curves.time_to(findings, metrics, target),
         not_converged=curves.not_converged(metrics),
         classes=classes.compare(findings, by_class) if by_class is not None and paired else [],
+        images=images.compare(findings, kept) if kept and paired else None,
     )

@@ -14,7 +14,7 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from ablate.results import classes, curves, examples, figures, formats, sentences, verdicts
+from ablate.results import classes, curves, examples, figures, formats, images, sentences, verdicts
 from ablate.results.collect import (
     FIXED,
     collect,
@@ -73,9 +73,10 @@ def report(
     if not mixed:
         refuse_mixed_code(runs_dir, runs, study)
     metrics = collect_metrics(runs_dir, runs)
-    by_class = classes.collect(runs_dir, runs)
+    kept = images.collect(runs_dir, runs)
+    by_class = classes.collect(runs_dir, runs, kept)
     evidence = examine(
-        manifest, runs, metrics, paired=paired, target=target, margin=margin, by_class=by_class
+        manifest, runs, metrics, paired=paired, target=target, margin=margin, by_class=by_class, kept=kept
     )
     folder = output or study_dir(runs_dir, study) / "report"
     paths = write_evidence(evidence, folder)
@@ -156,6 +157,7 @@ def _page(evidence: Evidence, runs_dir: Path, drawings: dict[str, Path], picture
         curve=find(curves.column(findings.runs)),
         evidence=evidence,
         verdicts=_verdicts(findings),
+        advice=images.advice(evidence.images.compared) if evidence.images else "",
         families=sentences.other_families(evidence.paths, evidence.factorial, evidence.matched),
         pictured=pictured,
         finished=int((findings.runs["state"] == FINISHED).sum()),

@@ -112,6 +112,7 @@ CHECKS: Mapping[str, Callable[[RunFiles, Status], str | None]] = {
     "classes.json": lambda folder, status: _json_file(folder.classes_path, shapes.classes),
     "environment.json": _environment,
     "examples.npz": lambda folder, status: _archive(folder.examples_path, "an archive of arrays"),
+    "predictions.npz": lambda folder, status: _archive(folder.predictions_path, "an archive of arrays"),
     "checkpoint.pt": lambda folder, status: _archive(folder.checkpoint_path, "a checkpoint"),
     "claim.json": lambda folder, status: _json_file(folder.claim_path, shapes.claim),
 }

@@ -24,6 +24,7 @@ FILES = (
     "result.json",
     "classes.json",
     "examples.npz",
+    "predictions.npz",
     "environment.json",
     "checkpoint.pt",
 )

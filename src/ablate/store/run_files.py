@@ -7,6 +7,7 @@
                        result.json       final figures; its presence with state `finished` ends a run
                        classes.json      test figures by class, where the task has some
                        examples.npz      test images with predictions, where the task has pictures of them
+                       predictions.npz   class predicted for each test image, where the task gives one class
                        error.txt         traceback of the last failure
                        environment.json  commit and diff, versions, hardware
                        checkpoint.pt     what resuming needs
@@ -116,6 +117,11 @@ class RunFiles:
     def examples_path(self) -> Path:
         """Some test images with labels and predictions."""
         return self.path / "examples.npz"
+
+    @property
+    def predictions_path(self) -> Path:
+        """Class predicted for each test image."""
+        return self.path / "predictions.npz"
 
     @property
     def error_path(self) -> Path:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from timm.data import Mixup
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 from ablate import hosts
 from ablate.data import CLASS, Loader, Splits
 from ablate.errors import UserError, unknown
+from ablate.results.predictions import Predictions
 from ablate.store.metrics import TASKS
 from ablate.tasks.arguments import FROZEN, network_arguments, require_annotation
 from ablate.tasks.contract import ALONE, Figures, Mixing, Objective, Processes, Shown
@@ -87,12 +90,14 @@ class Classification:
         model.eval()
         figures: list[Tensor] = []  # of each batch: mean loss, top-1 and top-5, (3,) float32
         counts: list[int] = []
+        answers: list[list[Tensor]] = []  # of each batch: the parts of `Predictions`
         for inputs, labels in loader.epoch(0):
             with precision:
                 logits = model(inputs).float()
             first, fifth = accuracy(logits, labels, topk=(1, min(5, logits.shape[-1])))
             figures.append(torch.stack([F.cross_entropy(logits, labels), first, fifth]))
             counts.append(len(labels))
+            answers.append(_answers(logits, labels))
             if on_batch is not None:
                 on_batch()
         loss, top1, top5 = AverageMeter(), AverageMeter(), AverageMeter()
@@ -103,11 +108,26 @@ class Classification:
         *totals, images = processes.all_reduce_sum(*sums)
         mean_loss, first, fifth = (total / images for total in totals)
         # timm counts in float32; five decimals are finer than one image in a million
-        return Figures({"loss": mean_loss, "top1": round(first, 5), "top5": round(fifth, 5)}, {})
+        metrics = {"loss": mean_loss, "top1": round(first, 5), "top5": round(fifth, 5)}
+        return Figures(metrics, {}, partial(_gathered, answers, processes))
 
     def answers(self, model: nn.Module, batch: Any) -> list[Shown]:
         """Return nothing: a class of an image is no picture."""
         return []
+
+
+def _answers(logits: Tensor, labels: Tensor) -> list[Tensor]:
+    """Label, prediction, probability of the label, and that of the prediction, of each image: (B,) each."""
+    probabilities = logits.softmax(-1)
+    confidence, predicted = probabilities.max(-1)
+    return [labels, predicted, probabilities.gather(-1, labels[:, None])[:, 0], confidence]
+
+
+def _gathered(answers: list[list[Tensor]], processes: Processes) -> Predictions:
+    """Predictions of all processes in the order of the split, whose batches they take in turns."""
+    shares = processes.gather([[tuple(part.cpu().numpy() for part in batch) for batch in answers]])
+    batches = [share[turn] for turn in range(max(map(len, shares))) for share in shares if turn < len(share)]
+    return Predictions(*map(np.concatenate, zip(*batches, strict=True)))
 
 
 class CrossEntropy:

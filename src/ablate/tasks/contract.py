@@ -17,6 +17,7 @@ from ablate.store.metrics import TaskMetrics
 
 if TYPE_CHECKING:
     from ablate.results.examples import Answer
+    from ablate.results.predictions import Predictions
 
 T = TypeVar("T")
 
@@ -119,6 +120,8 @@ class Figures(NamedTuple):
 
     metrics: dict[str, float]  # of the task, by name
     by_class: dict[str, list[float]]  # values of each class of some of them; NaN where a class does not occur
+    # of each image in the order of the split, where a task gives it one class; every process calls it
+    predictions: Callable[[], Predictions] | None = None
 
 
 def named_classes(

@@ -20,7 +20,7 @@ from ablate import data, tasks
 from ablate.data import Loader, Splits
 from ablate.errors import UserError
 from ablate.ops import costs
-from ablate.results import examples
+from ablate.results import examples, predictions
 from ablate.store import shapes
 from ablate.store.files import append_json_line, read_json_lines, write_json, write_text
 from ablate.store.locks import LockedError
@@ -399,13 +399,17 @@ class Training:
         model = self.ema.module if self.ema else self.model
         model.load_state_dict(self.best)
         test = Remembering(self.splits.test)
-        found, by_class = self._evaluate(model, test, self._leave)
-        if by_class and self.group.first:
-            names = data.info(self.config["data"]).names(self.task.annotation)
-            write_json(self.folder.classes_path, named_classes(by_class, names), self.folder.guard)
-            kept = provenance.predictions(self.task, model, test.batch, names)
-            examples.write(self.folder.examples_path, kept, self.folder.guard)
+        found, by_class, answers = self._evaluate(model, test, self._leave)
         self._refuse_non_finite("test", found)
+        names = data.info(self.config["data"]).names(self.task.annotation)
+        if answers is not None:
+            kept = predictions.Kept(answers(), list(names))
+            if self.group.first:
+                predictions.write(self.folder.predictions_path, kept, self.folder.guard)
+        if by_class and self.group.first:
+            write_json(self.folder.classes_path, named_classes(by_class, names), self.folder.guard)
+            drawn = provenance.predictions(self.task, model, test.batch, names)
+            examples.write(self.folder.examples_path, drawn, self.folder.guard)
         validation = self.history[self.best_epoch - 1]
         images_per_second = self.step * self.recipe.batch_size / self.train_seconds
         return {

@@ -7,6 +7,7 @@ from ablate.results.tables.budgets import front, matched, reached, speed
 from ablate.results.tables.classes import by_class
 from ablate.results.tables.conditions import details, footnote, study_table
 from ablate.results.tables.factors import effects, interactions, variance
+from ablate.results.tables.images import on_images
 from ablate.results.tables.table import Cell, Table, escape_latex
 from ablate.results.tables.walks import roadmap
 
@@ -21,6 +22,7 @@ __all__ = [
     "front",
     "interactions",
     "matched",
+    "on_images",
     "reached",
     "roadmap",
     "speed",

@@ -84,4 +84,5 @@ def _weights(mix: Tensor, own: Tensor, table: Tensor) -> tuple[Tensor, Tensor, T
 
 
 def _form(query: Tensor, table: Tensor, kernel: int) -> Form:
-    return Form(*query.shape[1:3], table.shape[0], kernel)
+    _, height, width, _ = query.shape
+    return Form(height, width, table.shape[0], kernel)
