@@ -16,6 +16,8 @@ from ablate.plugins import Registry
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+__all__ = ["Callback", "View", "check", "create", "names", "register"]
+
 EVENTS = ("on_step", "on_epoch", "on_end")
 
 Figures = Mapping[str, Any] | None  # numbers by name, or nothing

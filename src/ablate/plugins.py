@@ -22,6 +22,8 @@ from typing import TypeVar
 
 from ablate.errors import SOMEBODYS_OWN, UserError, place_of, require_name, unknown
 
+__all__ = ["Registry", "broken", "load", "modules", "use"]
+
 GROUPS = ("ablate.plugins", "ablate.operators")  # of entry points; the second is the earlier name
 VARIABLES = ("ABLATE_PLUGINS", "ABLATE_OPERATORS")  # comma-separated modules and files; likewise
 VARIABLE = VARIABLES[0]
