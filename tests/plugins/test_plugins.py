@@ -190,3 +190,26 @@ def test_a_callback_and_a_metric_are_refused_at_registration() -> None:
     with pytest.raises(UserError, match="it has no info, augmentation, splits"):
         data.register("nothing")(int)
     assert json.dumps(data.defaults("synthetic"))
+
+
+def test_a_metric_of_segmentation_receives_the_confusion_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from ablate import tasks
+    from ablate.errors import UserError
+    from ablate.store import metrics
+    from ablate.tasks import own
+
+    for name in ("mean_recall", "wrong"):
+        monkeypatch.setitem(metrics.OWN, name, None)  # removed afterwards
+        del metrics.OWN[name]
+    tasks.register_metric("mean_recall", task="segmentation", unit="%")(
+        lambda table: 100 * (table.diagonal() / table.sum(1)).mean()
+    )
+    table = torch.tensor([[3.0, 1.0], [0.0, 4.0]], dtype=torch.float64)
+    assert own.figures("segmentation", table) == {"mean_recall": 87.5}
+    assert own.figures("classification", table) == {}
+    assert "test_mean_recall" in metrics.of_task("segmentation").columns
+    tasks.register_metric("wrong", task="segmentation")(lambda table: 1 / 0)
+    with pytest.raises(UserError, match=r"metric 'wrong' fails: ZeroDivisionError: .*test_plugins.py:"):
+        own.figures("segmentation", table)
