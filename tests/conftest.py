@@ -60,6 +60,8 @@ def ablate(
     """The command line in this process, in an empty folder, without W&B unless the test asks for it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))  # where plug-ins of a user are listed
+    monkeypatch.setenv("ABLATE_PLUGINS", "")  # and removed afterwards, whatever a command writes into it
 
     def run(*arguments: str) -> Finished:
         from ablate import cli

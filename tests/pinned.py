@@ -25,6 +25,7 @@ from ablate.store.identity import signature
 GOLDEN = Path(__file__).parent / "golden" / "pinned.json"
 CONF = conf_dir()
 PUBLIC = (  # what notebooks, the README and plug-ins import
+    "ablate.callbacks",
     "ablate.data",
     "ablate.errors",
     "ablate.hosts",
@@ -34,6 +35,7 @@ PUBLIC = (  # what notebooks, the README and plug-ins import
     "ablate.ops.inspection",
     "ablate.ops.kernels",
     "ablate.kernels",
+    "ablate.plugins",
     "ablate.results.collect",
     "ablate.results.comparisons",
     "ablate.results.figures",
@@ -43,6 +45,7 @@ PUBLIC = (  # what notebooks, the README and plug-ins import
     "ablate.results.report",
     "ablate.results.statistics",
     "ablate.results.tables",
+    "ablate.tasks",
 )
 
 

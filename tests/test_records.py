@@ -76,8 +76,15 @@ def test_links_of_the_readme_and_other_pages_lead_somewhere() -> None:
 def test_the_readmes_operator_in_one_file_trains(tmp_path: Path) -> None:
     (block,) = re.findall(r"```python\n(.*?@ops\.register.*?)```", README, re.DOTALL)
     (tmp_path / "pooling.py").write_text(block, encoding="utf-8")
-    environment = {**os.environ, "ABLATE_OPERATORS": "pooling", "PYTHONPATH": str(tmp_path)}
-    overrides = ["op=pooling", "op.kernel=5", "recipe=debug", "data=synthetic", "infra.tracking=none"]
+    environment = {**os.environ, "XDG_CONFIG_HOME": str(tmp_path)}
+    overrides = [
+        "infra.plugins=pooling.py",
+        "op=pooling",
+        "op.kernel=5",
+        "recipe=debug",
+        "data=synthetic",
+        "infra.tracking=none",
+    ]
     done = subprocess.run(
         [sys.executable, "-m", "ablate", "train", *overrides],
         cwd=tmp_path,

@@ -74,7 +74,7 @@ def page(name: str) -> str:
         1: "yes, away from the border",
     }.get(entry.equivariance, f"by multiples of {entry.equivariance} positions, away from the border")
     facts = [
-        ("paper", f"{entry.paper}, {entry.year}"),
+        ("paper", entry.cited(", ")),
         ("channel setting", entry.channel_setting),
         ("spatial processing", entry.spatial_processing),
         ("strides", ", ".join(map(str, entry.strides))),

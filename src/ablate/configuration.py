@@ -10,12 +10,15 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
+from ablate import plugins
 from ablate.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+CONF_OP = "op"  # the group of operators
 
 Settings = TypeVar("Settings", bound="DataclassInstance")
 
@@ -28,6 +31,18 @@ def conf_dir() -> Path:
         if (candidate / "train.yaml").exists():
             return candidate
     raise UserError(f"no configuration folder beside {package}", "reinstall the package: `pip install .`")
+
+
+def conf_dirs() -> list[Path]:
+    """The folder `conf/`, and those of the plug-ins that are loaded; a file in an earlier one counts."""
+    others = [path for path in plugins.conf_dirs() if path.resolve() != conf_dir().resolve()]
+    return [conf_dir(), *others]
+
+
+def conf_file(*parts: str) -> Path | None:
+    """A file in the first of `conf_dirs` that has it: `conf_file("op", "lsa.yaml")`; None if none has."""
+    paths = (folder.joinpath(*parts) for folder in conf_dirs())
+    return next((path for path in paths if path.exists()), None)
 
 
 def read_settings(kind: type[Settings], path: str, config: Any, beside: tuple[str, ...] = ()) -> Settings:
@@ -55,7 +70,14 @@ def read_settings(kind: type[Settings], path: str, config: Any, beside: tuple[st
         if name not in config and (field.default, field.default_factory) == (MISSING, MISSING):
             raise UserError(f"{path}.{name} is missing", f"settings: {', '.join(names)}")
     given = [name for name in names if name in config]
-    return kind(**{name: convert(f"{path}.{name}", config[name], str(known[name].type)) for name in given})
+    return kind(**{name: convert(f"{path}.{name}", config[name], _text(known[name].type)) for name in given})
+
+
+def _text(annotation: Any) -> str:
+    """An annotation as it is written; where a module does not postpone them, it is a type."""
+    return (
+        annotation.__name__ if isinstance(annotation, type) and not get_args(annotation) else str(annotation)
+    )
 
 
 def convert(path: str, value: Any, annotation: str) -> Any:

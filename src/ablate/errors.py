@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
+SOMEBODYS_OWN: set[Path] = set()  # folders of plug-ins that are installed
 STANDARD = sysconfig.get_paths()["stdlib"]
 
 
@@ -24,7 +25,7 @@ class UserError(ValueError):
 def place_of(error: BaseException) -> str:
     """Return file and line, in parentheses, of the last of somebody's own code that an exception passed.
 
-    Empty if it passed none. Code of this package and of installed packages does not count.
+    Empty if it passed none. Code of this package does not count, nor that of installed ones but plug-ins.
     """
     ours = Path(__file__).parent
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
@@ -32,7 +33,8 @@ def place_of(error: BaseException) -> str:
         installed = (
             path.is_relative_to(ours) or path.is_relative_to(STANDARD) or "site-packages" in path.parts
         )
-        if path.is_file() and not installed:
+        own = any(path.is_relative_to(folder) for folder in SOMEBODYS_OWN)
+        if path.is_file() and (own or not installed):
             return f" ({path}:{frame.lineno})"
     return ""
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from tests.ops.small import PRESETS
 
 from ablate import hosts, models, ops
+from ablate.configuration import conf_dir
 from ablate.data.catalogue import DATA_SETS
 from ablate.errors import UserError, require_name
 from ablate.models import Hybrid
@@ -99,12 +102,20 @@ def test_levels_on_disk_are_the_levels_in_code() -> None:
     for axis in ("weights", "norm", "region"):
         on_disk = {configs.level(axis, level)["name"] for level in configs.levels(axis)}
         assert on_disk == set(axes.LEVELS[axis])
-    assert {path.stem for path in (configs.conf_dir() / "op").glob("*.yaml")} <= set(ops.names())
+    assert {path.stem for path in (conf_dir() / "op").glob("*.yaml")} <= set(ops.names())
 
 
-def test_an_operator_of_its_own_gets_its_signature_as_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_ENTRIES", dict(registry._entries()))
+@pytest.fixture
+def restored() -> Iterator[None]:
+    """The registry as it was."""
+    before = dict(registry._entries())
+    yield
+    registry._ENTRIES.clear()
+    registry._ENTRIES.update(before)
 
+
+@pytest.mark.usefixtures("restored")
+def test_an_operator_of_its_own_gets_its_signature_as_settings() -> None:
     @ops.register(
         "scaled", paper="none", year=2026, channel_setting="none", spatial_processing="none", strides=(1, 2)
     )

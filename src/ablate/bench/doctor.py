@@ -53,7 +53,7 @@ def findings(data_root: Path | None) -> list[Finding]:
     sets = data.availability(data_root)
     return [
         *(check() for check in checks),
-        *(Finding("operators", False, f"{name}: {reason}") for name, reason in registry.broken().items()),
+        *(Finding("plug-in", False, f"{name}: {reason}") for name, reason in registry.broken().items()),
         *(Finding(f"data {item.name}", item.available, item.detail) for item in sets),
     ]
 

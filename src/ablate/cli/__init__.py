@@ -22,6 +22,8 @@ from ablate.cli import (
     diff,
     doctor,
     evaluate,
+    init,
+    loading,
     logs,
     look,
     ops,
@@ -59,6 +61,7 @@ VERBS = (  # in the order of `ablate --help`
     bench,
     convert,
     evaluate,
+    init,
 )
 
 
@@ -66,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Entry of the console script."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        given = loading.load(given)
         if given[:1] == ["plan"] or (given[:1] == ["train"] and "--dry-run" in given):
             plan.plan(given[1:])
             return
@@ -73,6 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             train.train(given[1:])
             return
         parsed = parse(given)
+        loading.load_recorded(parsed)
         parsed.verb(parsed)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -29,7 +29,7 @@ def train(arguments: list[str]) -> None:
     from omegaconf import OmegaConf
 
     from ablate.cli.launchers import LAUNCHERS
-    from ablate.compose.catalogue import publish_operators
+    from ablate.compose.catalogue import publish
     from ablate.compose.explanation import explain, explained
     from ablate.compose.request import single
     from ablate.configuration import conf_dir
@@ -39,7 +39,7 @@ def train(arguments: list[str]) -> None:
     sys.argv = ["ablate train", *arguments]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come out as they are, to be explained here
     warnings.filterwarnings("ignore", message=".*overriding with `hydra.mode=MULTIRUN`.*")
-    publish_operators()
+    publish()
     Plugins.instance()  # loads all of them
     sweeper.publish()
     composed: list[tuple[DictConfig, list[str]]] = []

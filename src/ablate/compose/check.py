@@ -22,7 +22,7 @@ def check(requests: Sequence[Request], processes: int | None = None) -> None:
     Raises:
         UserError: the first combination that cannot exist, with its overrides.
     """
-    from ablate import data, tasks
+    from ablate import callbacks, data, tasks
     from ablate.training import optimization
     from ablate.training.device import resolve_device
     from ablate.training.recipe import read as read_recipe
@@ -37,6 +37,7 @@ def check(requests: Sequence[Request], processes: int | None = None) -> None:
         config = request.config
         try:
             infra = infrastructure.read(config["infra"])
+            callbacks.check(infra.callbacks)
             resolve_device(infra.device)
             recipe = read_recipe(config["recipe"])
             recipe.check_share(processes or infra.devices * infra.launcher["nodes"])

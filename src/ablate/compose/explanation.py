@@ -11,7 +11,8 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
-from ablate.configuration import conf_dir
+from ablate import plugins
+from ablate.configuration import conf_dirs
 from ablate.errors import UserError, unknown
 
 FOLDERS = ("study", "variant")
@@ -19,16 +20,18 @@ NULL_GROUP = re.compile(r"(op|host|data|recipe|infra|study|variant)(/\w+)?=null"
 
 
 def _choices(group: str) -> list[str]:
-    root = conf_dir() / group
-    return sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.yaml"))
+    roots = [folder / group for folder in conf_dirs()]
+    return sorted(
+        {path.relative_to(root).with_suffix("").as_posix() for root in roots for path in root.rglob("*.yaml")}
+    )
 
 
 def _with_broken(refused: UserError) -> UserError:
-    """Add the plug-ins that could not be loaded, of which the operator may be one."""
+    """Add the plug-ins that could not be loaded, which may have what was chosen."""
     from ablate.ops import registry
 
-    lines = [f"not loaded: {plugin}: {reason}" for plugin, reason in registry.broken().items()]
-    return UserError("\n  ".join([refused.problem, *lines]), refused.way_out)
+    registry.broken()  # presets in their folders, too
+    return plugins.with_broken(refused)
 
 
 def explained(error: Exception) -> bool:
@@ -63,10 +66,9 @@ def explain(error: Exception, typed: Sequence[str] = ()) -> UserError:
         group, _, choice = path.rpartition("/")
         flat = path.partition("/")[0]  # `study` and `variant` have choices in folders of their own
         if flat in FOLDERS:
-            return unknown(flat, path.removeprefix(f"{flat}/"), _choices(flat))
+            return _with_broken(unknown(flat, path.removeprefix(f"{flat}/"), _choices(flat)))
         if error.options:
-            refused = unknown(group, choice, error.options)
-            return _with_broken(refused) if group == "op" else refused
+            return _with_broken(unknown(group, choice, error.options))
     cause = error.__cause__
     if isinstance(cause, OmegaConfBaseException) and isinstance(cause.parent_node, DictConfig):
         key = str(cause.full_key)
@@ -126,7 +128,7 @@ def _of_interpolation(error: InterpolationResolutionError) -> UserError:
 
 def _files(typed: Sequence[str]) -> Iterator[Path]:
     """Yield every configuration file that the command may have read."""
-    folders = [conf_dir()]
+    folders = conf_dirs()
     for word, following in zip(typed, [*typed[1:], ""], strict=True):
         option, _, value = word.partition("=")
         if option in ("--config-dir", "-cd", "--config-path", "-cp"):

@@ -15,7 +15,14 @@ WandbMode = Literal["offline", "online", "disabled"]
 TRACKING: dict[str, WandbMode] = {"wandb_offline": "offline", "wandb": "online", "none": "disabled"}
 MEMORY_FORMATS = ("auto", "contiguous", "channels_last")
 # Settings that configurations frozen by an earlier version lack, with the behavior of that version.
-EARLIER: Mapping[str, Any] = {"compile": False, "memory_format": "contiguous", "tf32": None, "weights": None}
+EARLIER: Mapping[str, Any] = {
+    "compile": False,
+    "memory_format": "contiguous",
+    "tf32": None,
+    "weights": None,
+    "plugins": [],
+    "callbacks": [],
+}
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,8 @@ class Infra:
     retry_failed: bool
     checkpoint_minutes: float
     launcher: Mapping[str, Any]
+    plugins: tuple[str, ...] = ()
+    callbacks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

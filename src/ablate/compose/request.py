@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ablate.compose import structure
+from ablate.compose import extensions, structure
 from ablate.errors import UserError
 
 
@@ -32,9 +32,11 @@ def request(plain: dict[str, Any], overrides: Sequence[str]) -> Request:
     """Request the run of a resolved configuration.
 
     Raises:
-        UserError: the configuration lacks a group, or has a setting that does not exist.
+        UserError: the configuration lacks a group, has a setting that does not exist, or names a plug-in that
+            cannot be loaded.
     """
     structure.check(plain)
+    extensions.resolve(plain["infra"])
     if root := plain["infra"].get("data_root"):  # frozen as an absolute path: a retry may start elsewhere
         plain["infra"]["data_root"] = str(Path(str(root)).expanduser().absolute())
     if any((plain.get("task") or {}).get(key) is not None for key in ("init", "weights")):

@@ -10,7 +10,17 @@ Imports of ablate only `errors`, `configuration` and `store`, and torch only in 
 """
 
 from ablate.data.availability import availability
-from ablate.data.catalogue import check, content, create, info, module_of, test_split
+from ablate.data.catalogue import (
+    check,
+    content,
+    create,
+    defaults,
+    info,
+    module_of,
+    names,
+    register,
+    test_split,
+)
 from ablate.data.contract import (
     CLASS,
     INSTANCES,
@@ -19,12 +29,16 @@ from ablate.data.contract import (
     DataInfo,
     InstanceBatch,
     Instances,
+    Labelled,
+    LabelledSplits,
     Loader,
     MapBatch,
     Splits,
+    Storage,
     Truth,
     TruthBatch,
 )
+from ablate.data.in_memory import InMemorySet
 from ablate.data.shard import WHOLE, Shard
 
 __all__ = [
@@ -34,19 +48,26 @@ __all__ = [
     "OUTSIDE",
     "WHOLE",
     "DataInfo",
+    "InMemorySet",
     "InstanceBatch",
     "Instances",
+    "Labelled",
+    "LabelledSplits",
     "Loader",
     "MapBatch",
     "Shard",
     "Splits",
+    "Storage",
     "Truth",
     "TruthBatch",
     "availability",
     "check",
     "content",
     "create",
+    "defaults",
     "info",
     "module_of",
+    "names",
+    "register",
     "test_split",
 ]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ablate.configuration import read_settings
 from ablate.data.cifar import CIFAR10, CIFAR100
@@ -27,25 +28,62 @@ from ablate.data.options import require_whole
 from ablate.data.origin import default_data_root, digest_of_files
 from ablate.data.shard import WHOLE, Shard
 from ablate.data.synthetic import Synthetic
-from ablate.errors import UserError, unknown
+from ablate.errors import UserError
+from ablate.plugins import Registry
 
 if TYPE_CHECKING:
     import torch
 
-DATA_SETS: dict[str, type[DataSet]] = {
-    "ade20k": ADE20K,
-    "cifar10": CIFAR10,
-    "cifar100": CIFAR100,
-    "coco": Coco,
-    "coco_format": CocoFormat,
-    "fashion_mini": FashionMini,
-    "fashion_mnist": FashionMNIST,
-    "image_folder": ImageFolder,
-    "fashion_scenes": FashionScenes,
-    "imagenet": ImageNet,
-    "map_folder": MapFolder,
-    "synthetic": Synthetic,
-}
+DATA_SETS: Registry[type[DataSet]] = Registry("a data set")
+DATA_SETS.update(
+    ade20k=ADE20K,
+    cifar10=CIFAR10,
+    cifar100=CIFAR100,
+    coco=Coco,
+    coco_format=CocoFormat,
+    fashion_mini=FashionMini,
+    fashion_mnist=FashionMNIST,
+    image_folder=ImageFolder,
+    fashion_scenes=FashionScenes,
+    imagenet=ImageNet,
+    map_folder=MapFolder,
+    synthetic=Synthetic,
+)
+
+Kind = TypeVar("Kind", bound=type)
+
+
+def register(name: str) -> Callable[[Kind], Kind]:
+    """Register a data set: a decorator of a frozen dataclass that keeps the contract `contract.DataSet`.
+
+    Its fields are the settings `data.<field>`: numbers, strings, booleans, tuples of strings or whole
+    numbers, and None. `InMemorySet` has all of it but `info` and `read` for images that fit into memory.
+
+    Args:
+        name: in `data=<name>`.
+
+    Raises:
+        UserError: the name is taken or breaks the rule for names, or the class is not a data set.
+
+    Example:
+        >>> @register("stripes")
+        ... @dataclass(frozen=True)
+        ... class Stripes(InMemorySet):
+        ...     size: int = 28
+    """
+
+    def decorate(kind: Kind) -> Kind:
+        needed = [part for part in ("info", "augmentation", "splits") if not hasattr(kind, part)]
+        if needed or not dataclasses.is_dataclass(kind):
+            lacks = f"it has no {', '.join(needed)}" if needed else "it is not a dataclass"
+            raise UserError(
+                f"{kind.__name__} cannot be the data set {name!r}: {lacks}",
+                "put @dataclass(frozen=True) below @register, and see ablate.data.contract.DataSet",
+            )
+        DATA_SETS.add(name, cast("type[DataSet]", kind))
+        return kind
+
+    return decorate
 
 
 def info(config: Mapping[str, Any]) -> DataInfo:
@@ -191,7 +229,20 @@ def _data_set(config: Mapping[str, Any]) -> DataSet:
     options = dict(config)
     name = options.pop("name", None)
     if name is None:
-        raise UserError("the data configuration has no name", f"known: {', '.join(sorted(DATA_SETS))}")
-    if name not in DATA_SETS:
-        raise unknown("data set", str(name), DATA_SETS)
-    return read_settings(DATA_SETS[name], "data", options, beside=("name",))
+        raise UserError("the data configuration has no name", f"known: {', '.join(sorted(DATA_SETS.all()))}")
+    return read_settings(DATA_SETS.find(str(name)), "data", options, beside=("name",))
+
+
+def names() -> list[str]:
+    """The data sets."""
+    return sorted(DATA_SETS.all())
+
+
+def defaults(name: str) -> dict[str, Any]:
+    """Name and settings of a data set, of those that have a default."""
+    fields = dataclasses.fields(DATA_SETS.find(name))
+    given = {field.name: field.default for field in fields if field.default is not dataclasses.MISSING}
+    return {
+        "name": name,
+        **{key: list(value) if isinstance(value, tuple) else value for key, value in given.items()},
+    }

@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from ablate import plugins
 from ablate.store import code
 from ablate.store.files import read_json
 
@@ -38,7 +39,7 @@ def describe(
     """
     return {
         **repository(),
-        "versions": {"python": platform.python_version(), **_versions()},
+        "versions": {"python": platform.python_version(), **_versions(), **plugins.distributions()},
         "hardware": {
             "cpu": _cpu(),
             "cores": os.cpu_count(),

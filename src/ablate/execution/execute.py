@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablate import plugins
 from ablate.commands import command
 from ablate.compose.infra import complete
 from ablate.execution import environment
@@ -52,6 +53,7 @@ def execute(
     """
     if RunFolder(path).finished():
         return Outcome(SKIPPED)
+    plugins.load()
     try:
         with claim(path) as claimed, stoppable() as stop:
             folder = RunFolder(path, claimed.writing)

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
+from ablate import plugins
 from ablate.execution import child
 from ablate.execution.interruption import INTERRUPTION, stoppable
 from ablate.execution.place import Place, from_environment
@@ -31,6 +32,7 @@ def follow(place: Place, device: str, store: Any = None) -> None:
     from ablate.training.loop import PrunedError, Training
     from ablate.training.progress import Silent
 
+    plugins.load()
     with stoppable() as stop, joined(place, device, store) as group:
         while run := group.broadcast(NO_MORE_RUNS):
             path, config = run

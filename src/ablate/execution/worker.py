@@ -13,6 +13,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from ablate import plugins
 from ablate.execution import child
 from ablate.execution.execute import execute
 from ablate.execution.interruption import CLAIM_LOST, INTERRUPTION, stoppable
@@ -50,6 +51,8 @@ def _outcome(folder: RunFolder) -> Outcome:
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)
+    for line in plugins.lines_of_broken():
+        print(line, flush=True)
     from ablate.training.progress import PlainReporter
 
     try:

@@ -11,21 +11,23 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from ablate import ops
-from ablate.errors import UserError, unknown
+from ablate.errors import UserError, place_of, unknown
 from ablate.hosts import convnext, resnet, swin, volo
+from ablate.hosts import slots as places
 from ablate.hosts.features import Level, levels
-from ablate.hosts.slots import SLOT, HostSpec, PlacedSlot, operators
+from ablate.hosts.slots import SLOT, ChannelsFirst, HostSpec, PlacedSlot, operators
+from ablate.plugins import Registry
 
 __all__ = [
+    "ChannelsFirst",
     "HostSpec",
     "PlacedSlot",
     "check",
@@ -33,20 +35,67 @@ __all__ = [
     "feature_levels",
     "names",
     "operators",
+    "register",
     "require_any_size",
     "slots",
     "spec",
 ]
 
 
-@cache
-def _specs() -> dict[str, HostSpec]:
-    return {host.name: host for family in (convnext, resnet, swin, volo) for host in family.specs()}
+Build = TypeVar("Build", bound=Callable[..., nn.Module])
+
+
+def _own() -> None:
+    for family in (convnext, resnet, swin, volo):
+        for host in family.specs():
+            _HOSTS.add(host.name, host)
+
+
+_HOSTS: Registry[HostSpec] = Registry("a host", _own)
+
+
+def register(
+    name: str,
+    *,
+    slots: Callable[[nn.Module, tuple[int, int]], Iterator[PlacedSlot]],
+    stages: int,
+    image_size: tuple[int, int],
+    **facts: Any,
+) -> Callable[[Build], Build]:
+    """Register a network with slots as a host: a decorator of the function or class that builds it.
+
+    What is decorated takes `num_classes`, `in_chans` and `img_size`; its other arguments, with defaults, are
+    settings `host.<setting>`. It must not depend on the operator, and draws the same weights for the same
+    seed. The operator replaces the module at a slot's path, unless `fill` in `facts` does something else.
+
+    Args:
+        name: in `host=<name>`.
+        slots: every place that an operator can fill, in order, for a network and images of (H, W) pixels.
+        stages: the last stage with slots; they count from 1.
+        image_size: (H, W) that the network is made for.
+        facts: other attributes of `HostSpec`, such as `channels_first=True` for feature maps (B, C, H, W).
+
+    Raises:
+        UserError: the name is taken or breaks the rule for names.
+
+    Example:
+        >>> @register("my_net", slots=my_slots, stages=1, image_size=(28, 28), channels_first=True)
+        ... class MyNet(nn.Module):
+        ...     def __init__(self, num_classes, in_chans, img_size): ...
+    """
+
+    def decorate(build: Build) -> Build:
+        fill = places.replace_channels_first if facts.get("channels_first") else places.replace
+        given = {"fill": fill, "dense": False, **facts}
+        _HOSTS.add(name, HostSpec(name, build, slots, stages=stages, image_size=image_size, **given))
+        return build
+
+    return decorate
 
 
 def names() -> list[str]:
     """The hosts."""
-    return sorted(_specs())
+    return sorted(_HOSTS.all())
 
 
 def spec(name: str) -> HostSpec:
@@ -55,9 +104,7 @@ def spec(name: str) -> HostSpec:
     Raises:
         UserError: unknown name; names the nearest one.
     """
-    if name not in _specs():
-        raise unknown("host", name, _specs())
-    return _specs()[name]
+    return _HOSTS.find(name)
 
 
 def create(
@@ -141,8 +188,19 @@ def _built(host: HostSpec, timm_kwargs: dict[str, Any]) -> nn.Module:
     except TypeError as error:
         found = re.search(r"unexpected keyword argument '(\w+)'", str(error))
         if found is None:
-            raise UserError(f"{host.name} cannot be built: {error}", "see timm's class") from error
+            where = place_of(error)
+            raise UserError(
+                f"{host.name} cannot be built: {error}{where}", "correct it" if where else "see timm's class"
+            ) from error
         raise unknown(f"setting of host {host.name}:", found[1], _settings(host)) from error
+    except UserError:
+        raise
+    except Exception as error:
+        if not (place := place_of(error)):
+            raise
+        raise UserError(
+            f"host {host.name!r} cannot be built: {type(error).__name__}: {error}{place}", "correct it"
+        ) from error
     parameters = inspect.signature(type(model)).parameters.values()
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
         for key in timm_kwargs:
@@ -153,9 +211,12 @@ def _built(host: HostSpec, timm_kwargs: dict[str, Any]) -> nn.Module:
 
 def _settings(host: HostSpec) -> set[str]:
     """Settings of a host: its own, and those of timm's class."""
-    with torch.device("meta"):
-        kind = type(host.build())
-    named = inspect.signature(kind).parameters.values()
+    try:
+        with torch.device("meta"):
+            built: Callable[..., object] = type(host.build())
+    except TypeError:  # one of somebody's own may have arguments without a default
+        built = host.build
+    named = inspect.signature(built).parameters.values()
     timms = {p.name for p in named if p.kind is not inspect.Parameter.VAR_KEYWORD}
     return {"stages", "strided", *host.settings, *timms}
 

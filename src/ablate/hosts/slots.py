@@ -131,6 +131,18 @@ class ChannelsFirst(nn.Module):
         return self.operator(x.permute(0, 2, 3, 1).contiguous()).permute(0, 3, 1, 2)
 
 
+def replace(model: nn.Module, placed: PlacedSlot, operator: nn.Module, entry: OperatorSpec) -> None:
+    """Put an operator where maps are (B, H, W, C)."""
+    model.set_submodule(placed.path, operator)
+
+
+def replace_channels_first(
+    model: nn.Module, placed: PlacedSlot, operator: nn.Module, entry: OperatorSpec
+) -> None:
+    """Put an operator where maps are (B, C, H, W)."""
+    model.set_submodule(placed.path, ChannelsFirst(operator))
+
+
 def sides(size: int | Sequence[int]) -> tuple[int, int]:
     """(H, W) of an image size as timm writes it, one number for a square."""
     height, width = (size, size) if isinstance(size, int) else size

@@ -70,6 +70,10 @@ class Plan:
         study.check_paths()
         earlier = manifest.find(self.runs_dir, self.study)
         planned = growth.grow(earlier, self.study, self.members, study, self.runs_dir)
+        before = earlier.plugins if earlier is not None else []
+        planned.plugins = list(
+            dict.fromkeys([*before, *(self.requests[0].config["infra"].get("plugins") or ())])
+        )
         command = self.command
         if earlier is not None:
             known = {run.signature for run in earlier.runs}

@@ -16,6 +16,7 @@ from ablate.ops.registry import (
     from_config,
     names,
     register,
+    register_preset,
     resolve,
     spec,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "from_config",
     "names",
     "register",
+    "register_preset",
     "resolve",
     "spec",
 ]

@@ -1,4 +1,7 @@
-"""Presets and levels of their four groups, read from `conf/op/`: the one place of an operator's defaults."""
+"""Presets and levels of their four groups, read from `conf/op/`: the one place of an operator's defaults.
+
+A plug-in has a folder `conf/op` of its own.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,15 @@ from typing import Any
 
 import yaml
 
-from ablate.configuration import conf_dir
+from ablate.configuration import CONF_OP, conf_dirs, conf_file
 from ablate.errors import unknown
 from ablate.ops.axes import AXES
 
 
 def levels(axis: str) -> list[str]:
     """The named levels of an axis."""
-    return sorted(path.stem for path in (conf_dir() / "op" / axis).glob("*.yaml"))
+    folders = (folder / CONF_OP / axis for folder in conf_dirs())
+    return sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
 
 
 def level(axis: str, name: str) -> dict[str, Any]:
@@ -26,16 +30,16 @@ def level(axis: str, name: str) -> dict[str, Any]:
     Raises:
         UserError: no such level.
     """
-    path = conf_dir() / "op" / axis / f"{name}.yaml"
-    if not path.exists():
+    path = conf_file(CONF_OP, axis, f"{name}.yaml")
+    if path is None:
         raise unknown(f"level of op/{axis}", name, levels(axis))
     return dict(_read(path))
 
 
 def preset(name: str) -> dict[str, Any] | None:
     """The settings of `conf/op/<name>.yaml` with its levels filled in; None if there is no such file."""
-    path = conf_dir() / "op" / f"{name}.yaml"
-    if not path.exists():
+    path = conf_file(CONF_OP, f"{name}.yaml")
+    if path is None:
         return None
     settings = {key: value for key, value in _read(path).items() if key != "defaults"}
     chosen: dict[str, Any] = {axis: level(axis, choice) for axis, choice in _chosen(name).items()}
@@ -58,7 +62,8 @@ def override(settings: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str
         if key not in settings:
             raise unknown(f"setting of operator {settings.get('name')!r}:", key, settings)
         if key not in AXES or not isinstance(settings[key], Mapping):
-            merged[key] = value
+            group = isinstance(value, Mapping) and isinstance(settings[key], Mapping)
+            merged[key] = {**settings[key], **value} if group else value
         elif isinstance(value, str):
             merged[key] = level(key, value)
         else:
@@ -74,20 +79,20 @@ def comments(name: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for axis, choice in _chosen(name).items():  # a level leaves unsaid what others of its axis say
         for each in [*levels(axis), choice]:
-            found.update(_comments(conf_dir() / "op" / axis / f"{each}.yaml", f"op.{axis}."))
-    return {**found, **_comments(conf_dir() / "op" / f"{name}.yaml", "op.")}
+            found.update(_comments(conf_file(CONF_OP, axis, f"{each}.yaml"), f"op.{axis}."))
+    return {**found, **_comments(conf_file(CONF_OP, f"{name}.yaml"), "op.")}
 
 
-def _comments(path: Path, prefix: str) -> dict[str, str]:
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+def _comments(path: Path | None, prefix: str) -> dict[str, str]:
+    lines = [] if path is None else path.read_text(encoding="utf-8").splitlines()
     matches = (re.match(r"(\w+): .*?\s#\s*(.*)", line) for line in lines)
     return {prefix + match[1]: match[2] for match in matches if match}
 
 
 def _chosen(name: str) -> dict[str, str]:
     """The levels that a preset's defaults list names."""
-    path = conf_dir() / "op" / f"{name}.yaml"
-    listed = _read(path).get("defaults", []) if path.exists() else []
+    path = conf_file(CONF_OP, f"{name}.yaml")
+    listed = [] if path is None else _read(path).get("defaults", [])
     groups = [default for default in listed if isinstance(default, Mapping)]
     return {axis: choice for group in groups for axis, choice in group.items()}
 

@@ -25,7 +25,7 @@ def page(name: str) -> str:
     parameters = costs.parameters(module)
     macs = costs.macs(module, 1, HEIGHT, WIDTH, DIM) / (HEIGHT * WIDTH)
     facts = {
-        "paper": f"{entry.paper}, {entry.year}",
+        "paper": entry.cited(", "),
         "channel setting": entry.channel_setting,
         "spatial processing": entry.spatial_processing,
         "strides": ", ".join(map(str, entry.strides)),

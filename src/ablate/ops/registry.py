@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
+import yaml
 from torch import nn
 
-from ablate.configuration import convert
-from ablate.errors import UserError, place_of, require_name, unknown
-from ablate.ops import axes, configs, plugins
+from ablate import plugins
+from ablate.configuration import CONF_OP, conf_dirs
+from ablate.errors import UserError, place_of, unknown
+from ablate.ops import axes, configs
 from ablate.ops.checks import kernel_fits
 from ablate.ops.local import LocalOperator
+from ablate.ops.settings import Settings
+from ablate.plugins import Registry
 
 SWIN, RESNET, VOLO, CONVNEXT = (f"host={family}_micro" for family in ("swin", "resnet", "volo", "convnext"))
 GEOMETRY = ("dim", "heads", "resolution", "stride", "index", "shift_order", "deformable")
@@ -30,6 +34,7 @@ class OperatorSpec:
     """One entry of the zoo.
 
     Attributes:
+        year: 0 if there is none.
         equation: what it computes, in the letters of `ablate ops NAME`.
         quirks: what the authors' code does that one would not expect, and how to switch it off.
         strides: those it has a form for.
@@ -61,8 +66,20 @@ class OperatorSpec:
     version: str = ""
     module: str = ""
 
+    def cited(self, separator: str = " ") -> str:
+        """Return paper and year; the paper alone without a year."""
+        return f"{self.paper}{separator}{self.year}" if self.year else self.paper
 
-_ENTRIES: dict[str, OperatorSpec] = {}
+
+def _zoo() -> None:
+    """Import what registers the operators of this package."""
+    from ablate.ops import zoo
+
+    for module in pkgutil.iter_modules(zoo.__path__):
+        importlib.import_module(f"{zoo.__name__}.{module.name}")
+
+
+_ENTRIES: Registry[OperatorSpec] = Registry("an operator", _zoo)
 
 
 def register_preset(
@@ -117,8 +134,8 @@ def register(  # noqa: PLR0913 (what a card of the zoo says, by name)
     The class is an `nn.Module` that maps (B, H, W, C) to (B, H', W', C), channels last. Its
     constructor must take `dim`, and may take `heads`, `resolution`, `stride`, `index`, `shift_order`
     and `deformable`, all given by the host; its other arguments become the operator's settings in
-    Python (`create`) and in Hydra (`op=<name> op.<setting>=…`), checked against their annotations
-    (`Literal` too).
+    Python (`create`) and in Hydra (`op=<name> op.<setting>=…`), checked against their annotations:
+    numbers, strings, booleans, None, enumerations, `Literal`, `Path`, tuples, lists, dicts and dataclasses.
     Defaults are in `conf/op/<name>.yaml` or else in the signature. A file with `heads` makes
     `heads` a setting (`1x`, `C`, an integer) that is resolved for each slot.
 
@@ -130,22 +147,17 @@ def register(  # noqa: PLR0913 (what a card of the zoo says, by name)
     """
 
     def decorate(module: Module) -> Module:
-        parameters = list(inspect.signature(module.__init__).parameters.values())[1:]
-        accepted = [parameter.name for parameter in parameters if parameter.name in GEOMETRY]
-        hints = get_type_hints(module.__init__)
-        settings = {p.name: p.default for p in parameters if p.name not in GEOMETRY}
-        written = {key: value for key, value in settings.items() if value is not inspect.Parameter.empty}
-        defaults = {"name": name, **written, **(configs.preset(name) or {})}
-        for setting in settings:
+        settings = Settings.of(module, GEOMETRY)
+        defaults = {"name": name, **settings.defaults, **(configs.preset(name) or {})}
+        for setting in settings.hints:
             if setting not in defaults:
                 raise UserError(f"operator {name!r}: its setting {setting!r} has no default", "give it one")
 
         def build(config: dict[str, Any], slot: axes.Slot) -> nn.Module:
-            geometry = {key: getattr(slot, key) for key in accepted}
+            geometry = {key: getattr(slot, key) for key in settings.geometry}
             if "heads" in config:
                 geometry["heads"] = axes.resolve_heads(str(config["heads"]), slot.dim, slot.heads, "op.heads")
-            given = {key: _typed(f"op.{key}", config[key], hints.get(key)) for key in settings}
-            return module(**geometry, **given)
+            return module(**geometry, **settings.read("op", config))
 
         _add(
             OperatorSpec(
@@ -183,12 +195,7 @@ def spec(name: str) -> OperatorSpec:
     Raises:
         UserError: unknown name; names the nearest one.
     """
-    entries = _entries()
-    if name not in entries:
-        error = unknown("operator", name, entries)
-        lines = [f"not loaded: {plugin}: {reason}" for plugin, reason in broken().items()]
-        raise UserError("\n  ".join([error.problem, *lines]), error.way_out)
-    return entries[name]
+    return _entries().find(name)
 
 
 @dataclass(frozen=True)
@@ -357,22 +364,8 @@ def _equivariance(config: axes.OperatorConfig) -> int:
     return 1 if config.region.sliding and not isinstance(config.weights, axes.PooledConfig) else 0
 
 
-def _typed(path: str, value: Any, hint: Any) -> Any:
-    """A setting's value as its annotation asks; as it is, without one."""
-    if hint is None:
-        return value
-    if get_origin(hint) is Literal:
-        if value not in get_args(hint):
-            raise unknown(f"{path}:", str(value), [str(choice) for choice in get_args(hint)])
-        return value
-    return convert(path, value, hint.__name__ if isinstance(hint, type) else str(hint))
-
-
 def _add(entry: OperatorSpec) -> None:
-    require_name("an operator", entry.name)
-    if entry.name in _ENTRIES:
-        raise UserError(f"operator {entry.name!r} is registered twice", "give the new one another name")
-    _ENTRIES[entry.name] = entry
+    _ENTRIES.add(entry.name, entry)
 
 
 def load_file(path: str) -> list[str]:
@@ -381,28 +374,35 @@ def load_file(path: str) -> list[str]:
     Raises:
         UserError: see `plugins.import_file`; or the file registers no operator.
     """
-    module = plugins.import_file(path, _entries())
-    found = sorted(key for key, entry in _ENTRIES.items() if entry.module == module)
+    _entries()
+    module = plugins.import_file(path)
+    found = sorted(key for key, entry in _entries().items() if entry.module == module)
     if not found:
         raise UserError(f"{path} registers no operator", "decorate a class with @ablate.ops.register")
     return found
 
 
-@cache
-def _load() -> dict[str, str]:
-    """Import what registers operators, once, and return the plug-ins that fail."""
-    from ablate.ops import zoo
-
-    for module in pkgutil.iter_modules(zoo.__path__):
-        importlib.import_module(f"{zoo.__name__}.{module.name}")
-    return plugins.load(_ENTRIES)
-
-
 def broken() -> dict[str, str]:
-    """Return the modules of plug-ins that cannot be loaded, each with the reason in one line."""
-    return dict(_load())
+    """Return the plug-ins that cannot be loaded, each with the reason in one line."""
+    _entries()
+    return plugins.broken()
 
 
-def _entries() -> dict[str, OperatorSpec]:
-    _load()
-    return _ENTRIES
+def _entries() -> Registry[OperatorSpec]:
+    """Return the registry, with the presets that plug-ins have as files alone."""
+    entries = _ENTRIES.all()
+    for folder in conf_dirs()[1:]:
+        _register_files(folder)
+    return entries
+
+
+@cache
+def _register_files(folder: Path) -> None:
+    """Register the points of the equation in a plug-in's `conf/op`, each under the name of its file."""
+    for path in sorted((folder / CONF_OP).glob("*.yaml")):
+        try:
+            if path.stem not in _ENTRIES and (configs.preset(path.stem) or {}).get("name") == path.stem:
+                register_preset(path.stem, paper="own preset", year=0)
+        except (UserError, OSError, ValueError, yaml.YAMLError, TypeError, KeyError) as error:
+            first = str(error).splitlines()[0]
+            plugins.report_broken(str(path), first)

@@ -14,7 +14,7 @@ def rows() -> list[tuple[str, ...]]:
     for name in registry.names():
         entry = registry.spec(name)
         axes = (name, entry.channel_setting, entry.spatial_processing)
-        found.append((*axes, *_cost(name), f"{entry.paper} {entry.year}"))
+        found.append((*axes, *_cost(name), entry.cited()))
     return found
 
 

@@ -118,14 +118,19 @@ def collect_metrics(runs_dir: Path, runs: pd.DataFrame) -> pd.DataFrame:
     """The training records of collected runs, one row an epoch.
 
     An epoch that was trained again after an interruption appears once, as it was last. The
-    columns are those of metrics.jsonl and speed.jsonl beside condition, seed, signature and state.
+    columns are those of metrics.jsonl, speed.jsonl and callbacks.jsonl beside condition, seed, signature and
+    state.
     """
     keys = ["condition", "seed", "signature", "state"]
     rows = []
     for run in runs[keys].to_dict("records"):
         folder = RunFolder(runs_dir / run["signature"])
         speed = {line.get("epoch"): line for line in folder.speed()}
-        rows += [{**run, **line, **speed.get(line["epoch"], {})} for line in folder.metrics()]
+        more = {line.get("epoch"): line for line in folder.callbacks()}
+        rows += [
+            {**run, **line, **speed.get(line["epoch"], {}), **more.get(line["epoch"], {})}
+            for line in folder.metrics()
+        ]
     columns = dict.fromkeys([*keys, "epoch", *(key for row in rows for key in row)])
     frame = pd.DataFrame(rows, columns=list(columns))
     return frame.drop_duplicates(["signature", "epoch"], keep="last", ignore_index=True)

@@ -22,6 +22,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ablate import plugins
+
 OWN = "ablate"
 ROOT = Path(__file__).resolve().parents[1]
 FOLLOWED = tuple(
@@ -37,7 +39,16 @@ COMPILED = ("numba", "triton", "_numba", "_triton", "selfcheck")  # parts of nam
 BESIDE = (
     *(
         f"ablate.training.{name}"
-        for name in ("checkpoint", "context", "cores", "memory", "operators", "progress", "provenance")
+        for name in (
+            "callbacks",
+            "checkpoint",
+            "context",
+            "cores",
+            "memory",
+            "operators",
+            "progress",
+            "provenance",
+        )
     ),
     *("ablate.training.readback", "ablate.training.utilization", INITIAL),
 )
@@ -80,7 +91,8 @@ def collect(entries: Iterable[str]) -> Code:
         if name not in LISTS:
             waiting += [other for other in _imported(name, path) if _belongs(other, name, path)]
     digests = {name: _loaded(path) for name, path in sorted(found.items())}
-    return Code(digests, {name: str(found[name]) for name in digests if not _is_ours(name)})
+    paths = {name: plugins.original(str(found[name])) for name in digests if not _is_ours(name)}
+    return Code(digests, paths)
 
 
 @cache

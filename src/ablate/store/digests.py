@@ -21,6 +21,7 @@ FILES = (
     "status.json",
     "metrics.jsonl",
     "speed.jsonl",
+    "callbacks.jsonl",
     "result.json",
     "classes.json",
     "examples.npz",

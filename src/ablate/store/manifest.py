@@ -44,6 +44,7 @@ class Manifest:
     command: str = ""
     updated: str = ""
     runs: list[PlannedRun] = field(default_factory=list)
+    plugins: list[str] = field(default_factory=list)  # that infra.plugins of its runs name
 
     def save(self, runs_dir: Path) -> Path:
         """Write the manifest, whole or not at all, and return its path."""
@@ -136,7 +137,8 @@ def _read(path: Path) -> Manifest | None:
     whole = (
         all(isinstance(text, str) for text in texts)
         and all(isinstance(group, dict) for group in (found.baseline, found.paths))
-        and isinstance(found.factors, list)
+        and all(isinstance(names, list) for names in (found.factors, found.plugins))
+        and all(isinstance(name, str) for name in found.plugins)
         and (found.margin is None or is_margin(found.margin))
         and type(found.margin_after) is int
         and all(_whole(run) for run in found.runs)

@@ -5,11 +5,12 @@ Files name a metric with its split in front: `validation_top1` in metrics.jsonl,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
-from ablate.errors import unknown
+from ablate.errors import UserError, unknown
+from ablate.plugins import Registry
 from ablate.store.identity import IMPLIED
 
 SPLITS = ("train", "validation", "test")  # in front of the names of columns
@@ -138,15 +139,50 @@ DEFAULT = str(IMPLIED["task"]["name"])
 OTHER = (Metric("throughput", "throughput"),)
 
 
+class OwnMetric(NamedTuple):
+    """A metric of a plug-in: its description, its task, and the function that computes it."""
+
+    metric: Metric
+    task: str
+    compute: Callable[..., float]
+
+
+OWN: Registry[OwnMetric] = Registry("a metric")
+
+
+def add(own: OwnMetric) -> None:
+    """Add a metric to those of a task.
+
+    Raises:
+        UserError: no such task; or the name is taken, or breaks the rule for names.
+    """
+    of_task(own.task)
+    name = own.metric.name
+    if any(metric.name == name for task in TASKS.values() for metric in task.all):
+        raise UserError(f"metric {name!r} is there already", "give the new one another name")
+    OWN.add(name, own)
+
+
+def own_of(task: str) -> list[OwnMetric]:
+    """Return the metrics that plug-ins have added to a task."""
+    return [own for own in OWN.values() if own.task == task]
+
+
 def of_task(name: str) -> TaskMetrics:
-    """Return the metrics of a task.
+    """Return the metrics of a task, those of plug-ins that are loaded included.
 
     Raises:
         UserError: no such task.
     """
     if name not in TASKS:
         raise unknown("task", name, TASKS)
-    return TASKS[name]
+    found = TASKS[name]
+    own = own_of(name)
+    return replace(found, all=(*found.all, *(one.metric for one in own))) if own else found
+
+
+def _tasks() -> list[TaskMetrics]:
+    return [of_task(name) for name in TASKS]
 
 
 def task_of(config: Mapping[str, Any]) -> str:
@@ -161,14 +197,14 @@ def of_run(config: Mapping[str, Any]) -> TaskMetrics:
 
 def of_metric(column: str) -> TaskMetrics:
     """Return the metrics of the task that a study compares by a column; the default's if several have it."""
-    tasks = [task for task in TASKS.values() if column in task.columns]
-    return tasks[0] if len(tasks) == 1 else TASKS[DEFAULT]
+    tasks = [task for task in _tasks() if column in task.columns]
+    return tasks[0] if len(tasks) == 1 else of_task(DEFAULT)
 
 
 def of_columns(columns: Iterable[str]) -> TaskMetrics | None:
     """Return the metrics of the task whose figures these are; None if they hold no validation figure."""
     names = set(columns)
-    return next((task for task in TASKS.values() if task.validation_column in names), None)
+    return next((task for task in _tasks() if task.validation_column in names), None)
 
 
 def find(column: str) -> Metric:
@@ -178,11 +214,11 @@ def find(column: str) -> Metric:
     """
     prefix, _, name = column.partition("_")
     bare = name if prefix in SPLITS else column
-    known = [metric for task in TASKS.values() for metric in task.all] + [*OTHER]
+    known = [metric for task in _tasks() for metric in task.all] + [*OTHER]
     found = next((metric for metric in known if metric.name == bare), None)
     return found or Metric(bare, bare.replace("_", " "), higher=not bare.endswith("loss"))
 
 
 def columns() -> tuple[str, ...]:
     """Columns that a study may compare, of all tasks."""
-    return tuple(dict.fromkeys(column for task in TASKS.values() for column in task.columns))
+    return tuple(dict.fromkeys(column for task in _tasks() for column in task.columns))

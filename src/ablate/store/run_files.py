@@ -4,6 +4,7 @@
                        status.json       state, times, host, process, attempt
                        metrics.jsonl     one line per epoch, flushed: the authoritative record
                        speed.jsonl       one line per epoch, its seconds: they differ between attempts
+                       callbacks.jsonl   one line per epoch, figures of callbacks, where there are some
                        result.json       final figures; its presence with state `finished` ends a run
                        classes.json      test figures by class, where the task has some
                        examples.npz      test images with predictions, where the task has pictures of them
@@ -104,6 +105,11 @@ class RunFiles:
         return self.path / "speed.jsonl"
 
     @property
+    def callbacks_path(self) -> Path:
+        """Figures of callbacks, one JSON line per epoch."""
+        return self.path / "callbacks.jsonl"
+
+    @property
     def result_path(self) -> Path:
         """The final figures."""
         return self.path / "result.json"
@@ -182,6 +188,10 @@ class RunFiles:
     def metrics(self) -> list[dict[str, Any]]:
         """The records of metrics.jsonl up to the first damaged one."""
         return read_json_lines(self.metrics_path, shapes.metrics_line)[0]
+
+    def callbacks(self) -> list[dict[str, Any]]:
+        """The records of callbacks.jsonl; an epoch that was trained again has several."""
+        return read_json_lines(self.callbacks_path, shapes.line)[0]
 
     def speed(self) -> list[dict[str, Any]]:
         """The records of speed.jsonl; an epoch that was trained again has several."""

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from ablate import plugins
 from ablate.errors import UserError, unknown
 from ablate.execution.interruption import FAILURE
 from ablate.execution.serving import served
@@ -114,6 +115,9 @@ def read_changes(overrides: Sequence[str]) -> Mapping[str, Any]:
         if not found:
             raise UserError(f"{override!r} is not KEY=VALUE", "for example infra.launcher.memory=32G")
         changes[key] = yaml.safe_load(text)
+    if (names := changes.get("infra.plugins")) is not None:
+        listed = [names] if isinstance(names, str) else names
+        changes["infra.plugins"] = [plugins.absolute(str(name)) for name in listed]
     return changes
 
 

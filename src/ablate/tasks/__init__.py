@@ -12,9 +12,10 @@ from ablate.store import metrics
 from ablate.tasks.classification import Classification
 from ablate.tasks.contract import Objective, Task
 from ablate.tasks.detection import Detection
+from ablate.tasks.own import register_metric
 from ablate.tasks.segmentation import Segmentation
 
-__all__ = ["Objective", "Task", "get", "of_run"]
+__all__ = ["Objective", "Task", "get", "of_run", "register_metric"]
 
 _TASKS: dict[str, Task] = {
     "classification": Classification(),

@@ -18,7 +18,8 @@ from ablate import hosts
 from ablate.data import CLASS, Loader, Splits
 from ablate.errors import UserError, unknown
 from ablate.results.predictions import Predictions
-from ablate.store.metrics import TASKS
+from ablate.store.metrics import TaskMetrics, of_task
+from ablate.tasks import own
 from ablate.tasks.arguments import FROZEN, network_arguments, require_annotation
 from ablate.tasks.contract import ALONE, Figures, Mixing, Objective, Processes, Shown
 
@@ -26,8 +27,12 @@ from ablate.tasks.contract import ALONE, Figures, Mixing, Objective, Processes, 
 class Classification:
     """Cross-entropy, with what the recipe mixes; top-1 and top-5 accuracy. The head is the host's own."""
 
-    metrics = TASKS["classification"]
     annotation = CLASS
+
+    @property
+    def metrics(self) -> TaskMetrics:
+        """Metrics of the task, those of plug-ins included."""
+        return of_task("classification")
 
     def network_arguments(self, config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         """Return a host's name and its arguments."""
@@ -90,14 +95,16 @@ class Classification:
         model.eval()
         figures: list[Tensor] = []  # of each batch: mean loss, top-1 and top-5, (3,) float32
         counts: list[int] = []
-        answers: list[list[Tensor]] = []  # of each batch: the parts of `Predictions`
+        of_images: list[list[Tensor]] = []  # of each batch: the parts of `Predictions`
+        answers = own.Answers("classification")
         for inputs, labels in loader.epoch(0):
             with precision:
                 logits = model(inputs).float()
             first, fifth = accuracy(logits, labels, topk=(1, min(5, logits.shape[-1])))
             figures.append(torch.stack([F.cross_entropy(logits, labels), first, fifth]))
             counts.append(len(labels))
-            answers.append(_answers(logits, labels))
+            of_images.append(_answers(logits, labels))
+            answers.add(logits, labels)
             if on_batch is not None:
                 on_batch()
         loss, top1, top5 = AverageMeter(), AverageMeter(), AverageMeter()
@@ -109,7 +116,8 @@ class Classification:
         mean_loss, first, fifth = (total / images for total in totals)
         # timm counts in float32; five decimals are finer than one image in a million
         metrics = {"loss": mean_loss, "top1": round(first, 5), "top5": round(fifth, 5)}
-        return Figures(metrics, {}, partial(_gathered, answers, processes))
+        metrics |= answers.figures(processes)
+        return Figures(metrics, {}, partial(_gathered, of_images, processes))
 
     def answers(self, model: nn.Module, batch: Any) -> list[Shown]:
         """Return nothing: a class of an image is no picture."""

@@ -154,8 +154,12 @@ class Objective(Protocol):
 class Task(Protocol):
     """A task. It has no state of a run: one object serves all runs."""
 
-    metrics: TaskMetrics
     annotation: str  # what images must be labelled with
+
+    @property
+    def metrics(self) -> TaskMetrics:
+        """Names, units and directions of its metrics."""
+        ...
 
     def network_arguments(self, config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         """Return the host of a run's configuration and its arguments, without any data on disk."""

@@ -16,8 +16,8 @@ from ablate.data import MAP, OUTSIDE, Loader, MapBatch, Splits
 from ablate.data.options import require_between, require_whole
 from ablate.errors import UserError
 from ablate.hosts.features import Features, Level
-from ablate.store.metrics import TASKS
-from ablate.tasks import initial
+from ablate.store.metrics import TaskMetrics, of_task
+from ablate.tasks import initial, own
 from ablate.tasks.arguments import (
     check_features,
     dense_arguments,
@@ -99,8 +99,12 @@ class Segmenter(nn.Module):
 class Segmentation:
     """Cross-entropy over pixels; mean intersection over union of a whole split, and pixel accuracy."""
 
-    metrics = TASKS["segmentation"]
     annotation = MAP
+
+    @property
+    def metrics(self) -> TaskMetrics:
+        """Metrics of the task, those of plug-ins included."""
+        return of_task("segmentation")
 
     def network_arguments(self, config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         """Return a host's name and its arguments; the host has no classifier.
@@ -198,6 +202,7 @@ class Segmentation:
         total, number, *pairs = processes.all_reduce_sum(*sums)
         table = torch.tensor(pairs, dtype=torch.float64).view(classes, classes)
         metrics = {"loss": total / number, "miou": mean_iou(table), "pixel_accuracy": pixel_accuracy(table)}
+        metrics |= own.figures("segmentation", table)
         return Figures(metrics, {"miou": [round(100 * share, 5) for share in iou(table).tolist()]})
 
     def answers(self, model: nn.Module, batch: Any) -> list[Shown]:

@@ -28,6 +28,7 @@ from ablate.tasks.contract import Figures, named_classes
 from ablate.training import checkpoint as checkpoints
 from ablate.training import cores, memory, network, optimization, provenance, utilization
 from ablate.training import device as devices
+from ablate.training.callbacks import Callbacks
 from ablate.training.checkpoint import Checkpoint, UnderWay
 from ablate.training.context import RunContext
 from ablate.training.operators import FirstSteps
@@ -131,6 +132,7 @@ class Training:
         self.saved = time.monotonic()
         # not of a compiled network, whose graph would have to be made again without the hooks
         self.watched = None if infra["compile"] else FirstSteps(self.model, config["op"]["name"])
+        self.callbacks = Callbacks(self)
 
     def _build_optimizer(self, fused: bool) -> None:
         self.fused = fused
@@ -173,6 +175,7 @@ class Training:
                 raise
             self.reports.push(self.step, loss, self._requested())
             self._settle(keep=1)
+            self.callbacks.stepped()
             now.seconds = before + time.perf_counter() - begun
             self.context.on_step()
             self._pause()
@@ -315,7 +318,7 @@ class Training:
             append_json_line(self.folder.metrics_path, metrics, self.folder.guard)
         self._save()
         self.reporter.epoch_ended({**metrics, **speed}, self.epochs)
-        self.context.on_epoch({**metrics, **speed})
+        self.context.on_epoch({**metrics, **speed, **self.callbacks.epoch_ended(metrics)})
 
     def _evaluate(self, model: nn.Module, loader: Loader, on_batch: Callable[[], None]) -> Figures:
         """Evaluate a split. Several processes share its batches and therefore do not pause between them."""
@@ -412,7 +415,7 @@ class Training:
             examples.write(self.folder.examples_path, drawn, self.folder.guard)
         validation = self.history[self.best_epoch - 1]
         images_per_second = self.step * self.recipe.batch_size / self.train_seconds
-        return {
+        result = {
             **{f"test_{name}": value for name, value in found.items()},
             **{name: validation[name] for name in self.task.metrics.validation_columns},
             "best_epoch": self.best_epoch,
@@ -421,6 +424,7 @@ class Training:
             "train_seconds": round(self.train_seconds, 3),
             **self._usage(images_per_second, self.waiting_seconds / self.train_seconds),
         }
+        return self.callbacks.ended(result)
 
     def _usage(self, images_per_second: float, waiting: float) -> dict[str, Any]:
         """Return the figures that accompany images per second; see `utilization.figures`."""

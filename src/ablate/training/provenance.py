@@ -12,7 +12,8 @@ from torch import nn
 from ablate import data, hosts, ops
 from ablate.data import Loader
 from ablate.results.examples import Example, Examples
-from ablate.store import code
+from ablate.store import code, metrics
+from ablate.tasks import own
 from ablate.tasks.contract import Task, first, pixels
 
 EXAMPLES = 3  # test images whose predictions a run keeps
@@ -26,6 +27,7 @@ def modules(config: Mapping[str, Any], model: nn.Module, *parts: object) -> set[
         *(type(part).__module__ for part in parts),
         *(function.__module__ for function in (host.build, host.slots, host.fill)),
         data.module_of(config["data"]),
+        *own.modules(metrics.task_of(config)),
         *([code.INITIAL] if (config.get("task") or {}).get("weights") else []),
     }
 

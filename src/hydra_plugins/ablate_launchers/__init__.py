@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 
+from ablate import plugins
 from ablate.launch.hydra_launcher import StudyLauncher
 from ablate.launch.search import sweeper
 
@@ -50,6 +53,15 @@ class SlurmLauncher(_NamedLauncher):
 
 class OptunaSweeper(sweeper.Search):
     """`hydra/sweeper=optuna`: a search of hyper-parameters."""
+
+
+class ConfigurationOfPlugins(SearchPathPlugin):
+    """Folders `conf` of the plug-ins that are loaded; a file of this package counts before theirs."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Append the folders; there are none in an application that is not ours."""
+        for folder in plugins.conf_dirs():
+            search_path.append(provider="ablate-plugin", path=f"file://{folder}")
 
 
 for _launcher in (InlineLauncher, LocalLauncher, SlurmLauncher):

@@ -12,12 +12,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ablate import plugins
 from ablate.compose.infra import Launcher
 from ablate.compose.infra import read_launcher as read_settings
 from ablate.errors import UserError
 from ablate.execution import environment
 from ablate.launch.slurm import client, queue, snapshot
 from ablate.launch.slurm.client import SlurmError
+from ablate.launch.slurm.snapshot import Snapshot
 from ablate.store.files import now, write_text
 from ablate.store.jobs import Array, Jobs
 from ablate.store.jobs import folder as jobs_folder
@@ -63,7 +65,7 @@ def submit_jobs(runs_dir: Path, study: str, ready: Sequence[str], infra: dict[st
             code=snapshot.state(environment.repository()),
         )
         source = snapshot.take() if settings.snapshot else None
-        jobs.code["snapshot"] = str(source) if source else None
+        jobs.code["snapshot"] = str(source.path[0]) if source else None
         jobs.logs(runs_dir).mkdir(parents=True)
         jobs.save(runs_dir)
         _submit(jobs, runs_dir, settings, source)
@@ -79,7 +81,7 @@ def _arrays(packs: int) -> list[Array]:
     return [Array(None, first, min(most, packs - first)) for first in range(0, packs, most)]
 
 
-def _submit(jobs: Jobs, runs_dir: Path, settings: Launcher, source: Path | None) -> None:
+def _submit(jobs: Jobs, runs_dir: Path, settings: Launcher, source: Snapshot | None) -> None:
     for number, array in enumerate(jobs.arrays):
         script = _script(jobs, array, runs_dir, settings, source)
         write_text(
@@ -104,7 +106,7 @@ def _submit(jobs: Jobs, runs_dir: Path, settings: Launcher, source: Path | None)
         jobs.save(runs_dir)
 
 
-def _script(jobs: Jobs, array: Array, runs_dir: Path, settings: Launcher, source: Path | None) -> str:
+def _script(jobs: Jobs, array: Array, runs_dir: Path, settings: Launcher, source: Snapshot | None) -> str:
     """Return submitit's batch script for an array with our own command: no pickle is written or read."""
     from submitit import SlurmExecutor
 
@@ -149,9 +151,11 @@ def _script(jobs: Jobs, array: Array, runs_dir: Path, settings: Launcher, source
     return str(executor._make_submission_file_text(command, jobs.id))
 
 
-def _environment(source: Path | None) -> list[str]:
-    """Shell lines before the command: they put the copied code, if there is one, first on the path."""
-    if source is None:
-        return []
-    rest = os.environ.get("PYTHONPATH")
-    return [f"export PYTHONPATH={shlex.quote(str(source) + (os.pathsep + rest if rest else ''))}"]
+def _environment(copy: Snapshot | None) -> list[str]:
+    """Shell lines before the command: names of plug-ins, and the copied code first on the path."""
+    variables = {name: os.environ[name] for name in plugins.VARIABLES if os.environ.get(name)}
+    if copy is not None:
+        rest = filter(None, [os.environ.get("PYTHONPATH")])
+        variables["PYTHONPATH"] = os.pathsep.join([*map(str, copy.path), *rest])
+        variables[plugins.COPIES] = str(copy.origins)
+    return [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]

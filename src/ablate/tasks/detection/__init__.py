@@ -22,7 +22,7 @@ from ablate.data import INSTANCES, InstanceBatch, Loader, Splits, TruthBatch
 from ablate.data.encoding import decoded
 from ablate.errors import UserError
 from ablate.hosts.features import Features
-from ablate.store.metrics import TASKS
+from ablate.store.metrics import TaskMetrics, of_task
 from ablate.tasks import initial
 from ablate.tasks.arguments import (
     check_features,
@@ -43,8 +43,12 @@ SHOWN = 0.5  # score of a detection from which on it is drawn
 class Detection:
     """Losses of proposals and of heads on regions; average precision of boxes and masks."""
 
-    metrics = TASKS["detection"]
     annotation = INSTANCES
+
+    @property
+    def metrics(self) -> TaskMetrics:
+        """Metrics of the task, those of plug-ins included."""
+        return of_task("detection")
 
     def network_arguments(self, config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         """Return a host's name and its arguments; the host has no classifier."""
