@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import pandas as pd
@@ -31,6 +31,8 @@ class Evidence:
     reached: list[Reached]
     not_converged: dict[str, str]  # reasons, by signature
     classes: list[OfClass]  # none where the task has no figures by class
+    by_class: pd.DataFrame | None = None  # test figures of every run by class
+    selection: str = ""  # what a reader selected of the study, in words; empty: all of it
 
     @property
     def manifest(self) -> Manifest:
@@ -41,7 +43,10 @@ class Evidence:
     def tables(self) -> list[Table]:
         """Its tables, the study's own first; those without rows are left out."""
         odd = len(self.not_converged)
-        found = [tables.study_table(self.findings, odd)]
+        first = tables.study_table(self.findings, odd)
+        if self.selection:
+            first = replace(first, note=f"A selection of the study: {self.selection}. {first.note}")
+        found = [first]
         if self.paths:
             found.append(tables.roadmap(self.findings, self.paths, odd))
         if self.factorial is not None:
@@ -111,4 +116,5 @@ def examine(
         reached=curves.time_to(findings, metrics, target),
         not_converged=curves.not_converged(metrics),
         classes=classes.compare(findings, by_class) if by_class is not None and paired else [],
+        by_class=by_class,
     )
