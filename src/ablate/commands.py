@@ -57,7 +57,7 @@ def train_again(recorded: str, runs_dir: Path) -> str:
 
 def train_override(runs_dir: Path) -> str:
     """Return the override of `ablate train` that names a folder of runs."""
-    return RUNS_DIR + _quoted_for_hydra(str(runs_dir))
+    return RUNS_DIR + quoted_for_hydra(str(runs_dir))
 
 
 def is_default(runs_dir: Path) -> bool:
@@ -71,8 +71,8 @@ def shown(path: Path) -> str:
     return f"./{seen}" if seen.startswith("-") else seen  # else it would be an option
 
 
-def _quoted_for_hydra(value: str) -> str:
-    """A value in the grammar of Hydra's overrides, where blanks, commas and brackets have meanings."""
+def quoted_for_hydra(value: str) -> str:
+    """Return a text in the grammar of Hydra's overrides, where blanks, commas and brackets have meanings."""
     if all(character.isalnum() or character in "/._-" for character in value):
         return value
     escaped = value.replace("\\", "\\\\").replace("'", "\\'")
