@@ -18,54 +18,52 @@
 # %%
 from pathlib import Path
 
-from ablate.results import figures, record
+import ablate
 
 here = Path.cwd()
 root = next(
     folder for folder in (here, *here.parents) if (folder / "experiments" / "spatial_processing").is_dir()
 )
-studies = record.read(root / "experiments" / "spatial_processing", root / "conf")
-evidence = studies["spatial_processing"]
-findings, tables = evidence.findings, {table.name: table for table in evidence.tables}
-tables["table"]
+studies = ablate.Study.records(root / "experiments" / "spatial_processing", root / "conf")
+study = studies["spatial_processing"]
+study.table("table")
 
 # %% [markdown]
 # Each level against its factor's reference, averaged over the others. The norm changes most, though ELSA's
 # paper takes it for secondary; sliding neighborhoods change least, and for the worse.
 
 # %%
-figures.main_effects(findings, evidence.factorial)
+study.figure("main_effects")
 
 # %%
-tables["effects"]
+study.table("effects")
 
 # %% [markdown]
 # What an average hides: pairs of factors. Under softmax no other terms are above content with bias, and
 # sliding helps a little; without softmax, terms with positions gain and windows are better.
 
 # %%
-figures.heat_map(findings, evidence.factorial)
+study.figure("interactions")
 
 # %%
-tables["interactions"]
+study.table("interactions")
 
 # %% [markdown]
 # Shares of the variance over all runs.
 
 # %%
-tables["variance"]
+study.table("variance")
 
 # %% [markdown]
 # What it costs. The bias alone under filter-norm, in windows, is cheaper than attention and 5 points above
 # it; position terms in windows have 13×13 offsets to pay for.
 
 # %%
-figures.accuracy_against_macs(findings)
+study.figure("accuracy_macs")
 
 # %% [markdown]
 # The border rule by itself, in a study of its own: NAT's neighborhoods, which move inside at the border,
 # lose what masked ones gain over windows, and more.
 
 # %%
-border = studies["spatial_processing/border"]
-figures.forest(border.findings)
+studies["spatial_processing/border"].figure("differences")

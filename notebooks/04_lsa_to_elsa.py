@@ -18,13 +18,12 @@
 # %%
 from pathlib import Path
 
-from ablate.results import figures, record
+import ablate
 
 here = Path.cwd()
 root = next(folder for folder in (here, *here.parents) if (folder / "experiments" / "lsa_to_elsa").is_dir())
-evidence = record.read(root / "experiments" / "lsa_to_elsa", root / "conf")["lsa_to_elsa"]
-findings, tables = evidence.findings, {table.name: table for table in evidence.tables}
-tables["table"]
+study = ablate.Study.records(root / "experiments" / "lsa_to_elsa", root / "conf")["lsa_to_elsa"]
+study.table("table")
 
 # %% [markdown]
 # The two walks. In windows the ghost head brings three quarters of the way by itself. Hadamard attention
@@ -32,17 +31,17 @@ tables["table"]
 # Zero-padding costs accuracy on a map this small.
 
 # %%
-figures.roadmap(findings, evidence.paths)
+study.figure("roadmap")
 
 # %% [markdown]
 # Every step with its interval. Where that holds zero, five seeds cannot tell the step from none.
 
 # %%
-tables["roadmap"]
+study.table("roadmap")
 
 # %% [markdown]
 # All conditions against windowed attention. Hadamard attention in windows, with the ghost head, is where ELSA
 # is: its gain here does not come from the sliding neighborhood.
 
 # %%
-figures.forest(findings)
+study.figure("differences")

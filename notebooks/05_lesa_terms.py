@@ -18,17 +18,14 @@
 
 # %%
 from pathlib import Path
-from statistics import stdev
 
-from ablate.results import figures, record
-from ablate.results.figures.seeds import smallest_difference
+import ablate
 
 here = Path.cwd()
 root = next(folder for folder in (here, *here.parents) if (folder / "experiments" / "lesa_terms").is_dir())
-studies = record.read(root / "experiments" / "lesa_terms", root / "conf")
-evidence = studies["lesa_terms"]
-findings, tables = evidence.findings, {table.name: table for table in evidence.tables}
-tables["table"]
+studies = ablate.Study.records(root / "experiments" / "lesa_terms", root / "conf")
+study = studies["lesa_terms"]
+study.table("table")
 
 # %% [markdown]
 # All differences from the binary term alone. Every interval holds zero: the small host shows neither that
@@ -36,29 +33,27 @@ tables["table"]
 # difference of more than a point, either way.
 
 # %%
-figures.forest(findings)
+study.figure("differences")
 
 # %% [markdown]
 # How certain is a null result? What five pairs would find four times in five, at the scatter that the
 # differences have.
 
 # %%
-for comparison in findings.comparisons:
-    smallest = smallest_difference(stdev(comparison.differences), comparison.n, paired=True)
-    print(f"{comparison.condition:8} {smallest:.1f} points")
+study.compare().set_index("condition")[["n", "smallest_shown"]].round(1)
 
 # %% [markdown]
 # The binary term is expensive: it computes with every pair of positions. The host's own convolution is
 # as good as any form that has it.
 
 # %%
-figures.accuracy_against_macs(findings)
+study.figure("accuracy_macs")
 
 # %% [markdown]
 # The same terms in the windows of the micro Swin gained 7.5 points over windowed attention. That host has
 # no convolution and no batch norm beside the operator; this one has both.
 
 # %%
-swin = record.read(root / "experiments" / "operators", root / "conf")["operators/swin"]
-table = swin.tables[0].frame()
+swin = ablate.Study.records(root / "experiments" / "operators", root / "conf")["operators/swin"]
+table = swin.table().frame()
 table[table["Condition"].isin(["lsa", "lesa_window", "dwconv", "i_d_dwconv"])]

@@ -25,6 +25,7 @@ from ablate.store.identity import signature
 GOLDEN = Path(__file__).parent / "golden" / "pinned.json"
 CONF = conf_dir()
 PUBLIC = (  # what notebooks, the README and plug-ins import
+    "ablate.api",
     "ablate.callbacks",
     "ablate.data",
     "ablate.errors",

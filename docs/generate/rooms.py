@@ -15,7 +15,7 @@ SOURCE = ROOT / "src" / "ablate"
 GROUND = ("errors", "configuration", "commands")  # below all packages
 ORDER = (  # from the ground; a room that is not named here comes last
     *("store", "results", "kernels", "ops", "data", "hosts", "models", "official", "tasks", "training"),
-    *("compose", "execution", "launch", "studies", "bench", "testing", "cli"),
+    *("compose", "execution", "launch", "studies", "bench", "testing", "cli", "api"),
 )
 TOUR = """# Dive into the code
 

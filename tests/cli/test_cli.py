@@ -45,7 +45,8 @@ def test_a_study_from_sweep_to_report(ablate: Callable, tmp_path: Path) -> None:
     assert (frame["state"] == "finished").all()
     report = ablate("report", "small", "--output", "page")
     assert report.code == 0, report.err
-    assert "| lsa" in report.out
+    assert "baseline" in report.out
+    assert report.out.splitlines()[-2] == "page/index.html"
     assert (tmp_path / "page" / "index.html").stat().st_size > 10_000
     drawn = {path.name for path in (tmp_path / "page").glob("*.png")}
     assert drawn == {"differences.png", "accuracy_macs.png", "learning_curves.png"}

@@ -207,7 +207,9 @@ def test_unpaired_comparisons_have_verdicts_of_their_own_intervals(study, tmp_pa
 def test_page_files_and_command_line_show_verdicts(study, tmp_path, capsys):
     study(margin=0.5, paths={"walk": ["lsa", "par", "up"]})
     main(["report", "quick", "--runs-dir", str(tmp_path), "--margin", "0.4"])
-    assert "Verdict (margin 0.4, chosen after the runs)" in capsys.readouterr().out
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "Margin: ±0.4 pp, chosen after the runs" in printed
+    assert " on par" in printed
     folder = tmp_path / "studies" / "quick" / "report"
     page = (folder / "index.html").read_text(encoding="utf-8")
     for words in (

@@ -11,12 +11,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from ablate import commands
 from ablate.cli import (
     bench,
     cancel,
     check_op,
     clean,
     collect,
+    completion,
     convert,
     dashboard,
     diff,
@@ -62,6 +64,7 @@ VERBS = (  # in the order of `ablate --help`
     convert,
     evaluate,
     init,
+    completion,
 )
 
 
@@ -76,7 +79,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if given[:1] == ["train"]:
             train.train(given[1:])
             return
+        if given[:2] == ["completion", completion.WORDS]:
+            for word in completion.complete(_parser(), given[2:]):
+                print(word)
+            return
         parsed = parse(given)
+        if getattr(parsed, "searched", False) and (words := commands.found_above(parsed.runs_dir)):
+            print(words, file=sys.stderr)
         loading.load_recorded(parsed)
         parsed.verb(parsed)
     except UserError as error:
@@ -99,6 +108,8 @@ def parse(given: Sequence[str]) -> argparse.Namespace:
         if not hasattr(parsed, "overrides") or any(word.startswith("-") for word in left):
             parser.error(f"unrecognized arguments: {' '.join(left)}")
         parsed.overrides = [*parsed.overrides, *left]
+    if getattr(parsed, "runs_dir", None) is commands.USUAL:  # the default itself, not a folder that was given
+        parsed.runs_dir, parsed.searched = commands.default_runs_dir(), True
     return parsed
 
 

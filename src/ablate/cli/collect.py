@@ -36,7 +36,7 @@ def collect(arguments: argparse.Namespace) -> None:
     frames = [collect(arguments.runs_dir, study) for study in arguments.study]
     frame = frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
     if not arguments.mixed_code:
-        refuse_mixed_code(arguments.runs_dir, frame, arguments.study[0])
+        refuse_mixed_code(arguments.runs_dir, frame, arguments.study)
     path = arguments.output or study_dir(arguments.runs_dir, arguments.study[0]) / "results.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_csv(frame, path)

@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+from ablate import commands
+
 TO_EVALUATE = "to evaluate, of the data too (data=imagenet data.root=DIR); of a run, its task.evaluation"
 
 
@@ -40,7 +42,12 @@ def add_study_verb(
 
 def add_runs_dir(sub: argparse.ArgumentParser) -> None:
     """Add --runs-dir."""
-    sub.add_argument("--runs-dir", type=Path, default=Path("runs"), help="folder of the runs (default: runs)")
+    sub.add_argument(
+        "--runs-dir",
+        type=Path,
+        default=commands.USUAL,
+        help="folder of the runs (default: runs, here or in the nearest parent folder that has one)",
+    )
 
 
 def add_output(sub: argparse.ArgumentParser) -> None:
@@ -67,3 +74,14 @@ def positive(text: str) -> int:
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not 1 or more")
     return int(text)
+
+
+def whole_numbers(text: str) -> list[int]:
+    """Read whole numbers and ranges: `0,1,5-7` is 0, 1, 5, 6, 7."""
+    found: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        if not first.isdecimal() or (dash and (not last.isdecimal() or int(last) < int(first))):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers such as 0,1,2 or 0-4")
+        found += range(int(first), int(last or first) + 1)
+    return list(dict.fromkeys(found))

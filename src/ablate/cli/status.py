@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from ablate.cli.parsing import add_study_verb
+from ablate.errors import UserError
 
+WHOLE = 10_000  # columns of text where nothing has to fit a screen
+MOST_SINGLES = 20  # runs that no study lists, in a list of the studies
 SECONDS = 10.0  # between two looks: each asks the cluster's controller
 
 
@@ -15,22 +19,53 @@ def add(verbs: argparse._SubParsersAction) -> None:
     sub = add_study_verb(
         verbs,
         status,
-        "states of a study's runs, from their folders and the cluster's queue; without STUDY, the studies",
+        "states of a study's runs, from their folders and the cluster's queue; without STUDY, the studies "
+        "and single runs that there are. A signature is the name of a single run",
         "ablate status quick --watch",
         studies="?",
     )
     sub.add_argument("-w", "--watch", action="store_true", help="until no run is active or in a job")
-    sub.add_argument("--all", action="store_true", help="every run, also of a study of more than a hundred")
+    sub.add_argument(
+        "--all", action="store_true", help="every run, also of a study of more than a hundred; so in a pipe"
+    )
+    sub.add_argument("--json", action="store_true", help="print it as JSON, for programs")
 
 
 def status(arguments: argparse.Namespace) -> None:
-    """Print the states of a study's runs, or the studies there are."""
-    if arguments.study is None:
-        _list(arguments.runs_dir)
+    """Print the states of a study's runs, or the studies and single runs that there are."""
+    runs_dir, study = arguments.runs_dir, arguments.study
+    if arguments.json and arguments.watch:
+        raise UserError("--json with --watch", "leave one of them out: --json prints one state")
+    if arguments.json:
+        _print_json(runs_dir, study)
+    elif study is None:
+        _list(runs_dir)
     elif arguments.watch:
-        watch(arguments.runs_dir, arguments.study)
+        watch(runs_dir, study)
     else:
-        _show(arguments.runs_dir, arguments.study, everything=arguments.all)
+        _show(runs_dir, study, everything=arguments.all)
+
+
+def _print_json(runs_dir: Path, study: str | None) -> None:
+    import json
+
+    from ablate.studies import states
+    from ablate.studies.status import described, singles, studies
+
+    if study is not None:
+        found: object = described(runs_dir, states.of_study(runs_dir, study))
+    else:
+        known = dict(studies(runs_dir))
+        found = {
+            "runs_dir": str(runs_dir.absolute()),
+            "studies": {name: None if isinstance(one, UserError) else one for name, one in known.items()},
+            "damaged": {name: str(one) for name, one in known.items() if isinstance(one, UserError)},
+            "single_runs": {
+                one.run.signature: {**one.run.factors, "seed": one.run.seed, "state": one.state}
+                for one in singles(runs_dir)
+            },
+        }
+    print(json.dumps(found, indent=2, ensure_ascii=False))
 
 
 def watch(runs_dir: Path, study: str) -> None:
@@ -77,6 +112,8 @@ def _show(runs_dir: Path, study: str, everything: bool) -> None:
 
     overview = states.of_study(runs_dir, study)
     console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:  # into a pipe or a file: nothing is folded
+        console, everything = Console(highlight=False, width=WHOLE), True
     most = len(overview.runs) if everything else status_table.MOST
     console.print(status_table.view(runs_dir, overview, most, console.width))
     for path in jobs.damaged(runs_dir, study):
@@ -97,22 +134,27 @@ def _stale(count: int) -> str:
 
 
 def _list(runs_dir: Path) -> None:
-    """Print the studies under a folder of runs, with their numbers of runs by state."""
+    """Print the studies under a folder of runs, with their numbers of runs by state, and the single runs."""
     from rich.console import Console
 
     from ablate.cli import status_table
-    from ablate.errors import UserError
-    from ablate.studies.status import studies
+    from ablate.commands import command
+    from ablate.studies.status import singles, studies
+
+    def say(text: str) -> None:
+        console.print(text, soft_wrap=True, markup=False)
 
     console = Console(highlight=False)
-    found = False
-    for name, counts in studies(runs_dir):
-        found = True
-        if isinstance(counts, UserError):
-            console.print(f"{name}: {counts}", soft_wrap=True, markup=False)
-        else:
-            console.print(f"{name}: {status_table.counted(counts)}")
-    if not found:
-        console.print(
-            f"no study under {runs_dir} yet; start one: ablate train study=quick hydra/launcher=local"
-        )
+    known = dict(studies(runs_dir))
+    for name, counts in known.items():
+        say(f"{name}: {counts if isinstance(counts, UserError) else status_table.counted(counts)}")
+    if any(isinstance(counts, UserError) for counts in known.values()):
+        return  # which runs are in no study is not known
+    alone = singles(runs_dir)
+    for one in alone[:MOST_SINGLES]:
+        operator, seed = one.run.factors["op"], one.run.seed
+        say(f"{one.run.signature}: one run, op={operator} seed={seed}: {one.state}")
+    if len(alone) > MOST_SINGLES:
+        say(f"{len(alone) - MOST_SINGLES} more single runs: {command('status', '--json', runs_dir=runs_dir)}")
+    if not known and not alone:
+        say(f"no study under {runs_dir} yet; start one: ablate train study=quick hydra/launcher=local")

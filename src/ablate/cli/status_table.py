@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console, Group
@@ -12,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ablate.results import formats
+from ablate.results.conditions import short_names
 from ablate.store.folder import DAMAGED, FAILED, FINISHED, INTERRUPTED, PENDING, PRUNED, RUNNING, RunFolder
 from ablate.store.metrics import of_metric
 from ablate.studies import states
@@ -37,12 +39,19 @@ SPEED: dict[str, tuple[str, Callable[[float], str]]] = {
 MOST = 100  # rows of a table; of a larger study, the active runs and those that went wrong
 
 
-def view(runs_dir: Path, overview: Overview, most: int, width: int) -> Group:
-    """Build the table and the lines below it, with at most `most` rows in `width` columns of text."""
+def view(runs_dir: Path, overview: Overview, most: int, width: int | None) -> Group:
+    """Build the table and the lines below it.
+
+    Args:
+        runs_dir: folder of the runs.
+        overview: the study.
+        most: rows of the table.
+        width: columns of text; None: as wide as the table needs.
+    """
     shown = overview.runs
     if len(shown) > most:
         shown = [s for s in shown if s.state not in (FINISHED, PENDING)][:most]
-    parts: list[Table | Text] = [_table(runs_dir, overview, shown, width)] if shown else []
+    parts: list[Table | Text] = _table(runs_dir, overview, shown, width) if shown else []
     if len(shown) < len(overview.runs):
         parts.append(Text(f"{len(overview.runs) - len(shown)} more; --all shows every run"))
     if overview.queue.silent:
@@ -69,43 +78,82 @@ def counted(counts: Counter[str], of_finished: str = "") -> str:
     )
 
 
-def _table(runs_dir: Path, overview: Overview, shown: Sequence[Standing], width: int) -> Table:
-    """Build a table of one row per run, with as many columns of speed as fit into the width."""
+@dataclass(frozen=True)
+class _Column:
+    """One column of the table: its title and the text of each row, in rich's markup.
+
+    Attributes:
+        spare: columns are left out in this order where the table is too wide; 0: never.
+    """
+
+    title: str
+    cells: list[str]
+    spare: int = 0
+
+
+NOTE, RUN = "note", "run"
+
+
+def _table(
+    runs_dir: Path, overview: Overview, shown: Sequence[Standing], width: int | None
+) -> list[Table | Text]:
+    """Build a table of one row per run that fits the width, and the notes below it that do not fit into it.
+
+    Speed is left out first, then notes become lines below the table. What still does not fit is folded.
+    """
     figures = [progress(RunFolder(runs_dir / standing.run.signature)) for standing in shown]
-    columns = [name for name in SPEED if any(name in one.speed for one in figures)]
-    while True:
-        table = _with_columns(columns, overview, shown, figures)
-        if not columns or Console(width=10_000).measure(table).maximum <= width:
-            return table
-        columns.pop()
+    columns = [column for column in _columns(overview, shown, figures) if any(column.cells)]
+    while width is not None and _width(columns) > width:
+        spare = [column for column in columns if column.spare]
+        if not spare:
+            break
+        columns.remove(min(spare, key=lambda column: column.spare))
+    table = _drawn(columns)
+    if any(column.title == NOTE for column in columns):
+        return [table]
+    notes = [f"{standing.run.signature}: {standing.note}" for standing in shown if standing.note]
+    return [table, *map(Text, notes)]
 
 
-def _with_columns(
-    columns: Sequence[str], overview: Overview, shown: Sequence[Standing], figures: Sequence[Progress]
-) -> Table:
+def _columns(overview: Overview, shown: Sequence[Standing], figures: Sequence[Progress]) -> list[_Column]:
+    """List the columns in their order; factors by the shortest names that tell them apart."""
     factors = overview.manifest.factors
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    titles = [SPEED[name][0] for name in columns]
+    columns = [
+        _Column(name, [escape(standing.run.factors.get(factor, "")) for standing in shown])
+        for factor, name in zip(factors, short_names(factors), strict=True)
+    ]
     selecting = {done.metric for done in figures if done.metric is not None} or {
         of_metric(overview.manifest.metric).selecting
     }
     best = f"best {' or '.join(sorted(metric.words for metric in selecting))}"
-    for title in (*factors, "seed", "state", "epoch", "left", best, *titles, "run", "note"):
-        table.add_column(title, overflow="fold")
-    for standing, done in zip(shown, figures, strict=True):
-        run, record = standing.run, standing.record
-        table.add_row(
-            *(escape(run.factors.get(factor, "")) for factor in factors),
-            str(run.seed),
-            _state(standing),
-            f"{record.get('epoch') or 0}/{record.get('epochs') or '?'}",
-            states.until(standing.ends) if standing.ends else "",
-            "" if done.best is None else f"{done.best:.2f}",
-            *(_figure(name, done) for name in columns),
-            run.signature,
-            escape(standing.note),
-        )
+    records = [standing.record for standing in shown]
+    columns += [
+        _Column("seed", [str(standing.run.seed) for standing in shown]),
+        _Column("state", [_state(standing) for standing in shown]),
+        _Column("epoch", [f"{record.get('epoch') or 0}/{record.get('epochs') or '?'}" for record in records]),
+        _Column("left", [states.until(one.ends) if one.ends else "" for one in shown]),
+        _Column(best, ["" if done.best is None else f"{done.best:.2f}" for done in figures]),
+    ]
+    columns += [
+        _Column(title, [_figure(name, done) for done in figures], spare=len(SPEED) - place)
+        for place, (name, (title, _)) in enumerate(SPEED.items())
+    ]
+    columns.append(_Column(RUN, [standing.run.signature for standing in shown]))
+    columns.append(_Column(NOTE, [escape(standing.note) for standing in shown], spare=len(SPEED) + 1))
+    return columns
+
+
+def _drawn(columns: Sequence[_Column]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column.title, overflow="fold", no_wrap=column.title == RUN)
+    for cells in zip(*(column.cells for column in columns), strict=True):
+        table.add_row(*cells)
     return table
+
+
+def _width(columns: Sequence[_Column]) -> int:
+    return Console(width=10_000).measure(_drawn(columns)).maximum
 
 
 def _state(standing: Standing) -> str:

@@ -8,6 +8,8 @@ import sys
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from ablate import commands
+
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
@@ -36,6 +38,7 @@ def train(arguments: list[str]) -> None:
     from ablate.launch.search import sweeper
     from ablate.launch.study import run_study
 
+    arguments = _in_project(arguments)
     sys.argv = ["ablate train", *arguments]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come out as they are, to be explained here
     warnings.filterwarnings("ignore", message=".*overriding with `hydra.mode=MULTIRUN`.*")
@@ -58,3 +61,20 @@ def train(arguments: list[str]) -> None:
         raise explain(error, arguments) from error
     if requests:
         run_study(requests, LAUNCHERS["inline"])
+
+
+def _in_project(arguments: list[str]) -> list[str]:
+    """Add the folder of runs of a parent folder, where the command names none and there is none here."""
+    runs_dir = commands.default_runs_dir()
+    if not (words := commands.found_above(runs_dir)) or not _composes(arguments):
+        return arguments
+    print(words, file=sys.stderr)
+    place = next((index for index, word in enumerate(arguments) if not word.startswith("-")), len(arguments))
+    return [*arguments[:place], commands.train_override(runs_dir), *arguments[place:]]
+
+
+def _composes(arguments: list[str]) -> bool:
+    """True if these arguments start runs, whose folder of runs they leave open."""
+    asked = any(word in ("-h", "--help", "--hydra-help", "--version") for word in arguments)
+    named = any(word.lstrip("+").startswith(commands.RUNS_DIR) for word in arguments)
+    return not asked and not named

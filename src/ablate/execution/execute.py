@@ -18,7 +18,7 @@ from ablate.execution.interruption import FAILURE, INTERRUPTION, Stop, stoppable
 from ablate.execution.outcome import CLAIMED, SKIPPED, SUPERSEDED, Outcome, failure
 from ablate.execution.process_group import group_for
 from ablate.execution.pruning import Pruning
-from ablate.execution.status import Status
+from ablate.execution.status import Status, Steps
 from ablate.store import metrics
 from ablate.store.files import write_json, write_text
 from ablate.store.folder import FINISHED, PRUNED, RunFolder
@@ -123,7 +123,7 @@ class _Attempt:
         return RunContext(
             config=self.config,
             folder=self.folder,
-            reporter=reporter,
+            reporter=Steps(reporter, self.status),
             group=group,
             stop=self.stop,
             prune=self.pruning,
@@ -154,7 +154,7 @@ class _Attempt:
         earlier = folder.environment()
         code = environment.code_of(training.modules(), facts(self.config), earlier, resumes=resumes)
         if changed := code.get("resumed"):
-            name = (self.config.get("study") or {}).get("name") or "STUDY"
+            name = (self.config.get("study") or {}).get("name") or folder.signature
             anew = command("retry", name, "--stale", runs_dir=folder.path.parent)
             context.reporter.note(
                 f"the run began with other code: {', '.join(changed)}; to start anew: {anew}"

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from ablate.commands import command
 from ablate.compose.infra import TRACKING, WandbMode
 from ablate.errors import UserError
+from ablate.execution.claim import gone, this_process
 from ablate.store import identity
 from ablate.store.damage import DamagedError
+from ablate.store.files import read_json, write_json
 from ablate.store.folder import RunFolder
 from ablate.store.manifest import Manifest
 
 INIT_SECONDS, FINISH_SECONDS = 10, 10
+SCRATCH, OWNER = "ablate-wandb-", "process.json"  # folder of the client's temporary files, and whose it is
 
 
 class Tracker:
@@ -120,10 +127,34 @@ def client() -> Any:
     """Return the W&B client, silenced."""
     os.environ.setdefault("WANDB_SILENT", "true")
     os.environ.setdefault("WANDB_LOGIN_TIMEOUT", str(INIT_SECONDS))  # a prompt for a key waits no longer
+    if "wandb" not in sys.modules:
+        with _scratch():
+            import wandb
     import wandb
 
     logging.getLogger("wandb").setLevel(logging.ERROR)
     return wandb
+
+
+@contextmanager
+def _scratch() -> Iterator[None]:
+    """Within the block, temporary folders are made in one of this process's own, removed when it ends.
+
+    The client makes two when it is imported, and a process that is killed leaves them; the next process
+    removes those of processes that are gone.
+    """
+    for left in Path(tempfile.gettempdir()).glob(f"{SCRATCH}*"):
+        owner = read_json(left / OWNER)
+        if isinstance(owner, dict) and left.stat().st_uid == os.getuid() and gone(owner):
+            shutil.rmtree(left, ignore_errors=True)
+    own = Path(tempfile.mkdtemp(prefix=SCRATCH))
+    write_json(own / OWNER, this_process())
+    atexit.register(shutil.rmtree, own, ignore_errors=True)
+    before, tempfile.tempdir = tempfile.tempdir, str(own)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 def quiet(finish_seconds: float, *, strict: bool = False) -> Any:

@@ -40,9 +40,14 @@ class Plan:
 
     @cached_property
     def study(self) -> str:
-        """Name of the study; a sweep without a name gets one that is the same for the same runs."""
+        """Name of the study.
+
+        A sweep without a name gets one that is the same for the same runs; a single run has its signature.
+        """
         if name := read_study(self.requests[0].config["study"]).name:
             return name
+        if len(self.members) == 1:
+            return self.members[0].signature
         signatures = sorted(member.signature for member in self.members)
         return f"sweep-{hashlib.sha256(json.dumps(signatures).encode()).hexdigest()[:8]}"
 

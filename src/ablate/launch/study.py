@@ -31,6 +31,20 @@ Launch = Callable[[Submission, Console], Mapping[str, Outcome]]
 _ahead: ContextVar[Callable[[Sequence[Request], Launch], None] | None] = ContextVar("ahead", default=None)
 
 
+_submitted: ContextVar[list[Submission] | None] = ContextVar("submitted", default=None)
+
+
+@contextmanager
+def submitted() -> Iterator[list[Submission]]:
+    """Within the block, keep what commands submit, also where a run fails and ends the program."""
+    found: list[Submission] = []
+    token = _submitted.set(found)
+    try:
+        yield found
+    finally:
+        _submitted.reset(token)
+
+
 @contextmanager
 def looking_ahead(show: Callable[[Sequence[Request], Launch], None]) -> Iterator[None]:
     """Within the block, show the runs that a command requests instead of submitting them."""
@@ -86,6 +100,8 @@ def run_study(
             announce=lambda runs_dir, runs: stack.enter_context(served(runs_dir, runs)),
             portion=portion,
         )
+        if (kept := _submitted.get()) is not None:
+            kept.append(submission)
         exit_code = start(submission, launch)
     if exit_code and not lenient:
         sys.exit(exit_code)

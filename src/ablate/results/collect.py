@@ -65,7 +65,11 @@ def collect(runs_dir: Path, study: str) -> pd.DataFrame:
     Raises:
         UserError: there is no such study.
     """
-    manifest = load(runs_dir, study)
+    return collect_planned(runs_dir, load(runs_dir, study))
+
+
+def collect_planned(runs_dir: Path, manifest: Manifest) -> pd.DataFrame:
+    """The runs of a manifest, as `collect` returns those of a study."""
     rows = [
         _row(runs_dir, manifest, run, condition)
         for run, condition in zip(manifest.runs, labels(manifest), strict=True)
@@ -90,23 +94,25 @@ def mixed_code(runs_dir: Path, runs: pd.DataFrame) -> dict[str, list[list[str]]]
     return code.differing({signature: record for signature, record in records.items() if record is not None})
 
 
-def refuse_mixed_code(runs_dir: Path, runs: pd.DataFrame, study: str) -> None:
-    """Refuse to compare runs that were computed by different code.
+def refuse_mixed_code(runs_dir: Path, runs: pd.DataFrame, study: str | Sequence[str]) -> None:
+    """Refuse to compare runs of a study, or of several, that were computed by different code.
 
     Raises:
         UserError: names the first module with runs of each of its texts.
     """
+    studies = [study] if isinstance(study, str) else study
     found = mixed_code(runs_dir, runs)
     for name, groups in found.items():
         parts = [_some(group) for group in groups]
         more = f" (and {len(found) - 1} more modules)" if len(found) > 1 else ""
         few = [word for signature in groups[-1][:MOST_NAMED] for word in ("--run", signature)]
         which = few if name.startswith((code.DATA, code.VERSION)) else ["--stale"]
+        anew = " and ".join(f"`{command('retry', one, *which, runs_dir=runs_dir)}`" for one in studies)
         raise UserError(
-            f"runs of {study} were computed by different code: {name}{more} is one text in "
+            f"runs of {' and '.join(studies)} were computed by different code: {name}{more} is one text in "
             f"{' and another in '.join(parts)}",
-            f"`{command('retry', study, *which, runs_dir=runs_dir)}` computes them anew with today's code; "
-            "`ablate diff RUN RUN` shows two runs; --mixed-code compares all the same",
+            f"{anew} computes them anew with today's code; `ablate diff RUN RUN` shows two runs; "
+            "--mixed-code compares all the same",
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import pandas as pd
@@ -34,6 +34,8 @@ class Evidence:
     not_converged: dict[str, str]  # reasons, by signature
     classes: list[OfClass]  # none where the task has no figures by class
     images: Images | None  # None where runs kept no predictions of single images
+    by_class: pd.DataFrame | None = None  # test figures of every run by class
+    selection: str = ""  # what a reader selected of the study, in words; empty: all of it
 
     @property
     def manifest(self) -> Manifest:
@@ -44,7 +46,10 @@ class Evidence:
     def tables(self) -> list[Table]:
         """Its tables, the study's own first; those without rows are left out."""
         odd = len(self.not_converged)
-        found = [tables.study_table(self.findings, odd)]
+        first = tables.study_table(self.findings, odd)
+        if self.selection:
+            first = replace(first, note=f"A selection of the study: {self.selection}. {first.note}")
+        found = [first]
         if self.paths:
             found.append(tables.roadmap(self.findings, self.paths, odd))
         if self.factorial is not None:
@@ -118,4 +123,5 @@ def examine(  # noqa: PLR0913 (what a reader may choose, and what runs kept)
         not_converged=curves.not_converged(metrics),
         classes=classes.compare(findings, by_class) if by_class is not None and paired else [],
         images=images.compare(findings, kept) if kept and paired else None,
+        by_class=by_class,
     )

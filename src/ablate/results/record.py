@@ -116,7 +116,8 @@ def regenerate(folder: Path, conf_dir: Path, output: Path) -> list[Path]:
         target = output / "tables" / part
         target.mkdir(parents=True, exist_ok=True)
         for table in evidence.tables:
-            paths += table.save(target, evidence.manifest.question if table.name == "table" else "")
+            caption = evidence.manifest.question if table.name == "table" else ""
+            paths += table.save(target, caption, study)
         paths += sentences.save(evidence.findings, target)
     return paths
 

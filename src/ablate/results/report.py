@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,8 +19,8 @@ from matplotlib.figure import Figure
 from ablate.results import classes, curves, examples, figures, formats, images, sentences, verdicts
 from ablate.results.collect import (
     FIXED,
-    collect,
     collect_metrics,
+    collect_planned,
     mixed_code,
     refuse_mixed_code,
     write_csv,
@@ -27,6 +29,7 @@ from ablate.results.comparisons import Findings
 from ablate.results.evidence import Evidence, examine
 from ablate.results.examples import Examples
 from ablate.results.figures.style import INK, PAPER
+from ablate.results.selection import Selection, combine
 from ablate.store.files import write_text
 from ablate.store.folder import FINISHED, RunFolder
 from ablate.store.manifest import load, study_dir
@@ -38,9 +41,35 @@ MOST_ROWS = 250  # of a table on the page; its files have all
 MOST_PICTURED = 5  # conditions whose predictions are drawn
 
 
+EVERYTHING = Selection()
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of a report: its comparisons, and its selection.
+
+    Attributes:
+        paired: runs are compared within seeds; see `evidence.examine`, also for `target`.
+        target: a validation accuracy in percent.
+        margin: of equivalence, in the unit of the metric, instead of the study's own; marked as chosen after
+            the runs.
+        mixed: runs that were computed by different code are compared all the same, and the page says so.
+        selection: another baseline or metric, and a part of the runs.
+    """
+
+    paired: bool = True
+    target: float | None = None
+    margin: float | None = None
+    mixed: bool = False
+    selection: Selection = EVERYTHING
+
+
+USUAL = Options()
+
+
 def report(
     runs_dir: Path,
-    study: str,
+    study: str | Sequence[str],
     output: Path | None = None,
     *,
     paired: bool = True,
@@ -51,12 +80,13 @@ def report(
     """Write the report of a study, finished or not, and return the paths of its files.
 
     They are index.html (figures inside, no request to anywhere), the figures as SVG and PNG, every
-    table as Markdown, LaTeX and CSV, results.csv (one row per run), curves.csv (one row per epoch) and, where
+    table as Markdown, LaTeX and CSV, once as it reads and once with its numbers in columns of their own
+    (table_values.csv), results.csv (one row per run), curves.csv (one row per epoch) and, where
     the task has figures by class, classes.csv, in `output` or else studies/<study>/report under `runs_dir`.
 
     Args:
         runs_dir: where the runs lie.
-        study: its name.
+        study: its name, or the names of several, which are compared on one page.
         output: a folder.
         paired: whether runs are compared within seeds; see `evidence.examine`, also for `target`.
         target: a validation accuracy in percent.
@@ -65,27 +95,59 @@ def report(
         mixed: runs that were computed by different code are compared all the same, and the page says so.
 
     Raises:
-        UserError: there is no such study, it names no baseline that it has, or its runs were computed by
-            different code.
+        UserError: see `examined`.
     """
-    manifest = load(runs_dir, study)
-    runs = collect(runs_dir, study)
-    if not mixed:
-        refuse_mixed_code(runs_dir, runs, study)
-    metrics = collect_metrics(runs_dir, runs)
+    studies = [study] if isinstance(study, str) else list(study)
+    found = examined(runs_dir, studies, Options(paired, target, margin, mixed))
+    return write(found, runs_dir, output or folder_of(runs_dir, studies))
+
+
+def folder_of(runs_dir: Path, studies: Sequence[str]) -> Path:
+    """Return the folder of a report: that of the study; of several, one within that of the first."""
+    folder = study_dir(runs_dir, studies[0]) / "report"
+    return folder / ("with_" + "_".join(studies[1:]).replace("/", "-")) if len(studies) > 1 else folder
+
+
+def examined(runs_dir: Path, studies: Sequence[str], options: Options = USUAL) -> Evidence:
+    """Read the runs of a study, or of several as one, and compute every analysis that their design allows.
+
+    Raises:
+        UserError: there is no such study, it names no baseline that it has, its runs were computed by
+            different code, or the selection names something that it does not have.
+    """
+    chosen = options.selection
+    manifests = [load(runs_dir, name) for name in dict.fromkeys(studies)]
+    if len(manifests) > 1 and chosen.metric:
+        manifests = [Selection(metric=chosen.metric).apply(manifest) for manifest in manifests]
+    manifest = combine(manifests)
+    if chosen:
+        manifest = chosen.apply(manifest)
+    runs = collect_planned(runs_dir, manifest)
+    if not options.mixed:
+        refuse_mixed_code(runs_dir, runs, [one.name for one in manifests])
     kept = images.collect(runs_dir, runs)
-    by_class = classes.collect(runs_dir, runs, kept)
-    evidence = examine(
-        manifest, runs, metrics, paired=paired, target=target, margin=margin, by_class=by_class, kept=kept
+    found = examine(
+        manifest,
+        runs,
+        collect_metrics(runs_dir, runs),
+        paired=options.paired,
+        target=options.target,
+        margin=options.margin,
+        by_class=classes.collect(runs_dir, runs, kept),
+        kept=kept,
     )
-    folder = output or study_dir(runs_dir, study) / "report"
+    return replace(found, selection=str(chosen))
+
+
+def write(evidence: Evidence, runs_dir: Path, folder: Path) -> list[Path]:
+    """Write page, figures, tables and CSV files of a study into a folder; return the paths, page first."""
     paths = write_evidence(evidence, folder)
     pictured = _pictured(evidence.findings, runs_dir)
     if pictured.shown:
         paths += figures.save(_predictions(pictured), folder / "predictions")
-    frames = {"results.csv": runs, "curves.csv": metrics}
-    if len(by_class):
-        frames["classes.csv"] = by_class
+    frames = {"results.csv": evidence.findings.runs, "curves.csv": evidence.metrics}
+    if evidence.by_class is not None and len(evidence.by_class):
+        frames["classes.csv"] = evidence.by_class
     for name, frame in frames.items():
         write_csv(frame, folder / name)
     drawings = {path.stem: path for path in paths if path.suffix == ".svg"}
@@ -97,12 +159,16 @@ def report(
 def write_evidence(evidence: Evidence, folder: Path) -> list[Path]:
     """Write every figure and table of a study into a folder, and return the paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    caption = evidence.manifest.question or f"Study {evidence.manifest.name}."
+    manifest = evidence.manifest
+    caption = manifest.question or f"Study {manifest.name}."
     paths = [
         path for name, draw in evidence.drawings().items() for path in figures.save(draw(), folder / name)
     ]
     for table in evidence.tables:
-        paths += table.save(folder, caption if table.name == "table" else "")
+        paths += table.save(folder, caption if table.name == "table" else "", manifest.name)
+        values = folder / f"{table.name}_values.csv"
+        write_csv(table.values(), values)
+        paths.append(values)
     return [*paths, *sentences.save(evidence.findings, folder)]
 
 

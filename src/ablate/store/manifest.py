@@ -10,7 +10,10 @@ from typing import Any
 
 from ablate.errors import UserError, nearest
 from ablate.store.files import read_json, write_json
+from ablate.store.folder import RunFolder
+from ablate.store.identity import pair_key
 from ablate.store.metrics import DEFAULT, of_task
+from ablate.store.metrics import of_run as metrics_of
 
 MANIFEST = "manifest.json"
 FOLDERS = ("report", "jobs")  # what a study's folder holds beside the manifest
@@ -89,7 +92,7 @@ def study_dir(runs_dir: Path, name: str) -> Path:
 
 
 def load(runs_dir: Path, name: str) -> Manifest:
-    """Read a study's manifest.
+    """Read a study's manifest. A run that no study lists is a study of one run, named by its signature.
 
     Raises:
         UserError: no such study; names the nearest one and how to start it.
@@ -97,6 +100,8 @@ def load(runs_dir: Path, name: str) -> Manifest:
     """
     path = study_dir(runs_dir, name) / MANIFEST
     if not path.exists():
+        if (single := _single(runs_dir, name)) is not None:
+            return single
         known = names(runs_dir)
         hint = nearest(name, known) or (
             f"known studies: {', '.join(known)}" if known else "no study was started yet"
@@ -109,6 +114,39 @@ def load(runs_dir: Path, name: str) -> Manifest:
     if found is None:
         raise DamagedManifestError(path)
     return found
+
+
+def _single(runs_dir: Path, beginning: str) -> Manifest | None:
+    """Return the one run whose signature begins so as a study of its own; None if no run or several do."""
+    safe = re.fullmatch(r"[0-9a-f]{3,12}", beginning)
+    found = list(runs_dir.glob(f"{beginning}*/config.yaml")) if safe else []
+    return of_run(RunFolder(found[0].parent)) if len(found) == 1 else None
+
+
+def of_run(folder: RunFolder) -> Manifest:
+    """Return the manifest of a study of one run, which is named by the run's signature.
+
+    Of a run with a damaged configuration the operator and seed are not known, and the seed reads 0.
+    """
+    try:
+        config = folder.config(shared=True)
+    except UserError:
+        config = {}
+    operator, seed = (config.get("op") or {}).get("name", "?"), config.get("seed", 0)
+    key = pair_key(config) if config else ""
+    run = PlannedRun(folder.signature, key, seed, {"op": str(operator)})
+    return Manifest(folder.signature, factors=["op"], metric=metrics_of(config).test_column, runs=[run])
+
+
+def singles(runs_dir: Path) -> list[Manifest]:
+    """Runs that no study lists, each as a study of one run.
+
+    Raises:
+        DamagedManifestError: the manifest of a study cannot be read, so that its runs are not known.
+    """
+    listed = {run.signature for name in names(runs_dir) for run in load(runs_dir, name).runs}
+    paths = sorted(path.parent for path in runs_dir.glob("*/config.yaml"))
+    return [of_run(RunFolder(path)) for path in paths if path.name not in listed]
 
 
 def find(runs_dir: Path, name: str) -> Manifest | None:

@@ -38,7 +38,8 @@ def _text(value: object) -> bool:
 
 STATUS: Mapping[str, Callable[[object], bool]] = {
     **dict.fromkeys(("attempt", "epoch", "epochs", "first_epoch", "pid"), _count),
-    **dict.fromkeys(("created", "asked", "started", "finished", "updated"), _moment),
+    **dict.fromkeys(("steps", "step", "first_step"), _count),
+    **dict.fromkeys(("created", "asked", "started", "finished", "updated", "stepping", "stepped"), _moment),
     **dict.fromkeys(("host", "error"), _text),
 }
 

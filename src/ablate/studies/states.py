@@ -11,6 +11,7 @@ from typing import Any
 
 from ablate.execution import serving
 from ablate.execution.claim import living_holder
+from ablate.execution.status import expected_end
 from ablate.launch.slurm import client, queue
 from ablate.launch.slurm.queue import Queue
 from ablate.store import code, manifest
@@ -37,16 +38,8 @@ class Standing:
 
     @property
     def ends(self) -> datetime | None:
-        """Expected end of a running run, by the epochs of this attempt; None if it is not known."""
-        done, whole = self.record.get("epoch") or 0, self.record.get("epochs") or 0
-        before = self.record.get("first_epoch") or 0
-        if self.state != RUNNING or done <= before:
-            return None
-        begun, latest = (self.record.get(key) for key in ("started", "updated"))
-        if begun is None or latest is None:
-            return None
-        begun, latest = datetime.fromisoformat(begun), datetime.fromisoformat(latest)
-        return latest + (latest - begun) * (whole - done) / (done - before)
+        """Expected end of a running run, by the steps of this attempt; None if it is not known."""
+        return expected_end(self.record) if self.state == RUNNING else None
 
 
 @dataclass(frozen=True)

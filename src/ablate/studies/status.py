@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,42 @@ def progress(folder: RunFolder) -> Progress:
     return Progress(best, task.selecting if task else None, next(reversed(folder.speed()), {}))
 
 
+def described(runs_dir: Path, overview: states.Overview) -> dict[str, Any]:
+    """Return a study and its runs as values that JSON can hold.
+
+    Times are in UTC, in ISO 8601; `left_seconds` is the expected time until a running run has trained.
+    """
+    planned = overview.manifest
+    return {
+        "study": planned.name,
+        "question": planned.question,
+        "metric": planned.metric,
+        "states": dict(overview.counts),
+        "cluster_silent": overview.queue.silent,
+        "runs": [_described(RunFolder(runs_dir / one.run.signature), one) for one in overview.runs],
+    }
+
+
+def _described(folder: RunFolder, standing: states.Standing) -> dict[str, Any]:
+    done, record = progress(folder), standing.record
+    left = None if standing.ends is None else (standing.ends - datetime.now(UTC)).total_seconds()
+    return {
+        "run": standing.run.signature,
+        "factors": standing.run.factors,
+        "seed": standing.run.seed,
+        "state": standing.state,
+        **{key: record.get(key) for key in ("epoch", "epochs", "attempt", "started", "finished")},
+        "left_seconds": None if left is None else max(0.0, round(left, 1)),
+        "selecting": done.metric.name if done.metric else None,
+        "best": done.best,
+        "speed": {key: value for key, value in done.speed.items() if key != "epoch"},
+        "job": standing.job,
+        "stale": list(standing.stale),
+        "note": standing.note,
+        "folder": str(folder.path.absolute()),
+    }
+
+
 def studies(runs_dir: Path) -> Iterator[tuple[str, Counter[str] | UserError]]:
     """Yield the name of each study under a folder of runs with its runs by state, or why it is unreadable."""
     for name in manifest.names(runs_dir):
@@ -50,3 +87,12 @@ def studies(runs_dir: Path) -> Iterator[tuple[str, Counter[str] | UserError]]:
             yield name, error
             continue
         yield name, Counter(states.state_of(RunFolder(runs_dir / run.signature)) for run in planned.runs)
+
+
+def singles(runs_dir: Path) -> list[states.Standing]:
+    """Return the runs that no study lists, as a study of one run each has them.
+
+    Raises:
+        UserError: the manifest of a study is damaged, so that its runs are not known.
+    """
+    return [states.of_study(runs_dir, planned.name).runs[0] for planned in manifest.singles(runs_dir)]

@@ -5,7 +5,7 @@
 
 from ablate.results.tables.budgets import front, matched, reached, speed
 from ablate.results.tables.classes import by_class
-from ablate.results.tables.conditions import details, footnote, study_table
+from ablate.results.tables.conditions import details, footnote, short_table, study_table
 from ablate.results.tables.factors import effects, interactions, variance
 from ablate.results.tables.images import on_images
 from ablate.results.tables.table import Cell, Table, escape_latex
@@ -25,6 +25,7 @@ __all__ = [
     "on_images",
     "reached",
     "roadmap",
+    "short_table",
     "speed",
     "study_table",
     "variance",

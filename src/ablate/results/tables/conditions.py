@@ -36,12 +36,31 @@ def study_table(findings: Findings, not_converged: int = 0) -> Table:
             "MACs": number(summary.macs, formats.human(summary.macs)),
             "Images/s": number(summary.throughput, formats.plain(summary.throughput, 0)),
             "Memory": number(summary.memory, formats.memory(summary.memory)),
-            mean_title: number(summary.mean, _mean(summary, digits)),
+            mean_title: number(summary.mean, _mean(summary, digits), sd=summary.sd, n=summary.n),
             **(_comparison_cells(by_condition.get(summary.condition), findings, digits) if compared else {}),
         }
         for summary in findings.summaries
     ]
     return Table("table", "Conditions", rows, footnote(findings, not_converged))
+
+
+def short_table(findings: Findings) -> Table:
+    """The columns of the study's table that fit a terminal: accuracy, difference and verdict by condition."""
+    whole = study_table(findings)
+    mean = f"{formats.metric_name(findings.metric)}, mean ± sd (n)"
+    difference_title = f"{formats.difference_name(findings.metric)} [95 % interval]"
+    titles = {
+        "Condition": "Condition",
+        mean: mean.replace(", mean", "\nmean"),
+        difference_title: difference_title.replace(" [", "\n["),
+        f"Verdict (margin {findings.margin.marked})": "Verdict",
+    }
+    rows = [
+        {short: row[title] for title, short in titles.items() if title in whole.columns} for row in whole.rows
+    ]
+    margin = [findings.margin.sentence] if findings.comparisons else []
+    note = " ".join([*basis(findings), *margin, *uncounted(findings)])
+    return Table("short", "Conditions", rows, note)
 
 
 def details(findings: Findings) -> Table:
@@ -89,24 +108,33 @@ def details(findings: Findings) -> Table:
     return Table("comparisons", "Comparisons in detail", rows, note)
 
 
-def footnote(findings: Findings, not_converged: int = 0) -> str:
-    """Footnote of the table: n, the smallest p that it can reach, and what is missing."""
+def basis(findings: Findings) -> list[str]:
+    """Sentences on what the differences are from, how they are paired, and n."""
     compared = findings.comparisons
     pairs = [comparison.n for comparison in compared]
-    paired = findings.paired
     if not compared:
         sentences = [f"One condition; its mean has the 95 % interval {_mean_interval(findings)}."]
-    elif paired:
+    elif findings.paired:
         sentences = [f"Differences from {findings.baseline}, paired by seed; 95 % Student's t intervals."]
     else:
         sentences = [
             f"Differences from {findings.baseline}, UNPAIRED as requested; 95 % Welch intervals, "
             "permutation tests."
         ]
-    kind = "pair" if paired else "run"
     if pairs:
         fewest, most = min(pairs), max(pairs)
+        kind = "pair" if findings.paired else "run"
         sentences.append(f"n = {fewest if fewest == most else f'{fewest} to {most}'} {kind}s a comparison.")
+    return sentences
+
+
+def footnote(findings: Findings, not_converged: int = 0) -> str:
+    """Footnote of the table: n, the smallest p that it can reach, and what is missing."""
+    compared = findings.comparisons
+    pairs = [comparison.n for comparison in compared]
+    paired = findings.paired
+    kind = "pair" if paired else "run"
+    sentences = basis(findings)
     if any(pairs):
         reachable = min(comparison.smallest_p for comparison in compared if comparison.n)
         effect = (
@@ -176,7 +204,8 @@ def _mean_interval(findings: Findings) -> str:
 
 
 def _bounds(interval: tuple[float, float], digits: int) -> Cell:
-    return number(interval[0], formats.interval(interval, digits) or formats.NOTHING)
+    low, high = interval
+    return number(low, formats.interval(interval, digits) or formats.NOTHING, low=low, high=high)
 
 
 def _seeds(count: int | None) -> Cell:

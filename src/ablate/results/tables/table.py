@@ -7,7 +7,7 @@ import io
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -46,10 +46,17 @@ _LATEX = str.maketrans(
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: the text that a reader sees, and the value that its column is sorted by (None sorts last)."""
+    """One cell: the text that a reader sees, and the value that its column is sorted by (None sorts last).
+
+    Attributes:
+        text: what a reader sees.
+        value: a number or text.
+        more: other numbers in the text, by name: low, high, sd, n.
+    """
 
     text: str
     value: float | str | None
+    more: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,24 @@ class Table:
         """The cells as a reader sees them."""
         return pd.DataFrame(self._lines(), columns=self.columns)
 
+    def values(self) -> pd.DataFrame:
+        """The numbers without formats: every number of a cell in a column of its own.
+
+        A column `Difference (pp) [95 % interval]` becomes `Difference (pp)`, `Difference (pp) low` and
+        `Difference (pp) high`. Numbers that there are none of are NaN.
+        """
+        found: dict[str, list[float | str | None]] = {}
+        for title in self.columns:
+            name = re.sub(r"( \[|, mean ).*", "", title)
+            cells = [row[title] for row in self.rows]
+            more = dict.fromkeys(key for cell in cells for key in cell.more)
+            intervals = all(cell.value is None or cell.value == cell.more.get("low") for cell in cells)
+            if not (more and intervals):
+                found[name] = [cell.value for cell in cells]
+            for key in more:
+                found[f"{name} {key}"] = [cell.more.get(key) for cell in cells]
+        return pd.DataFrame(found)
+
     def _repr_markdown_(self) -> str:
         """Markdown for notebooks; pandas would cut off long names and has no note."""
         return self.markdown()
@@ -93,8 +118,12 @@ class Table:
         ]
         return "\n".join([*rows, *(["", self.note] if self.note else [])]) + "\n"
 
-    def latex(self, caption: str = "") -> str:
-        """The table in LaTeX for the booktabs package, with the note under it."""
+    def latex(self, caption: str = "", label: str = "") -> str:
+        """The table in LaTeX for the booktabs package, with the note under it.
+
+        Its label is `tab:` with the name of the table, after `label` where tables of several studies meet.
+        """
+        label = re.sub(r"[^A-Za-z0-9-]+", "-", f"{label}-{self.name}").strip("-")
         header, *rows = [
             " & ".join(escape_latex(text) for text in line) + r" \\"
             for line in [self.columns, *self._lines()]
@@ -107,7 +136,7 @@ class Table:
                 r"\begin{table}",
                 r"  \centering",
                 rf"  \caption{{{escape_latex(caption or self.title)}}}",
-                rf"  \label{{tab:{re.sub(r'[^A-Za-z0-9-]+', '-', self.name)}}}",
+                rf"  \label{{tab:{label}}}",
                 rf"  \begin{{tabular}}{{{columns}}}",
                 r"    \toprule",
                 f"    {header}",
@@ -127,9 +156,11 @@ class Table:
         csv.writer(file, lineterminator="\n").writerows([self.columns, *self._lines()])
         return file.getvalue()
 
-    def save(self, folder: Path, caption: str = "") -> list[Path]:
-        """Write `name`.md, .tex and .csv into a folder, each whole or not at all."""
-        texts = {"md": self.markdown(), "tex": self.latex(caption), "csv": self.csv()} if self.rows else {}
+    def save(self, folder: Path, caption: str = "", label: str = "") -> list[Path]:
+        """Write `name`.md, .tex and .csv into a folder, each whole or not at all; see `latex` for `label`."""
+        if not self.rows:
+            return []
+        texts = {"md": self.markdown(), "tex": self.latex(caption, label), "csv": self.csv()}
         for suffix, text in texts.items():
             write_text(folder / f"{self.name}.{suffix}", text)
         return [folder / f"{self.name}.{suffix}" for suffix in texts]
@@ -143,14 +174,15 @@ def words(text: str) -> Cell:
     return Cell(text, text)
 
 
-def number(value: float, text: str) -> Cell:
-    """A cell that is sorted by a number, at the end where it is none."""
-    return Cell(text, value if math.isfinite(value) else None)
+def number(value: float, text: str, **more: float) -> Cell:
+    """A cell that is sorted by a number, at the end if it is not finite; `more`: other numbers in it."""
+    return Cell(text, value if math.isfinite(value) else None, more)
 
 
 def difference(value: float, interval: Interval, digits: int) -> Cell:
     """A signed difference with its interval."""
-    return number(value, f"{formats.signed(value, digits)} {formats.interval(interval, digits)}".strip())
+    text = f"{formats.signed(value, digits)} {formats.interval(interval, digits)}".strip()
+    return number(value, text, low=interval[0], high=interval[1])
 
 
 def probability(p: float) -> Cell:
