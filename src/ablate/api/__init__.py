@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import pandas as pd
 
-from ablate import commands
+from ablate import commands, plugins
 from ablate.configuration import conf_dir
 from ablate.errors import UserError, unknown
 from ablate.results import collect, record
@@ -89,6 +89,7 @@ class Study:
         Raises:
             UserError: the folder is not a record, or `conf` does not know one of its studies.
         """
+        plugins.load()
         found = record.read(Path(folder), conf_dir() if conf is None else Path(conf))
         return {name: cls(evidence.manifest, None, evidence) for name, evidence in found.items()}
 
@@ -245,6 +246,7 @@ def train(settings: Mapping[str, Any]) -> Study:
         UserError: a setting or combination that cannot exist, before anything is written; a run that failed.
         KeyboardInterrupt: the runs were interrupted; the same call resumes them.
     """
+    from ablate.cli import loading
     from ablate.cli.train import train as command_line
     from ablate.launch.study import submitted
 
@@ -253,7 +255,7 @@ def train(settings: Mapping[str, Any]) -> Study:
     code: object = 0
     with submitted() as done:
         try:
-            command_line(words)
+            command_line(loading.load(["train", *words])[1:])
         except SystemExit as stopped:
             code = stopped.code
         finally:
@@ -277,6 +279,8 @@ INTERRUPTED = 130  # exit code of `ablate train` after Ctrl-C
 
 
 def _runs_dir(given: str | Path | None) -> Path:
+    """The folder of the runs; plug-ins are loaded first, whose metrics and operators the runs may name."""
+    plugins.load()
     found = commands.default_runs_dir() if given is None else Path(given).expanduser()
     if given is None and (words := commands.found_above(found)):
         print(words, file=sys.stderr)

@@ -16,7 +16,17 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from ablate.results import classes, curves, examples, figures, formats, images, sentences, verdicts
+from ablate.results import (
+    classes,
+    curves,
+    examples,
+    figures,
+    formats,
+    health,
+    images,
+    sentences,
+    verdicts,
+)
 from ablate.results.collect import (
     FIXED,
     collect_metrics,
@@ -215,6 +225,8 @@ def _page(evidence: Evidence, runs_dir: Path, drawings: dict[str, Path], picture
     findings = evidence.findings
     states = findings.runs["state"].value_counts()
     conditions, *more = evidence.tables
+    mixed = _mixed(findings, runs_dir)
+    unknown_code = int((findings.runs["code"].isna() & (findings.runs["state"] == FINISHED)).sum())
     return environment.get_template(TEMPLATE).render(
         manifest=findings.manifest,
         findings=findings,
@@ -236,8 +248,9 @@ def _page(evidence: Evidence, runs_dir: Path, drawings: dict[str, Path], picture
         figures={name: inline_svg(path.read_text(encoding="utf-8"), name) for name, path in drawings.items()},
         unfinished=_unfinished(findings),
         odd=_odd(evidence),
-        mixed=_mixed(findings, runs_dir),
-        unknown_code=int((findings.runs["code"].isna() & (findings.runs["state"] == FINISHED)).sum()),
+        health=health.checks(evidence, mixed=len(mixed), unknown=unknown_code),
+        mixed=mixed,
+        unknown_code=unknown_code,
         environments=_environments(findings.runs, runs_dir),
         configuration=_configuration(findings, runs_dir),
     )
