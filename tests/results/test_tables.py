@@ -1,12 +1,16 @@
 """Cells as a reader meets them."""
 
 import math
+from pathlib import Path
 
 import pytest
 
 from ablate.results import formats, tables
+from ablate.results import record as records
 from ablate.results.collect import collect
 from ablate.results.comparisons import analyse
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
 
 @pytest.mark.parametrize(
@@ -64,3 +68,15 @@ def test_markdown_and_latex_have_the_same_cells(findings):
     assert r"\caption{100 \% of it?}" in latex
     assert latex.count(r"\\") == 1 + len(table.rows)
     assert table.csv().splitlines()[1].startswith("lsa,0.46 M,12.3 M,")
+
+
+def test_components_are_ticked_as_in_a_paper(findings):
+    assert not tables.components(findings).rows  # one factor
+    record = records.read(EXPERIMENTS / "channel_setting", EXPERIMENTS.parent / "conf")["channel_setting"]
+    table = tables.components(record.findings)
+    assert table.columns[1:4] == ["op=dynamic_filter", "heads", "channel=ghost_head"]
+    for row in table.rows:
+        for title in ("op=dynamic_filter", "channel=ghost_head"):
+            assert (title in row["Condition"].text) == (row[title].text == "✓")
+        assert f"heads={row['heads'].text}," in row["Condition"].text
+    assert r"$\checkmark$" in table.latex() and "booktabs,amssymb" in table.latex()

@@ -49,7 +49,7 @@ class Evidence:
         first = tables.study_table(self.findings, odd)
         if self.selection:
             first = replace(first, note=f"A selection of the study: {self.selection}. {first.note}")
-        found = [first]
+        found = [first, tables.components(self.findings)]
         if self.paths:
             found.append(tables.roadmap(self.findings, self.paths, odd))
         if self.factorial is not None:
@@ -75,6 +75,8 @@ class Evidence:
             drawn["interactions"] = lambda: figures.heat_map(found, factors)
         if len(found.summaries) > 1:
             drawn["differences"] = lambda: figures.forest(found)
+            if found.paired:
+                drawn["pairs"] = lambda: figures.slopes(found)
         else:
             drawn["seed_noise"] = lambda: figures.seed_noise(found)
         if self.classes:

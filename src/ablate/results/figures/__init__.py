@@ -12,6 +12,7 @@ from ablate.results.figures.differences import forest
 from ablate.results.figures.factors import heat_map, main_effects
 from ablate.results.figures.learning import learning_curves
 from ablate.results.figures.maps import panels
+from ablate.results.figures.pairs import slopes
 from ablate.results.figures.predictions import predictions
 from ablate.results.figures.seeds import seed_noise
 from ablate.results.figures.walk import roadmap
@@ -28,4 +29,5 @@ __all__ = [
     "roadmap",
     "save",
     "seed_noise",
+    "slopes",
 ]

@@ -5,6 +5,7 @@
 
 from ablate.results.tables.budgets import front, matched, reached, speed
 from ablate.results.tables.classes import by_class
+from ablate.results.tables.components import components
 from ablate.results.tables.conditions import details, footnote, short_table, study_table
 from ablate.results.tables.factors import effects, interactions, variance
 from ablate.results.tables.images import on_images
@@ -15,6 +16,7 @@ __all__ = [
     "Cell",
     "Table",
     "by_class",
+    "components",
     "details",
     "effects",
     "escape_latex",

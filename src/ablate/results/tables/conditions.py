@@ -36,7 +36,7 @@ def study_table(findings: Findings, not_converged: int = 0) -> Table:
             "MACs": number(summary.macs, formats.human(summary.macs)),
             "Images/s": number(summary.throughput, formats.plain(summary.throughput, 0)),
             "Memory": number(summary.memory, formats.memory(summary.memory)),
-            mean_title: number(summary.mean, _mean(summary, digits), sd=summary.sd, n=summary.n),
+            mean_title: mean_cell(summary, digits),
             **(_comparison_cells(by_condition.get(summary.condition), findings, digits) if compared else {}),
         }
         for summary in findings.summaries
@@ -191,9 +191,11 @@ def _comparison_cells(comparison: Comparison | None, findings: Findings, digits:
     }
 
 
-def _mean(summary: Summary, digits: int) -> str:
+def mean_cell(summary: Summary, digits: int) -> Cell:
+    """Mean, standard deviation and number of runs."""
     spread = f" ± {formats.plain(summary.sd, digits)}" if math.isfinite(summary.sd) else ""
-    return f"{formats.plain(summary.mean, digits)}{spread} ({summary.n})"
+    text = f"{formats.plain(summary.mean, digits)}{spread} ({summary.n})"
+    return number(summary.mean, text, sd=summary.sd, n=summary.n)
 
 
 def _mean_interval(findings: Findings) -> str:

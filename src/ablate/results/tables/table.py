@@ -36,6 +36,7 @@ _LATEX = str.maketrans(
         "\n": " ",
         "−": "$-$",
         "±": r"$\pm$",
+        "✓": r"$\checkmark$",  # of amssymb
         "×": r"$\times$",
         "–": "--",
         "λ": r"$\lambda$",
@@ -132,7 +133,9 @@ class Table:
         note = rf"  \begin{{minipage}}{{\linewidth}}\footnotesize {escape_latex(self.note)}\end{{minipage}}"
         return "\n".join(
             [
-                r"% \usepackage{booktabs}",
+                r"% \usepackage{booktabs,amssymb}"
+                if r"\checkmark" in "".join(rows)
+                else r"% \usepackage{booktabs}",
                 r"\begin{table}",
                 r"  \centering",
                 rf"  \caption{{{escape_latex(caption or self.title)}}}",
