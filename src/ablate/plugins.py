@@ -1,10 +1,10 @@
-"""Plug-ins: modules of other people that add operators, hosts, data sets, metrics and callbacks.
+"""Plug-ins: modules from outside this package that add operators, hosts, data sets, metrics and callbacks.
 
 They are found as entry points of the group `ablate.plugins`, in the environment variable ABLATE_PLUGINS, and
-by `infra.plugins`, which names modules and Python files. `load` imports those of the first two kinds once,
-`use` those that are named; processes that are started later inherit the names in the environment. All kinds
-of things are kept in registries of one class. A folder `conf` beside a plug-in's module joins Hydra's search
-path.
+by `infra.plugins`, which names modules and Python files. `load` imports, once, those of entry points and of
+the environment; `use` imports those that `infra.plugins` names; processes that are started later inherit the
+names in the environment. Each kind of thing has a `Registry`. A folder `conf` beside a plug-in's module joins
+Hydra's search path.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Studies from Python: load, compare, report and train them, in a notebook or a script.
 
-`import ablate` offers `ablate.Study`, `ablate.runs` and `ablate.train`; the command line does the same with
-the same words. Start reading in `Study`.
+`import ablate` offers `ablate.Study`, `ablate.train`, and `ablate.runs` for the runs of all studies. The
+command line does the same with the same words, and also compares several studies. Start reading in `Study`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ Words = str | Sequence[str]
 
 
 class Choices(TypedDict, total=False):
-    """Choices for a comparison or a report, as the options of `ablate report` with these names."""
+    """Choices for a comparison or a report, as the options of `ablate report`.
+
+    `paired=False` is `--unpaired`, `mixed=True` is `--mixed-code`; the others have the option's name.
+    """
 
     baseline: Words
     metric: str

@@ -85,7 +85,7 @@ def _converged(evidence: Evidence) -> Check:
 
 
 def late_gains(metrics: pd.DataFrame) -> np.ndarray:
-    """How much the best validation figure of each finished run improved in its last fifth of epochs."""
+    """Gain of each finished run's best validation figure in its last fifth of epochs."""
     if metrics.empty:
         return np.array([])
     shown = column(metrics)

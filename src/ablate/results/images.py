@@ -1,12 +1,12 @@
-"""Test images as pairs: what one condition gets right and the baseline wrong, and where the noise lies.
+"""Conditions compared image by image: gains, losses, and how noisy seeds and test images make them.
 
 Runs of two conditions are paired by seed, and their answers by image. The differences d[s, i] of seed s on
-image i (1: gained, −1: lost, 0: the same) are a table with two random factors:
+image i (1: gained, −1: lost, 0: both right or both wrong) are a table with two random effects:
 
     d[s, i] = δ + seed[s] + image[i] + rest[s, i]
 
-δ is the difference of two conditions over all seeds and all images that might have been drawn. An interval
-over seeds alone is right for this one test set; the intervals here also hold for another one of this size.
+δ is the difference of two conditions over all seeds and images that might have been drawn, a fraction. An
+interval over seeds alone is right for this one test set; those here also hold for another one of this size.
 Jordan (2024, arXiv:2304.01910) separates the two kinds of noise for a single network.
 """
 

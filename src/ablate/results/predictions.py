@@ -52,7 +52,7 @@ class Predictions(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """What a run keeps of its test split."""
+    """Predictions of a test split with the names of its classes, as a run keeps them."""
 
     predictions: Predictions
     names: list[str]  # of the classes; may be empty

@@ -5,7 +5,7 @@
 SIGUSR2, which SLURM sends before the time limit and some clusters send before preemption, ends the current
 step, writes a checkpoint and puts the job back into the queue. On SIGTERM the job saves a checkpoint but does
 not requeue itself: after `scancel` it ends; after a preemption SLURM requeues it. A job that starts again
-reads its pack again: what is finished, or failed in this job, is not run again.
+reads its pack again: what is finished or pruned, or failed in this job, is not run again.
 """
 
 from __future__ import annotations

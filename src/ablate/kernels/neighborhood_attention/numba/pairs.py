@@ -65,7 +65,7 @@ class Columns(NamedTuple):
 
 
 class AxialTerms(NamedTuple):
-    """Where the axial terms of a block's four queries stand, in one head."""
+    """Places of the axial terms of a block's four queries, in one head."""
 
     at: Any  # the first query's
     apart: Any  # from one query's to the next one's

@@ -71,7 +71,7 @@ class Numbers(NamedTuple):
 
 
 class Mix(NamedTuple):
-    """What filters are mixed from: w, and e of a head; flat arrays."""
+    """Weights w of the mixture, and e of a head; flat arrays."""
 
     w: Any
     e: Any
