@@ -19,7 +19,7 @@ LONG_NAME = 20  # characters; longer names are broken between their levels
 
 @rc_context(RC)
 def slopes(findings: Findings) -> Figure:
-    """A panel for each condition, the MOST that differ most: a line a seed, and the mean.
+    """A panel for each condition, the MOST that differ most: one line per seed, and the mean.
 
     Lines that rise and fall together show what pairing by seed is worth: the seed's own luck is in both ends.
     """
