@@ -24,6 +24,7 @@ from ablate.cli import (
     diff,
     doctor,
     evaluate,
+    export,
     init,
     loading,
     logs,
@@ -63,6 +64,7 @@ VERBS = (  # in the order of `ablate --help`
     bench,
     convert,
     evaluate,
+    export,
     init,
     completion,
 )

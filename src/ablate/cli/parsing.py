@@ -14,9 +14,9 @@ TO_EVALUATE = "to evaluate, of the data too (data=imagenet data.root=DIR); of a 
 def add_verb(
     verbs: argparse._SubParsersAction, call: Callable, help_text: str, example: str
 ) -> argparse.ArgumentParser:
-    """Add a verb that has the name of its function, with a hyphen for an underscore."""
+    """Add a verb that has the name of its function, with hyphens for underscores; `import_` is `import`."""
     sub: argparse.ArgumentParser = verbs.add_parser(
-        call.__name__.replace("_", "-"),
+        call.__name__.strip("_").replace("_", "-"),
         help=help_text,
         description=f"{help_text[0].upper()}{help_text[1:]}.",
         epilog=f"example:\n  {example}",
