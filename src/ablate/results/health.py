@@ -113,7 +113,8 @@ def _seeds(findings: Findings) -> Check:
         return Check("Seeds", PASS, f"{pairs}: enough to show that a condition is on par, with 80 % power")
     most = max(needed)
     wanted = f"up to {most:.0f} are needed" if math.isfinite(most) else "no margin says how many are needed"
-    return Check("Seeds", WARN, f"{pairs}: {short} of {len(compared)} too few to show *on par*; {wanted}")
+    where = f"in {short} of {formats.counted(len(compared), 'comparison')}"
+    return Check("Seeds", WARN, f"{pairs}: too few to show that a condition is on par {where}; {wanted}")
 
 
 def _variance(findings: Findings) -> Check:
@@ -136,7 +137,9 @@ def _baseline(evidence: Evidence) -> Check:
         return Check(name, FAIL, f"{findings.baseline} did not learn in every run")
     others = [each.sd for each in summaries.values() if math.isfinite(each.sd)]
     typical = float(np.median(others)) if others else math.nan
+    if not (math.isfinite(own.sd) and typical > 0):
+        return Check(name, PASS, f"{findings.baseline} learned in every run")
+    line = f"its standard deviation is {own.sd / typical:.1f} times that of the others (median)"
     if own.sd > UNSTEADY * typical:
-        line = f"{findings.baseline} scatters {own.sd / typical:.1f} times as much as the other conditions"
-        return Check(name, WARN, line)
-    return Check(name, PASS, f"{findings.baseline} learned in every run and scatters no more than the others")
+        return Check(name, WARN, f"{findings.baseline} is unsteady: {line}")
+    return Check(name, PASS, f"{findings.baseline} learned in every run; {line}")
