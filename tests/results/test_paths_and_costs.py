@@ -4,6 +4,7 @@ import math
 
 import pandas as pd
 import pytest
+from scipy import stats
 
 from ablate.errors import UserError
 from ablate.results import costs, curves, paths
@@ -67,6 +68,11 @@ def test_the_time_to_the_baselines_accuracy(findings, tmp_path):
 def test_bands_hold_their_mean(findings, tmp_path):
     band = curves.band(collect_metrics(tmp_path, findings.runs), "elsa")
     assert (band["low"] < band["mean"]).all() and (band["mean"] < band["high"]).all()
+    assert (band["low"] == band["min"]).all() and (band["high"] == band["max"]).all()  # of three seeds
+    five = [("x", "finished", 1, 70.0 + seed) for seed in range(5)]
+    frame = pd.DataFrame(five, columns=["condition", "state", "epoch", "validation_top1"])
+    low, high = stats.t.interval(0.95, 4, loc=72.0, scale=stats.sem(range(5)))
+    assert curves.band(frame, "x").loc[1, ["low", "high"]].tolist() == pytest.approx([low, high])
 
 
 def test_what_did_not_converge_is_told_with_its_reason():

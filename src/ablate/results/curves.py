@@ -13,7 +13,7 @@ from ablate.results.comparisons import Findings
 from ablate.store.folder import FINISHED
 from ablate.store.metrics import DEFAULT, Metric, find, of_columns, of_task
 
-FEWEST = 3  # runs that a band is drawn for
+ENOUGH = 5  # runs for an interval that does not fill a figure
 COLLAPSE = 5.0  # percentage points that a run may end below its best epoch
 
 
@@ -37,9 +37,10 @@ class Reached:
 
 
 def band(metrics: pd.DataFrame, condition: str) -> pd.DataFrame:
-    """Mean, 95 % t interval (of three runs or more), least and greatest of the validation accuracy, by epoch.
+    """Mean, band, least and greatest of the validation accuracy, by epoch.
 
-    Over its finished runs, or while it has none over those under way; by the epochs that all of
+    The band is the 95 % t interval of five runs or more, and the range of fewer, whose interval would fill a
+    figure. Over its finished runs, or while it has none over those under way; by the epochs that all of
     these have.
     """
     if (shown := column(metrics)) not in metrics:
@@ -49,12 +50,11 @@ def band(metrics: pd.DataFrame, condition: str) -> pd.DataFrame:
     rows = finished if len(finished) else rows
     curve = rows.groupby("epoch")[shown].agg(["mean", "min", "max", "count"])
     groups = [values.to_numpy() for _, values in rows.groupby("epoch")[shown]]
-    enough = [len(values) >= FEWEST for values in groups]  # two runs have an interval that fills the figure
-    intervals = [
-        statistics.t_interval(values) if some else statistics.NO_INTERVAL
-        for values, some in zip(groups, enough, strict=True)
+    bands = [
+        statistics.t_interval(values) if len(values) >= ENOUGH else (values.min(), values.max())
+        for values in groups
     ]
-    curve["low"], curve["high"] = ([bounds[end] for bounds in intervals] for end in (0, 1))
+    curve["low"], curve["high"] = ([bounds[end] for bounds in bands] for end in (0, 1))
     return curve[curve["count"] == curve["count"].max()]
 
 

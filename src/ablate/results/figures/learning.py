@@ -33,7 +33,7 @@ def best(findings: Findings) -> list[str]:
 
 @rc_context(RC)
 def learning_curves(findings: Findings, metrics: pd.DataFrame) -> Figure:
-    """Validation accuracy over the epochs: mean over seeds, and its 95 % t interval.
+    """Validation accuracy over the epochs: mean over seeds, and a band; see `curves.band`.
 
     A condition's curve is over its finished runs; while it has none, over those under way.
     The vertical axis leaves out the steep first third.
