@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import timm
 import torch
+from timm.models._features_fx import create_feature_extractor, get_graph_node_names
 
 import ablate.models
 from ablate import ops
@@ -75,6 +76,36 @@ def test_a_fixed_map_says_for_which_size_it_was_built() -> None:
     model = timm.create_model("lesa_resnet50", img_size=64)
     with pytest.raises(UserError, match="built for a map of 4×4, this one is 6×6"):
         model(torch.randn(1, 3, 96, 96))
+
+
+@pytest.mark.parametrize("name", [name for name in FAMILIES if "volo" not in name])
+def test_fx_takes_the_operators_whole(name: str) -> None:
+    """As timm's extraction of features by torch.fx; timm's own VOLO cannot be traced either."""
+    size = {"img_size": 64} if "rednet" not in name and "ddf" not in name else {}
+    torch.manual_seed(0)
+    model = timm.create_model(name, num_classes=7, **size).eval()
+    images = torch.randn(2, 3, 64, 64)
+    last = get_graph_node_names(model)[1][-1]
+    with torch.no_grad():
+        (traced,) = create_feature_extractor(model, {last: "logits"})(images).values()
+        torch.testing.assert_close(traced, model(images))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_channels_and_classifier_change_as_in_timm(name: str) -> None:
+    with torch.device("meta"):
+        model = timm.create_model(name, in_chans=1, num_classes=0)
+        assert model.forward_head(model.forward_features(torch.empty(2, 1, 224, 224))).shape == (
+            2,
+            model.num_features,
+        )
+        model.reset_classifier(5)
+        assert model(torch.empty(2, 1, 224, 224)).shape == (2, 5)
+        model.set_grad_checkpointing()
+    config = model.default_cfg
+    assert config["fixed_input_size"] == any(kind in name for kind in ("lesa", "swin", "volo", "dwnet"))
+    assert timm.data.resolve_model_data_config(model, use_test_size=True)["input_size"] == (3, 224, 224)
+    assert not config.get("origin_url") and not config.get("paper_ids")
 
 
 def test_settings_of_the_operator_can_be_given() -> None:

@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
+from timm.models import register_notrace_module
 from torch import nn
 
 from ablate import ops
@@ -150,6 +151,7 @@ def create(
     for placed, operator in zip(chosen, operators, strict=True):
         host.fill(model, placed, operator, resolved[0].spec)
         setattr(operator, SLOT, placed.slot)
+        register_notrace_module(type(operator))  # torch.fx takes an operator whole: its code looks at shapes
     present = {id(module) for module in model.modules()}
     filled = sum(id(operator) in present for operator in operators)
     assert filled == len(chosen), f"{name}: {len(chosen)} slots were to be filled, {filled} were"

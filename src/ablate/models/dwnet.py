@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from timm.models import register_notrace_module
 from timm.models.swin_transformer import SwinTransformerBlock
 from torch import Tensor, nn
 
@@ -24,6 +25,7 @@ FAMILIES = {
 }
 
 
+@register_notrace_module
 class BatchNorm(nn.BatchNorm1d):
     """Over the last dimension of maps (B, H, W, C)."""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import timm
-from timm.models import build_model_with_cfg, register_model
+from timm.models import build_model_with_cfg, register_model, register_notrace_module
 from timm.models._pretrained import DefaultCfg, PretrainedCfg
 from torch import nn
 
@@ -30,6 +30,7 @@ class Hybrid:
         build: the network from timm's keyword arguments.
         about: paper, and what is worth knowing about this form of it.
         features: how timm's feature extraction reads it.
+        fixed: the operator belongs to one size of its map, and so does the network.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Hybrid:
     build: Callable[..., nn.Module]
     about: str
     features: dict[str, Any] = field(default_factory=dict)
+    fixed: bool = False
 
 
 def operator(name: str, *overrides: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -52,13 +54,26 @@ def register(hybrid: Hybrid) -> None:
     require_name("a network", hybrid.name)
     theirs = timm.get_pretrained_cfg(hybrid.like)
     assert theirs is not None, hybrid.like
-    source = {"url": None, "file": None, "hf_hub_id": None, "hf_hub_filename": None, "tag": None}
-    ours: PretrainedCfg = dataclasses.replace(theirs, architecture=hybrid.name, license=None, **source)
+    of_weights = ("url", "file", "hf_hub_id", "hf_hub_filename", "tag", "license", "origin_url", "paper_ids")
+    of_evaluation = ("test_input_size", "test_crop_pct")
+    ours: PretrainedCfg = dataclasses.replace(
+        theirs,
+        architecture=hybrid.name,
+        fixed_input_size=theirs.fixed_input_size or hybrid.fixed,
+        **dict.fromkeys([*of_weights, *of_evaluation]),
+    )
     default_cfgs[hybrid.name] = DefaultCfg(tags=_tags(), cfgs={"": ours})
+
+    def build(**kwargs: Any) -> nn.Module:
+        model = hybrid.build(**kwargs)
+        for module in model.modules():
+            if type(module).__module__.startswith("ablate.ops."):
+                register_notrace_module(type(module))  # torch.fx takes an operator whole
+        return model
 
     def entry(pretrained: bool = False, **kwargs: Any) -> nn.Module:
         return build_model_with_cfg(
-            hybrid.build,
+            build,
             hybrid.name,
             pretrained,
             feature_cfg=dict(hybrid.features),

@@ -33,7 +33,7 @@ REDNETS = {26: (1, 2, 4, 1), 38: (2, 3, 5, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23,
 def hybrids() -> list[Hybrid]:
     """LESA in two widths, RedNet in five depths, DDF-ResNet in two depths and two combinations."""
     lesa = [
-        Hybrid(name, like, partial(_lesa, host), LESA.format(title=title))
+        Hybrid(name, like, partial(_lesa, host), LESA.format(title=title), fixed=True)
         for name, like, host, title in (
             ("lesa_resnet50", "resnet50", "resnet50", "ResNet50"),
             ("lesa_wide_resnet50", "wide_resnet50_2", "wide_resnet50", "WRN50"),
