@@ -22,7 +22,9 @@ class Study:
     baseline: Mapping[str, Any] | None
     paths: Mapping[str, Any] | None
     metric: str | None
-    margin: float | None = None  # configurations that were frozen earlier have none
+    margin: float | None = None  # configurations that were frozen earlier have none, nor cells
+    exclude: tuple[str, ...] | None = None
+    only: tuple[str, ...] | None = None
 
     def check_paths(self) -> None:
         """Refuse a path that is not a list of at least two conditions.

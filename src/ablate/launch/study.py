@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from rich.console import Console
 
 from ablate.commands import command
+from ablate.compose import cells
 from ablate.compose.request import Request
 from ablate.errors import UserError
 from ablate.execution.follower import follow_and_end
@@ -85,6 +86,7 @@ def run_study(
     Raises:
         UserError: a run that cannot exist; then nothing was written.
     """
+    asked, requests = len(requests), cells.chosen(requests, portion=portion)
     if (show := _ahead.get()) is not None:
         show(requests, launch)
         sys.exit(0)
@@ -92,6 +94,9 @@ def run_study(
     if place is not None and place.rank:
         follow_and_end(place, requests[0].config["infra"]["device"])
     console = Console(stderr=True, highlight=False)
+    if len(requests) < asked:
+        left = asked - len(requests)
+        console.print(f"{left} of {asked} runs are left out by study.exclude and study.only", markup=False)
     with ExitStack() as stack:
         submission = submit(
             requests,

@@ -1,0 +1,75 @@
+"""Cells of a sweep that a study keeps and leaves out."""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ablate.compose import cells
+from ablate.compose.request import Request
+from ablate.errors import UserError
+from ablate.store import manifest
+
+TINY = ("data=synthetic", "recipe=debug", "recipe.epochs=1", "infra.threads=1", "infra.device=cpu")
+
+
+def grid(**study: Any) -> list[Request]:
+    node = {**dict.fromkeys(("name", "question", "factors", "baseline", "paths", "metric")), **study}
+    return [
+        Request({"study": node}, {"op": op, "op/channel": channel, "seed": seed})
+        for op, channel, seed in product(("lsa", "elsa", "dwconv"), ("multi_head", "ghost_head"), "01")
+    ]
+
+
+def kept(**study: Any) -> set[str]:
+    found = cells.chosen(grid(**study))
+    assert len(found) == 2 * len(
+        {tuple(sorted(one.overrides.items() - {("seed", one.overrides["seed"])})) for one in found}
+    )
+    return {f"{one.overrides['op']} {one.overrides['op/channel']}" for one in found}
+
+
+def test_cells_are_kept_and_left_out() -> None:
+    everything = kept()
+    assert len(everything) == 6
+    assert kept(exclude=["op=dwconv,channel=ghost_head"]) == everything - {"dwconv ghost_head"}
+    assert kept(exclude=["op/channel=ghost_head"]) == {name for name in everything if "multi" in name}
+    only = ["op=lsa", "op=elsa,channel=ghost_head"]
+    assert kept(only=only) == {"lsa multi_head", "lsa ghost_head", "elsa ghost_head"}
+    assert kept(only=only, exclude=["op=lsa, channel=ghost_head"]) == {"lsa multi_head", "elsa ghost_head"}
+
+
+@pytest.mark.parametrize(
+    ("study", "said"),
+    [
+        ({"exclude": ["op=elsaa"]}, "fits no run.*lsa, elsa, dwconv"),
+        ({"exclude": ["chanel=ghost_head"]}, "chanel.*channel"),
+        ({"only": ["ghost_head"]}, "factor=level"),
+        ({"only": ["op=lsa"], "exclude": ["op=lsa"]}, "leave no run"),
+    ],
+)
+def test_what_is_no_cell_is_refused(study: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=f"(?s){said}"):
+        cells.chosen(grid(**study))
+
+
+def test_a_search_has_no_cells() -> None:
+    with pytest.raises(UserError, match="search"):
+        cells.chosen(grid(only=["op=lsa"]), portion=True)
+
+
+def test_a_sweep_with_cells_end_to_end(ablate, tmp_path: Path) -> None:
+    sweep = ("train", "-m", "op=lsa,dwconv", "op.channel.heads=1,1x", "seed=0", *TINY, "study.name=s")
+    done = ablate(*sweep, "study.exclude=['op=dwconv,heads=1']")  # dwconv has no such heads
+    assert done.code == 0 and "1 of 4 runs are left out" in done.err, done.err
+    runs = manifest.load(tmp_path / "runs", "s").runs
+    assert [(run.factors["op"], run.factors["op.channel.heads"]) for run in runs] == [
+        ("lsa", "1"),
+        ("lsa", "1x"),
+        ("dwconv", "1x"),
+    ]
+    refused = ablate(*sweep, "study.exclude=['op=dwconvv']")
+    assert refused.code == 2 and "fits no run" in refused.err
