@@ -49,7 +49,9 @@ def test_a_study_from_sweep_to_report(ablate: Callable, tmp_path: Path) -> None:
     assert report.out.splitlines()[-2] == "page/index.html"
     assert (tmp_path / "page" / "index.html").stat().st_size > 10_000
     drawn = {path.name for path in (tmp_path / "page").glob("*.png")}
-    assert drawn == {"differences.png", "accuracy_macs.png", "learning_curves.png"}
+    names = ("differences", "pairs", "accuracy_macs", "learning_curves", "by_class")
+    assert drawn == {f"{name}.png" for name in names}
+    assert "Gained" in (tmp_path / "page" / "images.md").read_text()  # runs kept their predictions
     unpaired = ablate("report", "small", "--unpaired", "--output", "groups")
     assert "UNPAIRED as requested" in unpaired.out
     for folder, paired in (("page", True), ("groups", False)):

@@ -24,7 +24,7 @@ from ablate.results.report import report, write_evidence
 from ablate.store.identity import signature
 from ablate.store.manifest import Manifest, PlannedRun
 
-FIGURES = ("differences", "accuracy_macs", "learning_curves")
+FIGURES = ("differences", "pairs", "accuracy_macs", "learning_curves")
 TABLES = ("table", "time_to_accuracy", "comparisons")
 VOID = {"meta", "link", "br"}
 
@@ -73,7 +73,7 @@ def test_a_half_finished_study_has_its_report(half_finished, tmp_path):
         "curves.csv",
         "sentences.md",
         *(f"{name}.{kind}" for name in FIGURES for kind in ("svg", "png")),
-        *(f"{name}.{kind}" for name in TABLES for kind in ("md", "tex", "csv")),
+        *(f"{name}{kind}" for name in TABLES for kind in (".md", ".tex", ".csv", "_values.csv")),
     }
     assert {path.parent for path in paths} == {tmp_path / "studies/quick/report"}
     page = index(paths)
