@@ -86,7 +86,7 @@ def test_the_page_is_whole_and_asks_no_other_host(half_finished, tmp_path):
     own_files = re.compile(r"(#|data:,|[a-z_]+\.(svg|png|md|tex|csv)$)")
     assert [address for address in page.addresses if not own_files.match(address)] == []
     assert re.findall(r"(?<!xmlns=\")(?<!xmlns:xlink=\")https?://", text) == []
-    assert page.tags.count("svg") == 3
+    assert page.tags.count("svg") == len(FIGURES)
 
 
 def test_what_runs_wrote_is_text_and_not_markup(half_finished, tmp_path):
