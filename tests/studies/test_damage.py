@@ -133,6 +133,8 @@ def verbs() -> Iterator[tuple[str, ...]]:
                     "clean": ("--orphans", "--checkpoints"),
                     "evaluate": ("--run", "RUN", "--device", "cpu"),
                     "diff": ("RUN", "RUN"),
+                    "export": ("FILE",),
+                    "import": ("FILE",),
                 }.get(name, ()),
             )
     yield ("status",)
@@ -175,8 +177,12 @@ def run(arguments: tuple[str, ...], runs_dir: Path, capsys: pytest.CaptureFixtur
     Every command that it prints can be parsed and leads to the same folder of runs.
     """
     capsys.readouterr()
+    file = runs_dir.parent / "archive.zip"
+    if arguments[0] == "export":
+        file.unlink(missing_ok=True)
+    typed = [str(file) if word == "FILE" else word for word in arguments]
     try:
-        cli.main([*arguments, "--runs-dir", str(runs_dir)])
+        cli.main([*typed, "--runs-dir", str(runs_dir)])
         code = 0
     except SystemExit as error:
         code = int(error.code or 0)

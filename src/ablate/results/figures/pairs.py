@@ -41,19 +41,21 @@ def slopes(findings: Findings) -> Figure:
         means = (each.mean_baseline, each.mean_condition)
         panel.plot((0, 1), means, color=INK, linewidth=2, marker="o", markersize=4)
         gained = sum(up * difference > 0 for difference in each.differences)
-        panel.set_title(f"{_wrapped(each.condition)}\n{gained} of {each.n} better", fontsize=8)
+        panel.set_title(
+            f"{_wrapped(each.condition)}\n{gained} of {each.n} better", fontsize=8
+        )
         panel.set_xticks([0, 1], ["baseline", "condition"], fontsize=7)
         panel.set_xlim(-0.35, 1.35)
         panel.grid(axis="y", color=FAINT, alpha=0.25, linewidth=0.6)
-    for panel in panels[len(chosen) :]:
-        panel.set_visible(False)
+    used = panels[: max(len(chosen), 1)]
+    for panel in panels[len(used) :]:
+        panel.remove()
     if not chosen:
-        panels[0].set_visible(True)
         say(panels[0], "no pair yet")
     panels[0].set_ylabel(formats.metric_name(findings.metric))
     lines = 1 + max((_wrapped(each.condition).count("\n") + 1 for each in chosen), default=1)
     figure.subplots_adjust(hspace=0.2 + 0.13 * lines, wspace=0.12)
-    fit(figure, *panels)
+    fit(figure, *used)
     return figure
 
 
