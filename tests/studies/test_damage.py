@@ -177,7 +177,7 @@ def run(arguments: tuple[str, ...], runs_dir: Path, capsys: pytest.CaptureFixtur
     Every command that it prints can be parsed and leads to the same folder of runs.
     """
     capsys.readouterr()
-    file = runs_dir.parent / "archive.zip"
+    file = runs_dir.resolve().parent / "archive.zip"
     if arguments[0] == "export":
         file.unlink(missing_ok=True)
     typed = [str(file) if word == "FILE" else word for word in arguments]

@@ -133,7 +133,9 @@ def load(path: Path, runs_dir: Path, track: Track = iter) -> Moved:
                 folder = manifest.study_dir(runs_dir, joined.name)
                 folder.mkdir(parents=True, exist_ok=True)
                 with locked(folder / manifest.LOCK):
-                    _joined(runs_dir, unpacked, joined.name).save(runs_dir)
+                    joined = _joined(runs_dir, unpacked, joined.name)
+                    if joined != manifest.find(runs_dir, joined.name):
+                        joined.save(runs_dir)
     return Moved(study, len(new), len(runs) - len(new), total)
 
 

@@ -41,9 +41,7 @@ def slopes(findings: Findings) -> Figure:
         means = (each.mean_baseline, each.mean_condition)
         panel.plot((0, 1), means, color=INK, linewidth=2, marker="o", markersize=4)
         gained = sum(up * difference > 0 for difference in each.differences)
-        panel.set_title(
-            f"{_wrapped(each.condition)}\n{gained} of {each.n} better", fontsize=8
-        )
+        panel.set_title(f"{_wrapped(each.condition)}\n{gained} of {each.n} better", fontsize=8)
         panel.set_xticks([0, 1], ["baseline", "condition"], fontsize=7)
         panel.set_xlim(-0.35, 1.35)
         panel.grid(axis="y", color=FAINT, alpha=0.25, linewidth=0.6)
