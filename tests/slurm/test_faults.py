@@ -305,7 +305,7 @@ def test_several_processes_compute_a_run_and_survive_a_signal(study: Study) -> N
     whole = RunFolder(study.runs_dir / done.run.signature)
     assert whole.finished(), whole.error()
 
-    other = Study(study.cluster, study.folder / "tasks", study.record)
+    other = Study(study.cluster, study.folder.with_name(f"{study.folder.name}_tasks"), study.record)
     other.folder.mkdir()
     tasks = "infra.launcher.sbatch={ntasks-per-node: 2}"  # what infra.launcher.nodes=2 does to two machines
     other.run(other.train(*asked, tasks))
