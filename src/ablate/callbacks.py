@@ -96,8 +96,7 @@ def register(name: str) -> Callable[[Kind], Kind]:
 
     Raises:
         UserError: the name is taken or breaks the rule for names, or the class has none of the methods, or
-        its
-            constructor has arguments without a default.
+            its constructor has arguments without a default.
 
     Example:
         >>> @register("gradient")

@@ -1,4 +1,4 @@
-"""What a person meets in a terminal: tables that fit, commands that are found from anywhere, Tab."""
+"""The terminal: tables that fit, commands that are found from anywhere, Tab."""
 
 from __future__ import annotations
 

@@ -38,6 +38,10 @@ def test_cells_are_kept_and_left_out() -> None:
     assert kept(exclude=["op/channel=ghost_head"]) == {name for name in everything if "multi" in name}
     only = ["op=lsa", "op=elsa,channel=ghost_head"]
     assert kept(only=only) == {"lsa multi_head", "lsa ghost_head", "elsa ghost_head"}
+    assert kept(exclude=["op=lsa,elsa,channel=ghost_head"]) == everything - {
+        "lsa ghost_head",
+        "elsa ghost_head",
+    }
     assert kept(only=only, exclude=["op=lsa, channel=ghost_head"]) == {"lsa multi_head", "elsa ghost_head"}
 
 

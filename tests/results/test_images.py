@@ -12,7 +12,7 @@ from statsmodels.stats.anova import anova_lm
 from ablate.results import images, predictions
 from ablate.results.images import Components
 from ablate.results.predictions import Kept, Predictions
-from ablate.results.report import report
+from ablate.results.report import examined, report
 from ablate.store.folder import RunFolder
 
 
@@ -113,6 +113,12 @@ def test_a_report_pairs_the_images_of_the_runs_that_kept_them(fabricate, tmp_pat
     assert "due to the runs" in (folder / "index.html").read_text()
     classes = pd.read_csv(folder / "classes.csv")
     assert set(classes["metric"]) == {"top1"} and classes["signature"].nunique() == 7
+    (third,) = (one for one in examined(tmp_path, ["quick"]).classes if one.name == "3")
+    (found,) = third.comparisons
+    by_seed = [kept[found.condition, seed].accuracy_by_class()[3] for seed in (0, 1, 3)]
+    differences = np.subtract(by_seed, [kept["lsa", seed].accuracy_by_class()[3] for seed in (0, 1, 3)])
+    judge = stats.t.interval(0.95, 2, differences.mean(), stats.sem(differences))
+    assert found.n == 3 and found.interval == pytest.approx(judge)
 
 
 def test_runs_without_predictions_read_as_before(fabricate, tmp_path: Path) -> None:

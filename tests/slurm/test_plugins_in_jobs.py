@@ -47,7 +47,7 @@ def test_a_package_with_everything_of_its_own(cluster: Cluster, tmp_path: Path) 
 
 
 def test_a_file_travels_in_a_snapshot(cluster: Cluster, tmp_path: Path) -> None:
-    """What is edited while the job waits is not what the job computes with, and the run is stale then."""
+    """A job computes with the copy, whatever is edited while it waits, and its run is then stale."""
     file = file_with_configuration(tmp_path / "code")
     named = ("op=mine", "data=synthetic", "study.name=s", "infra.plugins=[code/mine_in_a_file.py]")
     waiting = ("infra.launcher.snapshot=true", "infra.launcher.sbatch={begin: now+20}")

@@ -13,8 +13,8 @@ from ablate.results.conditions import short_names
 def chosen(requests: Sequence[Request], *, portion: bool = False) -> list[Request]:
     """Return the requests that a study keeps: in a cell of `only`, if any, and in none of `exclude`.
 
-    A cell is `factor=level`, or several of them with commas between, which must all hold. Factors may be
-    called by their last part: `channel` for `op/channel`.
+    A cell is `factor=level`, or `factor=level,level` for alternatives, or several with commas between, which
+    must all hold. Factors may be called by their last part: `channel` for `op/channel`.
 
     Args:
         requests: the runs of one command.
@@ -44,31 +44,36 @@ def chosen(requests: Sequence[Request], *, portion: bool = False) -> list[Reques
     return [requests[index] for index in sorted(kept)]
 
 
-def _levels(cell: str, names: Mapping[str, str]) -> dict[str, str]:
-    """The levels of a cell by factor."""
-    found = {}
-    for part in cell.split(","):
-        name, equals, level = part.strip().partition("=")
-        if not equals or not level:
-            raise UserError(f"{cell!r} is not a cell of a study", "write factor=level, e.g. op=elsa,heads=1")
-        if name not in names:
+def _levels(cell: str, names: Mapping[str, str]) -> dict[str, list[str]]:
+    """The alternatives of a cell by factor."""
+    found: dict[str, list[str]] = {}
+    for part in map(str.strip, cell.split(",")):
+        name, equals, level = part.partition("=")
+        level = level if equals else part
+        if equals and name not in names:
             raise unknown("factor of a cell", name, names)
-        found[names[name]] = level.strip()
+        if not level or not (equals or found):
+            raise UserError(f"{cell!r} is not a cell of a study", "write factor=level, e.g. op=elsa,heads=1")
+        factor = names[name] if equals else list(found)[-1]
+        found.setdefault(factor, []).append(level)
     return found
 
 
-def _matches(requests: Sequence[Request], what: str, levels: Mapping[str, str]) -> set[int]:
+def _matches(requests: Sequence[Request], what: str, levels: Mapping[str, Sequence[str]]) -> set[int]:
     """The places of the requests in a cell.
 
     Raises:
-        UserError: there is none; names the levels that there are.
+        UserError: one of its levels fits none; names the levels that there are.
     """
-    found = {index for index, request in enumerate(requests) if levels.items() <= request.overrides.items()}
+    for factor, wanted in levels.items():
+        there = list(dict.fromkeys(one.overrides[factor] for one in requests if factor in one.overrides))
+        if strange := [level for level in wanted if level not in there]:
+            raise UserError(f"{what} fits no run", f"{factor} has no {strange[0]!r}, but {', '.join(there)}")
+    found = {
+        index
+        for index, request in enumerate(requests)
+        if all(request.overrides.get(factor) in wanted for factor, wanted in levels.items())
+    }
     if not found:
-        there = {
-            name: list(dict.fromkeys(request.overrides.get(name, "") for request in requests))
-            for name in levels
-        }
-        shown = "; ".join(f"{name}: {', '.join(filter(None, values))}" for name, values in there.items())
-        raise UserError(f"{what} fits no run", f"levels of this command: {shown}")
+        raise UserError(f"{what} fits no run", "no run of this command has all of these levels")
     return found

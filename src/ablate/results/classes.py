@@ -2,29 +2,47 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from ablate.results import comparisons
-from ablate.results.comparisons import Comparison, Findings
+from ablate.results import statistics
+from ablate.results.comparisons import Findings
 from ablate.results.predictions import Kept
-from ablate.store.folder import RunFolder
+from ablate.results.statistics import Interval
+from ablate.store.folder import FINISHED, RunFolder
 from ablate.store.metrics import find
 
 VALUE = "value"
 TOP1 = "top1"
+
+Values = NDArray[np.float64]
 COLUMNS = ("condition", "seed", "signature", "state", "metric", "class", VALUE)
+
+
+class Difference(NamedTuple):
+    """A condition against the baseline in one class, over the seeds that both have a figure of."""
+
+    condition: str
+    n: int
+    mean_baseline: float
+    mean_condition: float
+    difference: float
+    interval: Interval  # Student's t, paired, 95 %; not corrected
 
 
 @dataclass(frozen=True)
 class OfClass:
-    """One class: every condition against the baseline, p-values uncorrected."""
+    """One class: every condition against the baseline."""
 
     name: str
-    comparisons: list[Comparison]
+    comparisons: list[Difference]
 
 
 def collect(runs_dir: Path, runs: pd.DataFrame, kept: Mapping[str, Kept] | None = None) -> pd.DataFrame:
@@ -66,12 +84,27 @@ def compare(findings: Findings, figures: pd.DataFrame) -> list[OfClass]:
         findings: of the study.
         figures: see `collect`.
     """
-    mine = figures[figures["metric"] == find(findings.metric).name]
-    found = []
-    for name, rows in mine.groupby("class", sort=False):
-        groups = comparisons.by_condition(rows)
-        baseline = groups.pop(findings.baseline, None)
-        if baseline is not None:
-            compared = [comparisons.compare(group, baseline, VALUE) for group in groups.values()]
-            found.append(OfClass(str(name), compared))
-    return [one for one in found if any(each.n for each in one.comparisons)]
+    counted = (figures["metric"] == find(findings.metric).name) & (figures["state"] == FINISHED)
+    mine = figures[counted].astype({VALUE: float})
+    table = mine.pivot(index="class", columns=["condition", "seed"], values=VALUE)
+    table = table.reindex(mine["class"].unique())  # in the order of the files
+    if findings.baseline not in table:
+        return []
+    theirs = table[findings.baseline]
+    found: dict[str, list[Difference]] = {str(name): [] for name in table.index}
+    for condition in (each.condition for each in findings.comparisons if each.condition in table):
+        seeds = [seed for seed in table[condition] if seed in theirs]
+        pairs = table[condition][seeds].to_numpy(), theirs[seeds].to_numpy()
+        for name, ours, base in zip(found, *pairs, strict=True):
+            both = np.isfinite(ours) & np.isfinite(base)
+            found[name].append(_difference(condition, ours[both], base[both]))
+    classes = (OfClass(name, compared) for name, compared in found.items())
+    return [one for one in classes if any(each.n for each in one.comparisons)]
+
+
+def _difference(condition: str, ours: Values, theirs: Values) -> Difference:
+    if not len(ours):
+        return Difference(condition, 0, math.nan, math.nan, math.nan, statistics.NO_INTERVAL)
+    means = float(theirs.mean()), float(ours.mean())
+    interval = statistics.t_interval(ours - theirs)
+    return Difference(condition, len(ours), *means, float((ours - theirs).mean()), interval)

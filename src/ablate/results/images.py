@@ -28,7 +28,7 @@ from ablate.results.predictions import Kept, Predictions
 from ablate.results.statistics import NO_INTERVAL, Interval
 from ablate.store.folder import FINISHED, RunFolder
 
-RESAMPLES, AT_ONCE = 2000, 100
+RESAMPLES, AT_ONCE = 1000, 100
 TOP1 = "test_top1"
 
 Table = NDArray[np.float64]
@@ -215,11 +215,11 @@ def bootstrap(tables: Sequence[Differences]) -> list[Interval]:
     means: list[list[Table]] = [[] for _ in tables]
     for _ in range(RESAMPLES // AT_ONCE):
         drawn = generator.integers(images, size=(AT_ONCE, images))
-        weights = np.stack([np.bincount(row, minlength=images) for row in drawn], 1).astype(np.float32)
+        weights = np.stack([np.bincount(row, minlength=images) for row in drawn]).astype(np.float32)
         for table, found in zip(tables, means, strict=True):
-            by_seed = table.astype(np.float32) @ weights / images
-            chosen = generator.integers(len(table), size=by_seed.T.shape)
-            found.append(np.take_along_axis(by_seed.T, chosen, 1).mean(1))
+            by_seed = weights @ table.T.astype(np.float32) / images  # (resamples, seeds)
+            chosen = generator.integers(len(table), size=by_seed.shape)
+            found.append(np.take_along_axis(by_seed, chosen, 1).mean(1))
     return [_percentiles(table, np.concatenate(found)) for table, found in zip(tables, means, strict=True)]
 
 

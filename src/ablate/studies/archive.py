@@ -13,6 +13,7 @@ import re
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -33,6 +34,9 @@ FILES = (*digests.FILES, digests.DIGESTS)
 RUN = re.compile(rf"[0-9a-f]{{12}}/({'|'.join(map(re.escape, FILES))})")
 STUDY = re.compile(r"studies/(?P<name>.+)/manifest\.json")
 CHUNK = 2**20
+LONGEST_CONTENTS = 2**28  # bytes of contents.json
+DAMAGE = (zipfile.BadZipFile, zlib.error, KeyError, TypeError, AttributeError, ValueError, EOFError)
+WAY_OUT = "it must come from `ablate export`; copy it again"
 
 
 class Moved(NamedTuple):
@@ -142,35 +146,47 @@ def load(path: Path, runs_dir: Path, track: Track = iter) -> Moved:
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[zipfile.ZipFile, dict[str, dict[str, Any]]]]:
     """An archive and its entries, of which every name is one that an export writes."""
-    way_out = "it must come from `ablate export`; copy it again"
     try:
-        with naming(path), zipfile.ZipFile(path) as archive:
-            contents = json.loads(archive.read(CONTENTS))
-            entries = contents["files"]
-            if contents["format"] != FORMAT:
-                raise UserError(f"{path} has format {contents['format']}, not {FORMAT}", "use a newer ablate")
-            names = {
-                info.filename: info.file_size for info in archive.infolist() if info.filename != CONTENTS
-            }
-            if names != {name: entry["bytes"] for name, entry in entries.items()}:
-                raise UserError(f"{path} has other files than it lists", way_out)
-            for name in names:
-                if (match := STUDY.fullmatch(name)) is not None:
-                    manifest.study_dir(Path(), match["name"])
-                elif not RUN.fullmatch(name):
-                    raise UserError(f"{path} has a file {name!r}, which is no run's", way_out)
-            yield archive, entries
-    except (zipfile.BadZipFile, KeyError, TypeError, AttributeError, ValueError, EOFError) as error:
-        raise UserError(f"{path} is no archive of runs, or a damaged one: {error}", way_out) from error
+        with naming(path):
+            archive = zipfile.ZipFile(path)
+    except zipfile.BadZipFile as error:
+        raise UserError(f"{path} is not a zip file, or is damaged: {error}", WAY_OUT) from error
+    with archive:
+        yield archive, _entries(archive, path)
+
+
+def _entries(archive: zipfile.ZipFile, path: Path) -> dict[str, dict[str, Any]]:
+    sizes = {info.filename: info.file_size for info in archive.infolist()}
+    try:
+        if sizes.pop(CONTENTS) > LONGEST_CONTENTS:
+            raise ValueError(f"{CONTENTS} is too long")
+        contents = json.loads(archive.read(CONTENTS))
+        entries: dict[str, dict[str, Any]] = contents["files"]
+        format_, listed = contents["format"], {name: entry["bytes"] for name, entry in entries.items()}
+    except DAMAGE as error:
+        raise UserError(f"{path} does not hold runs, or is damaged: {error}", WAY_OUT) from error
+    if format_ != FORMAT:
+        raise UserError(f"{path} has format {format_}, not {FORMAT}", "use a newer ablate")
+    if sizes != listed:
+        raise UserError(f"{path} has other files than it lists", WAY_OUT)
+    for name in sizes:
+        if (match := STUDY.fullmatch(name)) is not None:
+            manifest.study_dir(Path(), match["name"])
+        elif not RUN.fullmatch(name):
+            raise UserError(f"{path} has a file {name!r}, which does not belong to a run", WAY_OUT)
+    return entries
 
 
 def _unpack(archive: zipfile.ZipFile, name: str, entry: dict[str, Any], folder: Path, path: Path) -> None:
     target, digest = folder / name, hashlib.sha256()
     target.parent.mkdir(parents=True, exist_ok=True)
-    with naming(target), archive.open(name) as source, target.open("wb") as stream:
-        while chunk := source.read(CHUNK):
-            digest.update(chunk)
-            stream.write(chunk)
+    try:
+        with naming(target), archive.open(name) as source, target.open("wb") as stream:
+            while chunk := source.read(CHUNK):
+                digest.update(chunk)
+                stream.write(chunk)
+    except DAMAGE as error:
+        raise UserError(f"{path} is damaged at {name}: {error}", "copy it again") from error
     if digest.hexdigest() != entry["sha256"]:
         raise UserError(f"{path} is damaged: the bytes of {name} have changed", "copy it again")
 
