@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from ablate.cli.parsing import add_study_verb
+from ablate.cli.progress import tracked
 
 
 def add(verbs: argparse._SubParsersAction) -> None:
@@ -20,16 +21,12 @@ def add(verbs: argparse._SubParsersAction) -> None:
 
 def verify(arguments: argparse.Namespace) -> None:
     """Print the damaged files of a study and a summary; exit with 1 if there are any."""
-    from rich.console import Console
-    from rich.progress import Progress
-
     from ablate.commands import command
     from ablate.studies.verify import verify
 
     runs_dir, study = arguments.runs_dir, arguments.study
-    console = Console(stderr=True, highlight=False)
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
-        found = verify(runs_dir, study, lambda runs: progress.track(runs, description=f"verify {study}"))
+    with tracked(f"verify {study}") as track:
+        found = verify(runs_dir, study, track)
     for damage in found.damages:
         print(f"{damage.path}: {damage.reason}")
     parts = [f"{found.compared} runs compared with their digests"]
