@@ -210,18 +210,21 @@ def test_a_node_that_goes_down_costs_one_retry_at_most(study: Study, whole: RunF
     assert_same(folder, whole)
 
 
+@pytest.mark.parametrize("signalled", [True, False], ids=["by SLURM", "by the job"])
 def test_the_time_limit_is_met_with_a_checkpoint_and_the_way_back_into_the_queue(
-    study: Study, whole: RunFolder
+    signalled: bool, study: Study, whole: RunFolder
 ) -> None:
+    """SLURM's signal reaches nobody where it comes before the job has started its processes."""
     study.armed.touch()
-    study.run(
-        study.train(*LONG[:2], "recipe.epochs=8", "infra.launcher.time=1", "infra.launcher.signal_seconds=45")
-    )
+    limit = ["infra.launcher.time=1", "infra.launcher.signal_seconds=45"]
+    if not signalled:
+        limit.append("+infra.launcher.sbatch.signal=USR1@1")
+    study.run(study.train(*LONG[:2], "recipe.epochs=8", *limit))
     folder = study.under_way()
     # about 15 seconds an attempt, of which a busy machine needs most to import PyTorch
     ended = study.wait(lambda overview: not overview.active, seconds=450)
-    assert ended.counts == {"finished": 1}
     log = next(study.runs_dir.rglob("*_log.out")).read_text()
+    assert ended.counts == {"finished": 1}, log
     if "SIGUSR2" in log:  # a fast machine may be done before
         assert folder.status()["attempt"] >= 2
     assert_same(folder, whole)

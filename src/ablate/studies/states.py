@@ -58,10 +58,15 @@ class Overview:
 
     @property
     def active(self) -> bool:
-        """True if a run is running, or is about to be started by a job or a launcher."""
+        """True if a run is running, or is about to be started by a job or a launcher.
+
+        A run that has not ended in a job of a cluster that does not answer may be back in its queue.
+        """
+        silent = self.queue.silent is not None
         return any(
             s.state == RUNNING
             or s.run.signature in self.queue.live
+            or (silent and s.state not in ENDED and s.job is not None)
             or (s.state == PENDING and s.run.signature in self.served)
             for s in self.runs
         )

@@ -123,6 +123,20 @@ def submit(script: str) -> str:
     return call(["sbatch", "--parsable"], given=script).strip().partition(";")[0]
 
 
+def time_left(job: str) -> float | None:
+    """Return the seconds until a running job's time limit; None if it has none.
+
+    Raises:
+        SlurmError: squeue does not answer.
+    """
+    printed = call(["squeue", "-h", "-j", job, "-o", "%L"]).strip()  # 2-03:04:05, 4:05, UNLIMITED, INVALID
+    found = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", printed)
+    if found is None:
+        return None
+    days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    return 86400.0 * days + 3600 * hours + 60 * minutes + seconds
+
+
 def requeue(job: str) -> None:
     """Put a job back into the queue: it is killed where it runs.
 

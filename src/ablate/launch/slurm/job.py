@@ -1,11 +1,13 @@
 """Program of a job: compute the runs of its pack, each in a worker process, until all are done or time is up.
 
-    python -m ablate.launch.slurm.job RECORD FIRST
+    python -m ablate.launch.slurm RECORD FIRST
 
 SIGUSR2, which SLURM sends before the time limit and some clusters send before preemption, ends the current
-step, writes a checkpoint and puts the job back into the queue. On SIGTERM the job saves a checkpoint but does
-not requeue itself: after `scancel` it ends; after a preemption SLURM requeues it. A job that starts again
-reads its pack again: what is finished or pruned, or failed in this job, is not run again.
+step, writes a checkpoint and puts the job back into the queue. SLURM sends it once, up to a minute early, and
+to nobody if the job has not started its processes by then, so that the job sends it to itself, too.
+On SIGTERM the job saves a checkpoint but does not requeue itself: after `scancel` it ends; after a preemption
+SLURM requeues it. A job that starts again reads its pack again: what is finished or pruned, or failed in this
+job, is not run again.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +59,7 @@ def main() -> None:
     ready = [folder.signature for folder in left if not folder.finished()]
     _say(f"{len(pack)} runs, {len(ready)} of them to be done")
     with stoppable() as stop:
+        threading.Thread(target=_warn, args=(jobs.infra["launcher"]["signal_seconds"],), daemon=True).start()
         try:
             if place is not None:
                 _run_in_group(place, [folder for folder in folders if folder.signature in ready], jobs.infra)
@@ -105,6 +110,15 @@ def _stop_without_room(outcomes: dict[str, Outcome], retry: str) -> None:
             sys.exit(FAILURE)
 
 
+def _warn(seconds: float) -> None:
+    """Send SIGUSR2 to this process, as SLURM is asked to, so many seconds before its time limit."""
+    with suppress(SlurmError):  # no answer: SLURM's own signal has to do
+        left = client.time_left(_number())
+        if left is not None:
+            time.sleep(max(0.0, left - seconds))
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR2)
+
+
 def _leave(stop: Stop) -> None:
     if stop():
         raise KeyboardInterrupt
@@ -131,11 +145,14 @@ def _end(stop: Stop) -> None:
     sys.exit(INTERRUPTION)
 
 
+def _number() -> str:
+    return f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+
+
 def _requeue() -> None:
-    job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
     for _ in range(30):
         try:
-            client.requeue(job)
+            client.requeue(_number())
             _say("back in the queue")
             return
         except SlurmError as error:  # the controller may be away for a while
@@ -145,7 +162,3 @@ def _requeue() -> None:
 
 def _say(text: str) -> None:
     print(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text}", flush=True)
-
-
-if __name__ == "__main__":
-    main()

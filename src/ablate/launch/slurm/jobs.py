@@ -146,7 +146,7 @@ def _script(jobs: Jobs, array: Array, runs_dir: Path, settings: Launcher, source
             f"submitit refuses the settings of infra.launcher: {error}", "see conf/infra"
         ) from error
     executor.parameters["map_count"] = array.count
-    arguments = ["-P", "-u", "-m", "ablate.launch.slurm.job", str(jobs.path(runs_dir)), str(array.first)]
+    arguments = ["-P", "-u", "-m", "ablate.launch.slurm", str(jobs.path(runs_dir)), str(array.first)]
     command = shlex.join([sys.executable, *arguments])
     return str(executor._make_submission_file_text(command, jobs.id))
 
