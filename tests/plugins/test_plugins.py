@@ -178,7 +178,7 @@ def test_a_plug_in_that_fails_leaves_nothing_behind(tmp_path: Path, ablate: Call
 
 
 def test_a_callback_and_a_metric_are_refused_at_registration() -> None:
-    from ablate import callbacks, data, tasks
+    from ablate import callbacks, data, hosts, tasks
     from ablate.errors import UserError
 
     with pytest.raises(UserError, match="it has no method on_step or on_epoch or on_end"):
@@ -189,6 +189,8 @@ def test_a_callback_and_a_metric_are_refused_at_registration() -> None:
         tasks.register_metric("mine", task="detection")
     with pytest.raises(UserError, match="it has no info, augmentation, splits"):
         data.register("nothing")(int)
+    with pytest.raises(UserError, match="argument `pretrained`, which is a setting of every host"):
+        hosts.register("with_weights", slots=list, stages=1, image_size=(8, 8))(lambda pretrained=False: None)
     assert json.dumps(data.defaults("synthetic"))
 
 

@@ -22,6 +22,8 @@ def check(requests: Sequence[Request], processes: int | None = None) -> None:
     Raises:
         UserError: the first combination that cannot exist, with its overrides.
     """
+    import torch
+
     from ablate import callbacks, data, tasks
     from ablate.training import optimization
     from ablate.training.device import resolve_device
@@ -49,7 +51,11 @@ def check(requests: Sequence[Request], processes: int | None = None) -> None:
                 data_root=Path(infra.data_root) if infra.data_root else None,
                 download=infra.download,
             )
-            tasks.of_run(config).check(config)
+            task = tasks.of_run(config)
+            task.check(config)
+            if recipe.freeze or recipe.no_decay or recipe.layer_decay:
+                with torch.device("meta"):
+                    optimization.check_parameters(task.build(config), recipe)
         except UserError as error:
             if len(requests) == 1:
                 raise

@@ -39,12 +39,26 @@ def request(plain: dict[str, Any], overrides: Sequence[str]) -> Request:
     extensions.resolve(plain["infra"])
     if root := plain["infra"].get("data_root"):  # frozen as an absolute path: a retry may start elsewhere
         plain["infra"]["data_root"] = str(Path(str(root)).expanduser().absolute())
-    if any((plain.get("task") or {}).get(key) is not None for key in ("init", "weights")):
+    _resolve_weights(plain)
+    named = (override.lstrip("+").partition("=") for override in overrides if not override.startswith("~"))
+    levels = {key: value for key, _, value in named if not key.startswith(("hydra", "infra", "study"))}
+    return Request(plain, levels)
+
+
+def _resolve_weights(plain: dict[str, Any]) -> None:
+    """Find the weights that the network begins with, if any; what is not needed is not imported."""
+    host, task = (plain.get(group) or {} for group in ("host", "task"))
+    dense = any(task.get(key) is not None for key in ("init", "weights"))
+    if host.get("pretrained") not in (None, False) or host.get("pretrained_digest") is not None:
+        from ablate.tasks import pretrained
+
+        pretrained.resolve(plain)
+    elif dense:
         from ablate.tasks import initial
 
         initial.resolve(plain)
     elif plain["infra"].get("weights") is not None:
-        raise UserError("infra.weights without task.init", "use task.init=FILE, which fills it in")
-    named = (override.lstrip("+").partition("=") for override in overrides if not override.startswith("~"))
-    levels = {key: value for key, _, value in named if not key.startswith(("hydra", "infra", "study"))}
-    return Request(plain, levels)
+        raise UserError(
+            "infra.weights without weights to begin with",
+            "use host.pretrained or task.init, which fill it in",
+        )

@@ -23,6 +23,7 @@ from ablate.store import metrics
 from ablate.store.files import write_json, write_text
 from ablate.store.folder import FINISHED, PRUNED, RunFolder
 from ablate.store.locks import LockedError
+from ablate.store.shapes import BEGINNING
 
 if TYPE_CHECKING:
     from ablate.execution.tracking import Tracker
@@ -162,6 +163,8 @@ class _Attempt:
         described = environment.describe(
             device_name(training.device), torch.get_num_threads(), group.world_size, training.numerics, code
         )
+        if resumes and earlier is not None and BEGINNING in earlier:
+            described[BEGINNING] = earlier[BEGINNING]
         write_json(folder.environment_path, described, folder.guard)
         try:
             self.result = training.run()

@@ -66,8 +66,9 @@ def register(
     """Register a network with slots as a host: a decorator of the function or class that builds it.
 
     What is decorated takes `num_classes`, `in_chans` and `img_size`; its other arguments, with defaults, are
-    settings `host.<setting>`. It must not depend on the operator, and draws the same weights for the same
-    seed. The operator replaces the module at a slot's path, unless `fill` in `facts` does something else.
+    settings `host.<setting>`; `pretrained` is one of every host already. It must not depend on the operator,
+    and draws the same weights for the same seed. The operator replaces the module at a slot's path, unless
+    `fill` in `facts` does something else.
 
     Args:
         name: in `host=<name>`.
@@ -77,7 +78,7 @@ def register(
         facts: other attributes of `HostSpec`, such as `channels_first=True` for feature maps (B, C, H, W).
 
     Raises:
-        UserError: the name is taken or breaks the rule for names.
+        UserError: the name is taken or breaks the rule for names, or there is an argument `pretrained`.
 
     Example:
         >>> @register("my_net", slots=my_slots, stages=1, image_size=(28, 28), channels_first=True)
@@ -86,6 +87,11 @@ def register(
     """
 
     def decorate(build: Build) -> Build:
+        if "pretrained" in inspect.signature(build).parameters:
+            raise UserError(
+                f"host {name!r} has an argument `pretrained`, which is a setting of every host",
+                "leave it out: host.pretrained=FILE loads weights into the network that it builds",
+            )
         fill = places.replace_channels_first if facts.get("channels_first") else places.replace
         given = {"fill": fill, "dense": False, **facts}
         _HOSTS.add(name, HostSpec(name, build, slots, stages=stages, image_size=image_size, **given))

@@ -30,7 +30,9 @@ FOLLOWED = tuple(
     f"{OWN}.{room}."
     for room in ("ops", "kernels", "hosts", "models", "official", "tasks", "data", "training")
 )
-INITIAL = "ablate.tasks.initial"  # computes a run only where `task.init` names weights, and then is an entry
+# They compute a run only where it begins with weights that `task.init` or `host.pretrained` names, and are
+# entries then.
+INITIAL, PRETRAINED = "ablate.tasks.initial", "ablate.tasks.pretrained"
 # They name every operator, task or data set, of which a run uses one.
 REGISTRIES = ("ablate.ops", "ablate.ops.registry", "ablate.tasks", "ablate.data.catalogue")
 LISTS = ("ablate.hosts",)  # it names every host, and has code of its own: its imports are not followed
@@ -50,7 +52,7 @@ BESIDE = (
             "provenance",
         )
     ),
-    *("ablate.training.readback", "ablate.training.utilization", INITIAL),
+    *("ablate.training.readback", "ablate.training.utilization", INITIAL, PRETRAINED),
 )
 LIBRARIES = ("torch", "torchvision", "timm", "numpy")  # of which the versions are recorded
 DATA, VERSION = "data ", "version of "  # before the names of what is not a module

@@ -13,9 +13,15 @@ OUTSIDE_IDENTITY = ("infra", "study")  # where and how a run is executed, and wh
 IMPLIED = {"task": {"name": "classification"}}  # left out where a run has just this: runs before it had none
 # the same for single settings of a group: the values of each that say what a run without it does
 IMPLIED_SETTINGS: dict[str, dict[str, list[Any]]] = {
-    "host": {"shift_order": ["roll_then_pad"], "deformable": [None, []]},
+    "host": {"shift_order": ["roll_then_pad"], "deformable": [None, []], "pretrained": [None, False]},
     "task": {"map_norms": [True]},
-    "recipe": {"frozen_stages": [0], "frozen_norms": [False]},
+    "recipe": {
+        "frozen_stages": [0],
+        "frozen_norms": [False],
+        "freeze": [None, []],
+        "layer_decay": [None, 1],
+        "no_decay": [None, []],
+    },
 }
 
 
@@ -27,11 +33,12 @@ def signature(config: Mapping[str, Any]) -> str:
 def pair_key(config: Mapping[str, Any]) -> str:
     """The signature without the seed: runs that differ in their seed only share it.
 
-    The digest of the weights that a run begins with follows from `task.init` and the seed.
+    The digest of the weights that a run begins with follows from the setting that names them and the seed.
     """
     same = {key: value for key, value in settings(config).items() if key != "seed"}
-    if "task" in same:
-        same["task"] = {key: value for key, value in same["task"].items() if key != "weights"}
+    for group, weights in (("host", "pretrained_digest"), ("task", "weights")):
+        if isinstance(same.get(group), Mapping):
+            same[group] = {key: value for key, value in same[group].items() if key != weights}
     return digest(same)
 
 

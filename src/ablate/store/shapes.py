@@ -13,6 +13,7 @@ from typing import Any
 PENDING, RUNNING, FINISHED, FAILED, INTERRUPTED = "pending", "running", "finished", "failed", "interrupted"
 PRUNED = "pruned"  # ended early by a search, which needs no more of it
 DAMAGED = "damaged"  # seen by reading a run's files; never written
+BEGINNING = "begins_with"  # in environment.json: the weights of `host.pretrained`, and what became of each
 ENDED = (FINISHED, FAILED, PRUNED)  # neither at work nor waiting to be
 STATES = (PENDING, RUNNING, FINISHED, FAILED, INTERRUPTED, PRUNED)
 

@@ -19,6 +19,8 @@ def network_arguments(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Return a host's name and its arguments: its own settings, and what the data set determines."""
     settings = dict(config["host"])
     name = settings.pop("name")
+    for key in ("pretrained", "pretrained_digest"):  # what the network begins with, see `pretrained`
+        settings.pop(key, None)
     info = data.info(config["data"])
     channels, height, width = info.image_shape
     size = height if height == width else (height, width)

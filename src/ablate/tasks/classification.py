@@ -19,7 +19,7 @@ from ablate.data import CLASS, Loader, Splits
 from ablate.errors import UserError, unknown
 from ablate.results.predictions import Predictions
 from ablate.store.metrics import TaskMetrics, of_task
-from ablate.tasks import own
+from ablate.tasks import own, pretrained
 from ablate.tasks.arguments import FROZEN, network_arguments, require_annotation
 from ablate.tasks.contract import ALONE, Figures, Mixing, Objective, Processes, Shown
 
@@ -55,14 +55,17 @@ class Classification:
         require_annotation(config, self.annotation, "task=segmentation, or another data set")
         name, arguments = self.network_arguments(config)
         hosts.check(name, config["op"], **arguments)
+        pretrained.check(config, name, arguments)
 
     def build(self, config: Mapping[str, Any]) -> nn.Module:
         """Build the host with its classifier."""
         name, arguments = self.network_arguments(config)
         return hosts.create(name, config["op"], **arguments)
 
-    def begin(self, model: nn.Module, config: Mapping[str, Any]) -> None:
-        """Leave the weights as they were drawn."""
+    def begin(self, model: nn.Module, config: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Put the weights of `host.pretrained` into the network, if it names any; see `Task`."""
+        name, arguments = self.network_arguments(config)
+        return pretrained.begin(model, config, name, arguments)
 
     def objective(self, config: Mapping[str, Any], recipe: Mixing, splits: Splits) -> Objective:
         """Return the training loss, of mixed images if the recipe mixes any."""

@@ -177,8 +177,12 @@ class Task(Protocol):
         """Build the network with its head. All that is outside the operator's slots is drawn first."""
         ...
 
-    def begin(self, model: nn.Module, config: Mapping[str, Any]) -> None:
-        """Give a network that has no checkpoint of its run the weights that it begins with."""
+    def begin(self, model: nn.Module, config: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Give a network that has no checkpoint of its run the weights that it begins with.
+
+        Returns:
+            What was loaded, for environment.json; None if all weights stay as they were drawn.
+        """
         ...
 
     def objective(self, config: Mapping[str, Any], recipe: Mixing, splits: Splits) -> Objective:

@@ -29,10 +29,11 @@ from ablate.store.metrics import DEFAULT, task_of
 
 RUN, STUDY, FILE, TIMM = "run:", "study:", "file:", pretrained.PREFIX
 DIGITS = 16  # of a digest
-FREE = ("_rate", "shift_order", "deformable")  # ends of the names of host settings that may differ
+# ends of the names of host settings that may differ
+FREE = ("_rate", "shift_order", "deformable", "pretrained", "pretrained_digest")
 OFFSETS = ".conv_offset."  # of deformable convolutions: they begin at zero where a file has none
 FITTING = "use weights of the same operator, host and channels"
-ANEW = "put the file back, or request the run anew with task.init"
+KEY = "task.init"
 
 
 def resolve(config: dict[str, Any]) -> None:
@@ -52,15 +53,49 @@ def resolve(config: dict[str, Any]) -> None:
         raise UserError(
             f"task.init={init!r}", "give study:NAME, run:SIGNATURE, timm:NAME.TAG or the path of a checkpoint"
         )
-    place, name = _find(init, config, Path(str(infra["runs_dir"])))
+    task["init"], task["weights"], infra["weights"] = locate(init, given, config, KEY)
+
+
+def locate(init: str, given: str | None, config: Mapping[str, Any], key: str) -> tuple[str, str, str]:
+    """Return the name that the identity has of weights, their digest, and the place to read them from.
+
+    Args:
+        init: what a setting names: `study:NAME`, `run:SIGNATURE`, `timm:NAME.TAG` or a path.
+        given: digest that the configuration has already; None if it has none.
+        config: of the run.
+        key: the setting, for messages.
+
+    Raises:
+        UserError: there are no such weights, or they have another digest.
+    """
+    place, name = _find(init, config, Path(str(config["infra"]["runs_dir"])))
     found = weights_digest(_read(place))
     if name == FILE:  # every file is a condition of its own; a run that is requested again has its digest
         name += found
         if init.startswith(FILE) and init != name:
-            raise UserError(f"the weights at {place} have the digest {found}, not {init[len(FILE) :]}", ANEW)
+            raise _changed(place, found, init.removeprefix(FILE), key)
     if given is not None and given != found:
-        raise UserError(f"the weights at {place} have the digest {found}, not {given}", ANEW)
-    task["init"], task["weights"], infra["weights"] = name, found, place
+        raise _changed(place, found, given, key)
+    return name, found, place
+
+
+def read_verified(place: str, digest: str, key: str) -> dict[str, Tensor]:
+    """Return the weights at a place.
+
+    Raises:
+        UserError: they are not there, or have another digest.
+    """
+    state = _read(place)
+    if (found := weights_digest(state)) != digest:
+        raise _changed(place, found, digest, key)
+    return state
+
+
+def _changed(place: str, found: str, expected: str, key: str) -> UserError:
+    return UserError(
+        f"the weights at {place} have the digest {found}, not {expected}",
+        f"put the file back, or request the run anew with {key}",
+    )
 
 
 def _find(init: str, config: Mapping[str, Any], runs_dir: Path) -> tuple[str, str]:
@@ -158,11 +193,7 @@ def _fitting(
 ) -> dict[str, Tensor]:
     """Return the weights by the names of the host's features."""
     place = str(config["infra"]["weights"])
-    state = _read(place)
-    if (found := weights_digest(state)) != config["task"]["weights"]:
-        raise UserError(
-            f"the weights at {place} have the digest {found}, not {config['task']['weights']}", ANEW
-        )
+    state = read_verified(place, config["task"]["weights"], KEY)
     expected, state = features.model.state_dict(), dense.backbone(state)
     offsets = {key: value for key, value in expected.items() if OFFSETS in key}
     if not expected.keys() - offsets.keys() <= state.keys():

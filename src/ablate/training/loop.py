@@ -24,9 +24,10 @@ from ablate.results import examples, predictions
 from ablate.store import shapes
 from ablate.store.files import append_json_line, read_json_lines, write_json, write_text
 from ablate.store.locks import LockedError
+from ablate.tasks import pretrained
 from ablate.tasks.contract import Figures, named_classes
 from ablate.training import checkpoint as checkpoints
-from ablate.training import cores, memory, network, optimization, provenance, utilization
+from ablate.training import cores, freezing, memory, network, optimization, provenance, utilization
 from ablate.training import device as devices
 from ablate.training.callbacks import Callbacks
 from ablate.training.checkpoint import Checkpoint, UnderWay
@@ -97,6 +98,7 @@ class Training:
         if group.first:
             group.broadcast(None)
         self.model = build_model(config)
+        freezing.freeze(self.model, self.recipe.freeze)
         self.costs = {
             "parameters": costs.parameters(self.model),
             "macs": costs.macs(self.model, 1, *self.splits.image_shape),
@@ -164,6 +166,7 @@ class Training:
         if not now.updates:
             seed_everything(self.config["seed"], "epoch", self.epoch)
         self.model.train()
+        freezing.keep_statistics(self.model, self.recipe.freeze)
         self._pause()
         begun, before = time.perf_counter(), now.seconds
         batches = self.splits.train.epoch(self.epoch, first=now.updates * self.recipe.accumulate)
@@ -298,7 +301,7 @@ class Training:
         metrics = {
             "epoch": self.epoch,
             "step": self.step,
-            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "learning_rate": optimization.learning_rate(self.optimizer),
             "train_loss": done.loss_sum / done.updates,
             **{f"validation_{name}": value for name, value in found.items()},
         }
@@ -377,7 +380,7 @@ class Training:
 
     def _resume(self, found: Checkpoint | None) -> None:
         if found is None:
-            self.task.begin(self.model, self.config)
+            self._record_beginning(self.task.begin(self.model, self.config))
             if self.ema is not None:
                 self.ema.module.load_state_dict(self.model.state_dict())
         else:
@@ -396,6 +399,12 @@ class Training:
                 under_way = dict(found.under_way)
                 restore_generators(under_way.pop("generators"), self.device)
                 self.under_way = UnderWay(**under_way)
+
+    def _record_beginning(self, record: dict[str, Any] | None) -> None:
+        if record is not None and self.group.first:
+            self.reporter.note(pretrained.described(record))
+            described = {**(self.folder.environment() or {}), shapes.BEGINNING: record}
+            write_json(self.folder.environment_path, described, self.folder.guard)
 
     def _test(self) -> dict[str, Any]:
         """Evaluate the test split, once, with the weights that were best on validation."""

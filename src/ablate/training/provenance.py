@@ -13,7 +13,7 @@ from ablate import data, hosts, ops
 from ablate.data import Loader
 from ablate.results.examples import Example, Examples
 from ablate.store import code, metrics
-from ablate.tasks import own
+from ablate.tasks import own, pretrained
 from ablate.tasks.contract import Task, first, pixels
 
 EXAMPLES = 3  # test images whose predictions a run keeps
@@ -29,6 +29,7 @@ def modules(config: Mapping[str, Any], model: nn.Module, *parts: object) -> set[
         data.module_of(config["data"]),
         *own.modules(metrics.task_of(config)),
         *([code.INITIAL] if (config.get("task") or {}).get("weights") else []),
+        *([code.INITIAL, code.PRETRAINED] if pretrained.asked(config) else []),
     }
 
 

@@ -31,6 +31,11 @@ class Recipe:
         precision: of the forward pass; weights stay float32.
         frozen_stages: of the host, from the first, that keep the weights of `task.init`, with the stem.
         frozen_norms: batch norms of the host keep the statistics of `task.init`; their weights are trained.
+        freeze: patterns of names of parameters that are not trained (`layers.0.*`); a batch norm of which all
+            parameters are frozen keeps its statistics too.
+        layer_decay: factor of the learning rate from each layer to the one before it, from the classifier on,
+            by timm's groups; None for one learning rate.
+        no_decay: patterns of names of more parameters without weight decay.
         augment: to the data set; the options differ between sets in memory and image folders.
     """
 
@@ -58,6 +63,9 @@ class Recipe:
     warmup_iterations: int | None = None
     frozen_stages: int = 0
     frozen_norms: bool = False
+    freeze: tuple[str, ...] | None = ()
+    layer_decay: float | None = None
+    no_decay: tuple[str, ...] | None = ()
 
     def steps(self, updates: int) -> int:
         """Optimiser steps of the whole training, with `updates` of them in an epoch."""
@@ -128,6 +136,8 @@ def read(config: Mapping[str, Any]) -> Recipe:
         raise UserError(f"recipe.label_smoothing={recipe.label_smoothing}", "use 0 or more, and less than 1")
     if recipe.ema_decay is not None and not 0 < recipe.ema_decay < 1:
         raise UserError(f"recipe.ema_decay={recipe.ema_decay}", "use a number between 0 and 1, or null")
+    if recipe.layer_decay is not None and not 0 < recipe.layer_decay <= 1:
+        raise UserError(f"recipe.layer_decay={recipe.layer_decay}", "use more than 0 and 1 at most, or null")
     if recipe.clip_grad is not None and recipe.clip_grad <= 0:
         raise UserError(f"recipe.clip_grad={recipe.clip_grad}", "use a positive number, or null")
     if recipe.batch_size % recipe.accumulate:
