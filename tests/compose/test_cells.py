@@ -45,6 +45,38 @@ def test_cells_are_kept_and_left_out() -> None:
     assert kept(only=only, exclude=["op=lsa, channel=ghost_head"]) == {"lsa multi_head", "elsa ghost_head"}
 
 
+def test_zipped_factors_vary_together() -> None:
+    node = {
+        **dict.fromkeys(("name", "question", "factors", "baseline", "paths", "metric")),
+        "zip": ["op, channel"],
+    }
+    requests = [
+        Request({"study": node}, {"op": op, "op/channel": channel, "seed": seed})
+        for op, channel, seed in product(("lsa", "elsa"), ("multi_head", "ghost_head"), "01")
+    ]
+    found = [(one.overrides["op"], one.overrides["op/channel"]) for one in cells.chosen(requests)]
+    assert found == [("lsa", "multi_head")] * 2 + [("elsa", "ghost_head")] * 2
+
+
+def test_what_cannot_exist_is_skipped_where_asked_and_shown(ablate: Any, tmp_path: Path) -> None:
+    study = ("study.name=skipping", "op=lsa,elsa,dwconv", "op/region=window,neighborhood", "seed=0,1")
+    refused = ablate("train", "-m", *TINY, *study)
+    assert refused.code == 2
+    done = ablate("train", "-m", *TINY, *study, "study.impossible=skip")
+    assert done.code == 0, done.err
+    assert "skipped, since it cannot exist" in done.err
+    found = manifest.load(tmp_path / "runs", "skipping")
+    (reason,) = found.impossible.values()
+    assert list(found.impossible) == ["op=elsa op/region=window"]
+    assert "no common taps" in reason
+    assert len({run.pair_key for run in found.runs}) == 5
+    assert ablate("report", "skipping").code == 0
+    page = (tmp_path / "runs/studies/skipping/report/index.html").read_text()
+    assert "that cannot exist" in page
+    assert all(levels in page for levels in found.impossible)
+    assert ablate("train", *TINY, "study.impossible=maybe").code == 2
+
+
 @pytest.mark.parametrize(
     ("study", "said"),
     [
@@ -52,6 +84,9 @@ def test_cells_are_kept_and_left_out() -> None:
         ({"exclude": ["chanel=ghost_head"]}, "chanel.*channel"),
         ({"only": ["ghost_head"]}, "factor=level"),
         ({"only": ["op=lsa"], "exclude": ["op=lsa"]}, "leave no run"),
+        ({"zip": ["op,channel"]}, "op has 3, channel has 2.*as many"),
+        ({"zip": ["op"]}, "one factor"),
+        ({"zip": ["op,host"]}, "factor of study.zip.*host"),
     ],
 )
 def test_what_is_no_cell_is_refused(study: dict[str, Any], said: str) -> None:

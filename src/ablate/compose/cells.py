@@ -1,4 +1,4 @@
-"""`study.exclude` and `study.only`: the cells of a sweep that a study consists of."""
+"""`study.exclude`, `study.only` and `study.zip`: the cells of a sweep that a study consists of."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from ablate.results.conditions import short_names
 
 
 def chosen(requests: Sequence[Request], *, portion: bool = False) -> list[Request]:
-    """Return the requests that a study keeps: in a cell of `only`, if any, and in none of `exclude`.
+    """Return the requests that a study keeps: in a cell of `only`, if any, in none of `exclude`, and zipped.
 
     A cell is `factor=level`, or `factor=level,level` for alternatives, or several with commas between, which
-    must all hold. Factors may be called by their last part: `channel` for `op/channel`.
+    must all hold. Factors may be called by their last part: `channel` for `op/channel`. `zip` names factors
+    that vary together, with commas between: the first level of each, the second of each, and so on.
 
     Args:
         requests: the runs of one command.
@@ -25,11 +26,11 @@ def chosen(requests: Sequence[Request], *, portion: bool = False) -> list[Reques
             search has cells.
     """
     study = studies.read(requests[0].config["study"])
-    if not (study.only or study.exclude):
+    if not (study.only or study.exclude or study.zip):
         return list(requests)
     if portion:
         raise UserError(
-            "study.exclude and study.only choose cells of a grid, and a search has none", "leave them out"
+            "study.exclude, only and zip choose cells of a grid, and a search has none", "leave them out"
         )
     factors = list(dict.fromkeys(name for request in requests for name in request.overrides))
     names = dict(zip(short_names(factors), factors, strict=True)) | {name: name for name in factors}
@@ -39,9 +40,44 @@ def chosen(requests: Sequence[Request], *, portion: bool = False) -> list[Reques
     ]
     kept: set[int] = set().union(*only) if only else set(range(len(requests)))
     kept -= set().union(*without)
+    kept = kept.intersection(*(_zipped(requests, together, names) for together in study.zip or ()))
     if not kept:
-        raise UserError("study.exclude and study.only leave no run", "choose less strictly")
+        raise UserError("study.exclude, only and zip leave no run", "choose less strictly")
     return [requests[index] for index in sorted(kept)]
+
+
+def _zipped(requests: Sequence[Request], together: str, names: Mapping[str, str]) -> set[int]:
+    """Return the places of the requests in which factors have levels of the same place.
+
+    Raises:
+        UserError: fewer than two factors, an unknown one, or other numbers of levels.
+    """
+    given = [part.strip() for part in together.split(",")]
+    for name in given:
+        if name not in names:
+            raise unknown("factor of study.zip", name, names)
+    if len(given) < 2:
+        raise UserError(
+            f"study.zip: {together!r} is one factor", "name two or more: 'op,recipe.learning_rate'"
+        )
+    factors = [names[name] for name in given]
+    places = []
+    for factor in factors:
+        levels = dict.fromkeys(request.overrides.get(factor) for request in requests)
+        places.append({level: place for place, level in enumerate(levels)})
+    if len({len(levels) for levels in places}) > 1:
+        counts = ", ".join(f"{name} has {len(levels)}" for name, levels in zip(given, places, strict=True))
+        raise UserError(
+            f"study.zip: factors have different numbers of levels: {counts}", "give as many of each"
+        )
+    return {
+        index
+        for index, request in enumerate(requests)
+        if len(
+            {levels[request.overrides.get(factor)] for factor, levels in zip(factors, places, strict=True)}
+        )
+        == 1
+    }
 
 
 def _levels(cell: str, names: Mapping[str, str]) -> dict[str, list[str]]:

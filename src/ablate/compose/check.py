@@ -63,6 +63,35 @@ def check(requests: Sequence[Request], processes: int | None = None) -> None:
             raise UserError(f"{error.problem}  [{where}]", error.way_out) from error
 
 
+def possible(
+    requests: Sequence[Request], processes: int | None = None
+) -> tuple[list[Request], list[tuple[str, str]]]:
+    """Return the runs that can exist; of those that cannot, once for all seeds, the levels and the reason.
+
+    Args:
+        requests: the runs of one command.
+        processes: see `check`.
+    """
+    refused: dict[str, str] = {}
+    found, impossible = [], []
+    every = [request.overrides for request in requests]
+    names = dict.fromkeys(name for overrides in every for name in overrides if name != "seed")
+    varied = [name for name in names if len({overrides.get(name) for overrides in every}) > 1] or [*names]
+    for request in requests:
+        key = pair_key(request.config)
+        if key not in refused:
+            try:
+                check([request], processes)
+                refused[key] = ""
+            except UserError as error:
+                refused[key] = error.problem
+                levels = (f"{name}={request.overrides[name]}" for name in varied if name in request.overrides)
+                impossible.append((" ".join(levels), error.problem))
+        if not refused[key]:
+            found.append(request)
+    return found, impossible
+
+
 def _check_seed(seed: Any) -> None:
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise UserError(

@@ -11,6 +11,9 @@ from ablate.errors import UserError, unknown
 from ablate.store import metrics
 from ablate.store.manifest import is_margin
 
+REFUSE, SKIP = "refuse", "skip"
+IMPOSSIBLE = (REFUSE, SKIP)  # what to do about combinations that cannot exist
+
 
 @dataclass(frozen=True)
 class Study:
@@ -25,6 +28,8 @@ class Study:
     margin: float | None = None  # configurations that were frozen earlier have none, nor cells
     exclude: tuple[str, ...] | None = None
     only: tuple[str, ...] | None = None
+    impossible: str | None = None
+    zip: tuple[str, ...] | None = None
 
     def check_paths(self) -> None:
         """Refuse a path that is not a list of at least two conditions.
@@ -57,6 +62,8 @@ def read(config: Mapping[str, Any]) -> Study:
         UserError: an unknown or missing setting, or an invalid value.
     """
     study = read_settings(Study, "study", config)
+    if (study.impossible or REFUSE) not in IMPOSSIBLE:
+        raise unknown("study.impossible", str(study.impossible), IMPOSSIBLE)
     if study.metric is not None and study.metric not in (known := metrics.columns()):
         raise unknown("study.metric", study.metric, known)
     if study.margin is not None and not is_margin(study.margin):

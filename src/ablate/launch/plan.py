@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -31,12 +31,14 @@ class Plan:
         runs_dir: folder of all runs.
         command: recorded in the manifest.
         partial: the command runs a part of the study; its baseline and conditions of a path may be missing.
+        impossible: combinations that the command left out because they cannot exist, with the reasons.
     """
 
     requests: Sequence[Request]
     runs_dir: Path
     command: str
     partial: bool = False
+    impossible: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def study(self) -> str:
@@ -79,6 +81,7 @@ class Plan:
         planned.plugins = list(
             dict.fromkeys([*before, *(self.requests[0].config["infra"].get("plugins") or ())])
         )
+        planned.impossible = {**(earlier.impossible if earlier is not None else {}), **self.impossible}
         command = self.command
         if earlier is not None:
             known = {run.signature for run in earlier.runs}

@@ -96,7 +96,7 @@ def run_study(
     console = Console(stderr=True, highlight=False)
     if len(requests) < asked:
         left = asked - len(requests)
-        console.print(f"{left} of {asked} runs are left out by study.exclude and study.only", markup=False)
+        console.print(f"{left} of {asked} runs are left out by study.exclude, only and zip", markup=False)
     with ExitStack() as stack:
         submission = submit(
             requests,

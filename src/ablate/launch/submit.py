@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from ablate.compose.check import check
+from ablate.compose.check import check, possible
 from ablate.compose.infra import read as read_infra
 from ablate.compose.request import Request
+from ablate.compose.study import SKIP
+from ablate.compose.study import read as read_study
+from ablate.errors import UserError
 from ablate.execution.place import from_environment
 from ablate.launch.freezing import freeze
 from ablate.launch.plan import Note, Plan
@@ -43,8 +46,13 @@ def submit(
     """
     runs_dir = Path(read_infra(requests[0].config["infra"]).runs_dir).expanduser().resolve()
     place = from_environment()
-    check(requests, place.world_size if place else None)
-    plan = Plan(requests, runs_dir, command, portion)
+    processes = place.world_size if place else None
+    impossible: dict[str, str] = {}
+    if read_study(requests[0].config["study"]).impossible == SKIP:
+        requests, impossible = _skipping(requests, processes, note)
+    else:
+        check(requests, processes)
+    plan = Plan(requests, runs_dir, command, portion, impossible)
     planned = plan.manifest()
     plan.check(planned, note)
     configs = {
@@ -60,3 +68,19 @@ def submit(
     if len(configs) > 1 or requests[0].config["study"]["name"]:
         submission.manifest = plan.save(note)
     return submission
+
+
+def _skipping(
+    requests: Sequence[Request], processes: int | None, note: Note
+) -> tuple[list[Request], dict[str, str]]:
+    """Return the runs that can exist, and the reasons of the combinations that cannot.
+
+    Raises:
+        UserError: none can.
+    """
+    found, skipped = possible(requests, processes)
+    if not found:
+        raise UserError(f"no run can exist: {skipped[0][1]}", "change what this says of every run")
+    for levels, reason in skipped:
+        note(f"skipped, since it cannot exist: {levels}: {reason}")
+    return found, dict(skipped)

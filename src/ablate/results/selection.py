@@ -147,6 +147,7 @@ def combine(manifests: Sequence[Manifest]) -> Manifest:
         factors=factors,
         baseline=baseline,
         paths={},
+        impossible={levels: why for manifest in manifests for levels, why in manifest.impossible.items()},
         runs=runs,
     )
 

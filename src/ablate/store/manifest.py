@@ -48,6 +48,9 @@ class Manifest:
     updated: str = ""
     runs: list[PlannedRun] = field(default_factory=list)
     plugins: list[str] = field(default_factory=list)  # that infra.plugins of its runs name
+    impossible: dict[str, str] = field(
+        default_factory=dict
+    )  # combinations that were skipped, and the reasons
 
     def save(self, runs_dir: Path) -> Path:
         """Write the manifest, whole or not at all, and return its path."""
@@ -177,6 +180,8 @@ def _read(path: Path) -> Manifest | None:
         and all(isinstance(group, dict) for group in (found.baseline, found.paths))
         and all(isinstance(names, list) for names in (found.factors, found.plugins))
         and all(isinstance(name, str) for name in found.plugins)
+        and isinstance(found.impossible, dict)
+        and all(isinstance(reason, str) for reason in found.impossible.values())
         and (found.margin is None or is_margin(found.margin))
         and type(found.margin_after) is int
         and all(_whole(run) for run in found.runs)

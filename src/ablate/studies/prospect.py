@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ablate.compose.check import check
+from ablate.compose.check import possible
 from ablate.compose.infra import read as read_infra
 from ablate.compose.request import Request
 from ablate.errors import UserError
@@ -109,14 +109,14 @@ def prospect(requests: Sequence[Request], at_a_time: int, measure: Measure | Non
     """
     infra = read_infra(requests[0].config["infra"])
     runs_dir = Path(infra.runs_dir).expanduser().resolve()
-    possible, impossible = _possible(requests)
-    if not possible:
+    runs, impossible = possible(requests)
+    if not runs:
         raise UserError(f"no run can exist: {impossible[0][1]}", "change what this says of every run")
-    plan = Plan(possible, runs_dir, "")
+    plan = Plan(runs, runs_dir, "")
     planned = plan.manifest()
     named = {run.signature: label for run, label in zip(planned.runs, labels(planned), strict=True)}
     groups: dict[str, list[Request]] = {}
-    for request in possible:
+    for request in runs:
         groups.setdefault(pair_key(request.config), []).append(request)
     finished = _indexed(list(_finished(runs_dir)))
     conditions, sizes = [], []
@@ -145,24 +145,6 @@ def prospect(requests: Sequence[Request], at_a_time: int, measure: Measure | Non
         else None,
         sd=_spread(runs_dir, plan.study),
     )
-
-
-def _possible(requests: Sequence[Request]) -> tuple[list[Request], list[tuple[str, str]]]:
-    refused: dict[str, str] = {}
-    impossible, possible = [], []
-    for request in requests:
-        key = pair_key(request.config)
-        if key not in refused:
-            try:
-                check([request])
-                refused[key] = ""
-            except UserError as error:
-                refused[key] = error.problem
-                levels = (f"{name}={value}" for name, value in request.overrides.items() if name != "seed")
-                impossible.append((" ".join(levels), error.problem))
-        if not refused[key]:
-            possible.append(request)
-    return possible, impossible
 
 
 def _state(folder: RunFolder) -> str:
@@ -205,17 +187,30 @@ def _finished(runs_dir: Path) -> Iterator[_Done]:
         yield _Done(config, took.total_seconds() * processes, size, str(hardware.get("device")))
 
 
-def _of_operator(config: Mapping[str, Any]) -> str:
-    rest = {key: value for key, value in settings(config).items() if key not in ("seed", "op")}
-    return digest({**rest, "op": config["op"]["name"]})
-
-
 def _of_any_operator(config: Mapping[str, Any]) -> str:
-    return digest({key: value for key, value in settings(config).items() if key not in ("seed", "op")})
+    return digest(_priced(config))
+
+
+def _of_operator(config: Mapping[str, Any]) -> str:
+    return digest({**_priced(config), "op": config["op"]["name"]})
+
+
+def _of_any_weights(config: Mapping[str, Any]) -> str:
+    return digest({**_priced(config), "op": config["op"]})
+
+
+def _priced(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings beside the operator that decide how long a run takes."""
+    free = {"host": ("pretrained", "pretrained_digest"), "task": ("init", "weights")}
+    found = {key: value for key, value in settings(config).items() if key not in ("seed", "op")}
+    for group in free.keys() & found.keys():
+        found[group] = {key: value for key, value in found[group].items() if key not in free[group]}
+    return found
 
 
 LIKENESS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {  # the most alike first
     "other seeds": pair_key,
+    "other weights to begin with": _of_any_weights,
     "other settings of the operator": _of_operator,
     "other operators": _of_any_operator,
 }
