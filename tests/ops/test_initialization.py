@@ -124,7 +124,8 @@ def test_starts_as_the_authors_do(name: str) -> None:
 
 def test_slide_starts_with_shifts_that_are_not_learned() -> None:
     shift = ops.create("slide", 96, heads=3).shift
-    assert not shift.weight.requires_grad
+    assert [name for name, _ in shift.named_parameters()] == ["bias"]
+    assert set(shift.state_dict()) == {"weight", "bias"}  # as in checkpoints in which both were parameters
     assert shift.bias.requires_grad
     assert torch.equal(shift.weight.view(32, 9, 9), torch.eye(9).expand(32, 9, 9))
 

@@ -9,15 +9,18 @@ from typing import Any
 from ablate.compose import infra as infrastructure
 from ablate.compose.request import Request
 from ablate.errors import UserError
-from ablate.store.identity import pair_key
+from ablate.store.identity import digest, pair_key
 
 
-def check(requests: Sequence[Request], processes: int | None = None) -> None:
+def check(
+    requests: Sequence[Request], processes: int | None = None, looked_at: set[str] | None = None
+) -> None:
     """Ask every part of a run whether it can exist, once for configurations that differ in their seed only.
 
     Args:
         requests: the runs of one command.
         processes: that compute each run; by infra.devices and infra.launcher.nodes if None.
+        looked_at: digests of data sets whose files were looked at before; those of this call are added.
 
     Raises:
         UserError: the first combination that cannot exist, with its overrides.
@@ -30,6 +33,7 @@ def check(requests: Sequence[Request], processes: int | None = None) -> None:
     from ablate.training.recipe import read as read_recipe
 
     checked: set[str] = set()
+    looked_at = set() if looked_at is None else looked_at
     for request in requests:
         _check_seed(request.config["seed"])
         key = pair_key(request.config)
@@ -44,13 +48,16 @@ def check(requests: Sequence[Request], processes: int | None = None) -> None:
             recipe = read_recipe(config["recipe"])
             recipe.check_share(processes or infra.devices * infra.launcher["nodes"])
             optimization.check(recipe)
+            files = digest({"data": config["data"], "root": infra.data_root})
             data.check(
                 config["data"],
                 recipe.augment,
                 batch_size=recipe.batch_size,
                 data_root=Path(infra.data_root) if infra.data_root else None,
                 download=infra.download,
+                verify=files not in looked_at,
             )
+            looked_at.add(files)
             task = tasks.of_run(config)
             task.check(config)
             if recipe.freeze or recipe.no_decay or recipe.layer_decay:
@@ -73,6 +80,7 @@ def possible(
         processes: see `check`.
     """
     refused: dict[str, str] = {}
+    looked_at: set[str] = set()
     found, impossible = [], []
     every = [request.overrides for request in requests]
     names = dict.fromkeys(name for overrides in every for name in overrides if name != "seed")
@@ -81,7 +89,7 @@ def possible(
         key = pair_key(request.config)
         if key not in refused:
             try:
-                check([request], processes)
+                check([request], processes, looked_at)
                 refused[key] = ""
             except UserError as error:
                 refused[key] = error.problem

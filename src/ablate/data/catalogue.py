@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ablate.configuration import read_settings
+from ablate.data import verification
 from ablate.data.cifar import CIFAR10, CIFAR100
 from ablate.data.coco import Coco, CocoFormat
 from ablate.data.contract import (
@@ -105,11 +106,13 @@ def check(
     batch_size: int | None = None,
     data_root: Path | None = None,
     download: bool = False,
+    verify: bool = True,
 ) -> None:
     """Refuse a data set that does not exist or is not here, or an augmentation that it does not have.
 
-    Reads no images; annotations in COCO's format and lists of label maps are checked whole. A set that may be
-    downloaded counts as here. `batch_size` is compared with the training split where its size is known.
+    Annotations in COCO's format and lists of label maps are checked whole, image files as `data.verify` says
+    unless `verify` is false. A set that may be downloaded counts as here. `batch_size` is compared with the
+    training split where its size is known.
 
     Raises:
         UserError: names the mistake and what is possible, or the ways to get the data.
@@ -127,6 +130,8 @@ def check(
         images = listed(Storage(root))
         if batch_size is not None:
             require_a_batch(batch_size, images)
+    if verify and getattr(data_set, "verify", verification.OFF) != verification.OFF:
+        cast(Any, data_set).verified(Storage(root))
 
 
 def create(  # noqa: PLR0913 (what a caller may choose, with defaults)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from ablate.data import verification
 from ablate.data.augmentation_settings import read_augmentation
 from ablate.data.contract import INSTANCES, Batching, DataInfo, Splits, Storage
 from ablate.data.holdout import random_holdout
@@ -56,8 +57,10 @@ class CocoSet(ABC):
     size: int | None = None  # height and width of all images instead; the aspect ratio is not kept
     validation_images: int = 5000  # held out of the training split, if there is no test split
     empty_images: bool = False  # train on images without any annotation too
+    verify: str = verification.FAST  # how image files are looked at when a run is submitted
 
     def __post_init__(self) -> None:
+        verification.check_settings(self.verify)
         require_whole("data.validation_images", self.validation_images, at_least=1)
         _ = self.resizing
 
@@ -144,6 +147,16 @@ class CocoSet(ABC):
         if not self.empty_images:
             train = Chosen(train.annotations, train.annotations.annotated(train.images))
         return train, validation, test
+
+    def verified(self, storage: Storage) -> None:
+        """Look at the image files of all splits as `data.verify` says.
+
+        Raises:
+            UserError: images that cannot be read.
+        """
+        splits = self.read(storage)
+        paths = [split.annotations.paths[image] for split in splits for image in split.images]
+        verification.refuse_unreadable(paths, self.verify)
 
     def training_images(self, storage: Storage) -> int:
         """Number of training images, after the check of all annotations; see `read`."""

@@ -6,6 +6,7 @@ test set and nothing is ever chosen on them. A folder with a `test/` of its own 
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from ablate.data import verification
 from ablate.data.augmentation_settings import read_augmentation
 from ablate.data.contract import Batching, DataInfo, Samples, SampleSplits, Splits, Storage
 from ablate.data.holdout import stratified_holdout
@@ -33,8 +35,11 @@ class FolderSet(ABC):
     size: int = 224  # height and width of what the network sees
     validation_per_class: int = 10  # images held out of train/ for validation
     crop_pct: float = 0.875  # share of the resized image that evaluation cuts from its centre
+    verify: str = verification.FAST  # how image files are looked at when a run is submitted
+    corrupt: str = verification.REFUSE  # what to do about images that cannot be read
 
     def __post_init__(self) -> None:
+        verification.check_settings(self.verify, self.corrupt)
         require_whole("data.size", self.size, at_least=1)
         require_whole("data.validation_per_class", self.validation_per_class, at_least=1)
         require_between("data.crop_pct", self.crop_pct, 0.01, 1)
@@ -59,11 +64,24 @@ class FolderSet(ABC):
         if root is None:
             raise self.origin.missing(storage.data_root)
         train, val = self._samples(root, "train"), self._samples(root, "val")
-        if self._has_test(root):
-            return SampleSplits(train=train, validation=val, test=self._samples(root, "test"))
+        test = self._samples(root, "test") if self._has_test(root) else []
+        if self.corrupt == verification.SKIP:
+            train, val, test = _readable(train, val, test)
+        if test:
+            return SampleSplits(train=train, validation=val, test=test)
         labels = np.array([label for _, label in train])
         kept, held = stratified_holdout(labels, self.validation_per_class)
         return SampleSplits([train[i] for i in kept], [train[i] for i in held], test=val)
+
+    def verified(self, storage: Storage) -> None:
+        """Look at the image files of all splits as `data.verify` says.
+
+        Raises:
+            UserError: the folder is not as expected, or images cannot be read and are not to be skipped.
+        """
+        splits = self.read(storage)
+        if self.corrupt == verification.REFUSE:
+            verification.refuse_unreadable([path for split in splits for path, _ in split], self.verify)
 
     def test_samples(self, data_root: Path) -> Samples:
         """The image files of the test split alone: `test/` if there is one, else `val/`.
@@ -117,6 +135,33 @@ class FolderSet(ABC):
             return list_images(folder)
         except OSError as error:
             raise self.origin.corrupt(folder, error) from error
+
+
+def _readable(*splits: Samples) -> tuple[Samples, ...]:
+    """Return splits without the images that cannot be read, with a warning.
+
+    Raises:
+        UserError: a class loses all of its images in a split.
+    """
+    faults = verification.unreadable([path for split in splits for path, _ in split], verification.FULL)
+    if not faults:
+        return splits
+    kept = tuple([sample for sample in split if sample[0] not in faults] for split in splits)
+    for before, after in zip(splits, kept, strict=True):
+        lost = {label for _, label in before} - {label for _, label in after}
+        if lost:
+            path = next(path for path, label in before if label in lost)
+            raise UserError(
+                f"no image in {Path(path).parent} can be read: {faults[path]}",
+                "restore the files of this class",
+            )
+    path, reason = next(iter(faults.items()))
+    warnings.warn(
+        f"{len(faults)} of {sum(map(len, splits))} images cannot be read and are skipped, the first "
+        f"{path}: {reason}",
+        stacklevel=3,
+    )
+    return kept
 
 
 @dataclass(frozen=True, kw_only=True)

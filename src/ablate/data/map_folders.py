@@ -6,12 +6,14 @@ training images. A folder with a test set of its own needs no hold-out.
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ablate.data import verification
 from ablate.data.augmentation_settings import read_augmentation
 from ablate.data.contract import MAP, Batching, DataInfo, MapSamples, MapSplits, Splits, Storage
 from ablate.data.holdout import random_holdout
@@ -34,12 +36,14 @@ class MapSet(ABC):
     short_side: int = 512  # images are resized to fit into short_side × long_side, which keeps their shape
     long_side: int = 2048
     validation_images: int = 500  # held out of the training images, always the same ones
+    verify: str = verification.FAST  # how files are looked at when a run is submitted
 
     TRAIN: ClassVar[str] = "train"
     VALIDATION: ClassVar[str] = "val"
     MAPS: ClassVar[str] = "labels"
 
     def __post_init__(self) -> None:
+        verification.check_settings(self.verify)
         for name in ("size", "short_side", "validation_images"):
             require_whole(f"data.{name}", getattr(self, name), at_least=1)
         require_whole("data.long_side", self.long_side, at_least=self.short_side)
@@ -73,6 +77,19 @@ class MapSet(ABC):
             return MapSplits(train, validation=val, test=self._pairs(root, "test"))
         kept, held = random_holdout(len(train), self.validation_images)
         return MapSplits([train[i] for i in kept], [train[i] for i in held], test=val)
+
+    def verified(self, storage: Storage) -> None:
+        """Look at the image files of all splits, and with `data.verify=full` at every label, too.
+
+        Raises:
+            UserError: images or label maps that cannot be used.
+        """
+        from ablate.data.map_files import check_pairs
+
+        pairs = [pair for split in self.read(storage) for pair in split]
+        verification.refuse_unreadable([path for path, _ in pairs], self.verify)
+        if self.verify == verification.FULL:
+            check_pairs(pairs, self.labels, os.cpu_count() or 1, decode_images=False)
 
     def training_images(self, storage: Storage) -> int:
         """Number of training images, after every image was paired with its label map; see `read`."""

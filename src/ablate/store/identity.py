@@ -13,6 +13,7 @@ OUTSIDE_IDENTITY = ("infra", "study")  # where and how a run is executed, and wh
 IMPLIED = {"task": {"name": "classification"}}  # left out where a run has just this: runs before it had none
 # the same for single settings of a group: the values of each that say what a run without it does
 IMPLIED_SETTINGS: dict[str, dict[str, list[Any]]] = {
+    "data": {"verify": ["fast", "full", "off"], "corrupt": ["refuse"]},  # how files are looked at beforehand
     "host": {"shift_order": ["roll_then_pad"], "deformable": [None, []], "pretrained": [None, False]},
     "task": {"map_norms": [True]},
     "recipe": {

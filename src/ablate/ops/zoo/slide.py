@@ -24,7 +24,7 @@ from ablate.ops.registry import register
         "keys outside the map are zero plus biases and take part in the softmax",
         "the two paths are one convolution with the sum of their weights, in training too: the same function "
         "and gradients for half the cost of the code's two convolutions",
-        "the fixed shift is a parameter without gradient, whose bias does learn",
+        "the bias of the fixed shift does learn; its weight is a buffer, a parameter in the authors' code",
     ),
     equivariance=1,
 )
@@ -51,7 +51,8 @@ class SlideAttention(nn.Module):
         self.bias_table = nn.Parameter(torch.empty(heads, taps))
         self.output = nn.Linear(dim, dim)
         one_hot = torch.eye(taps).view(taps, 1, kernel, kernel).repeat(width, 1, 1, 1)
-        self.shift.weight = nn.Parameter(one_hot, requires_grad=False)
+        del self.shift.weight
+        self.shift.register_buffer("weight", one_hot)  # under the name that it has as a parameter
         for layer in (self.query_key_value, self.output):
             nn.init.trunc_normal_(layer.weight, std=0.02)
             nn.init.zeros_(layer.bias)
