@@ -23,10 +23,10 @@
 
 # %%
 import torch
+from matplotlib import pyplot
 
 from ablate import data, ops
 from ablate.ops.inspection import filters
-from ablate.results.figures.maps import Column, panels
 
 splits = data.create(
     {"name": "fashion_mini"}, seed=0, batch_size=4, augment={}, evaluation_batch_size=4, device="cpu"
@@ -39,19 +39,34 @@ features = torch.nn.functional.layer_norm(embed(images).permute(0, 2, 3, 1), (32
 
 
 def column(title, preset, position=(5, 8), head=0, **changes):
-    """One head's filter at one position, on every image."""
+    """A title, one head's filter at one position on every image, and the position."""
     torch.manual_seed(1)
     operator = ops.create(preset, 32, heads=2, resolution=(14, 14), **changes)
     for parameter in operator.weights.parameters():
         parameter.data.mul_(12)  # initial weights are small: enlarged, their form can be seen
     maps = filters(operator, features, position).unflatten(1, (operator.heads, -1))[:, head].mean(1)
-    return Column(title, maps.numpy(), ((position[0] + 0.5) / 14, (position[1] + 0.5) / 14))
+    return title, maps.numpy(), position
 
 
 def show(*columns):
-    """Three test images, and maps beside them."""
-    pixels = images[:, 0]
-    return panels(((pixels - pixels.min()) / (pixels.max() - pixels.min())).numpy(), columns)
+    """Three test images, and maps beside them, around a white zero if some of their entries are negative."""
+    figure, grid = pyplot.subplots(3, len(columns) + 1, figsize=(1.4 * (len(columns) + 1), 4.5))
+    for axes, image in zip(grid[:, 0], images, strict=True):
+        axes.imshow(image[0], cmap="gray")
+    for place, (title, maps, (row, column)) in enumerate(columns, 1):
+        grid[0, place].set_title(title, fontsize=8)
+        bound = abs(maps).max()
+        for axes, single in zip(grid[:, place], maps, strict=True):
+            if maps.min() < 0:
+                axes.imshow(single, cmap="RdBu_r", vmin=-bound, vmax=bound)
+            else:
+                axes.imshow(single, cmap="cividis", vmin=0, vmax=bound)
+            axes.plot(column, row, "+", color="tab:orange")
+    for axes in grid.flat:
+        axes.set_axis_off()
+    figure.tight_layout()
+    pyplot.close(figure)  # or Jupyter would show it twice
+    return figure
 
 
 # %% [markdown]
@@ -103,11 +118,11 @@ show(*(column(norm, "lsa", norm=norm, **region) for norm in ("softmax", "filter_
 
 # %%
 def channel(title, number, **changes):
-    """One channel's filter."""
+    """A title, one channel's filter, and the position."""
     torch.manual_seed(1)
     operator = ops.create("lsa_neighborhood", 32, heads=2, resolution=(14, 14), **changes)
     maps = filters(operator, features, (5, 8))[:, number]
-    return Column(title, maps.numpy(), (5.5 / 14, 8.5 / 14))
+    return title, maps.numpy(), (5, 8)
 
 
 show(

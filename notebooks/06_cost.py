@@ -18,7 +18,7 @@
 # %%
 from pathlib import Path
 
-from ablate.results import figures, record, tables
+import ablate
 
 here = Path.cwd()
 root = next(folder for folder in (here, *here.parents) if (folder / "experiments" / "operators").is_dir())
@@ -26,11 +26,11 @@ folders = [
     root / "experiments" / name
     for name in ("operators", "lsa_to_elsa", "channel_setting", "spatial_processing")
 ]
-findings = record.pooled(folders, root / "conf", "swin_micro")
-f"{len(findings.summaries)} conditions, {len(findings.runs)} runs"
+study = ablate.Study.pooled(folders, "swin_micro", root / "conf")
+f"{len(study.conditions)} conditions, {len(study.frame())} runs"
 
 # %%
-figures.accuracy_against_macs(findings)
+study.figure("accuracy_macs")
 
 # %% [markdown]
 # The Pareto front: what no other condition beats in both. At this scale no attention whose weights depend on
@@ -39,12 +39,12 @@ figures.accuracy_against_macs(findings)
 # filter for every position and channel is worth its price.
 
 # %%
-tables.front(findings)
+study.table("front")
 
 # %% [markdown]
 # The most expensive conditions are not the best: multiply-accumulates and accuracy over all conditions.
 
 # %%
-costs = [(summary.macs / 1e6, summary.mean, summary.condition) for summary in findings.summaries]
-for macs, mean, condition in sorted(costs, reverse=True)[:6]:
-    print(f"{macs:5.1f} M  {mean:.1f} %  {condition}")
+means = study.frame().groupby("condition", as_index=False)[["macs", "test_top1"]].mean()
+for row in means.nlargest(6, "macs").itertuples():
+    print(f"{row.macs / 1e6:5.1f} M  {row.test_top1:.1f} %  {row.condition}")

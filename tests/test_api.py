@@ -99,3 +99,15 @@ def test_the_package_alone_stays_light() -> None:
     code = "import sys, ablate; assert 'Study' in dir(ablate); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"pandas", "torch", "hydra", "matplotlib"} & set(done.stdout.split())
+
+
+def test_records_are_one_study_where_they_share_a_host() -> None:
+    folders = [ROOT / "experiments" / name for name in ("operators", "lsa_to_elsa")]
+    study = package.Study.pooled(folders, "swin_micro", ROOT / "conf")
+    assert {"lsa", "lsa_to_elsa: ghost_head"} <= set(study.conditions)
+    assert study.frame()["signature"].is_unique
+    front = study.table("front").values()
+    assert 1 < len(front) < len(study.conditions)
+    assert study.figure("accuracy_macs") is not None
+    with pytest.raises(UserError, match="no run in host"):
+        package.Study.pooled(folders, "swin_tiny", ROOT / "conf")

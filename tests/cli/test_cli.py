@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from PIL import Image
 
 from ablate.execution.claim import living_holder
 from ablate.store.files import read_json, write_json
@@ -70,6 +71,19 @@ def test_a_look_at_a_strided_operator(ablate: Callable, tmp_path: Path) -> None:
     assert looked.code == 0, looked.err
     assert "of 10 maps are drawn" in looked.err
     assert {path.suffix for path in (folder.path / "look").iterdir()} == {".svg", ".png"}
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name, size in (("a.png", (40, 90)), ("b.jpg", (7, 5))):
+        Image.new("L", size, 99).save(photos / name)
+    of_mine = ablate("look", folder.signature[:6], "--images", str(photos))
+    assert of_mine.code == 0, of_mine.err
+    assert [line.split(": class ")[0] for line in of_mine.out.splitlines()[:2]] == [
+        str(photos / "a.png"),
+        str(photos / "b.jpg"),
+    ]
+    missing = ablate("look", folder.signature[:6], "--images", "photo")
+    assert missing.code == 2
+    assert "no folder or image photo" in missing.err
     nowhere = ablate("look", folder.signature[:6], "--at", "1", "0")
     assert nowhere.code == 2
     assert "less than 1" in nowhere.err

@@ -96,6 +96,26 @@ class Study:
         found = record.read(Path(folder), conf_dir() if conf is None else Path(conf))
         return {name: cls(evidence.manifest, None, evidence) for name, evidence in found.items()}
 
+    @classmethod
+    def pooled(cls, folders: Sequence[str | Path], host: str, conf: str | Path | None = None) -> Study:
+        """Return every condition that the studies of several records trained in one host, as one study.
+
+        The first study in that host gives baseline and metric; a run that several studies share counts once.
+
+        Args:
+            folders: of the records.
+            host: as in `host=`.
+            conf: see `records`.
+
+        Raises:
+            UserError: see `records`; no run in that host.
+        """
+        plugins.load()
+        findings = record.pooled(
+            [Path(folder) for folder in folders], conf_dir() if conf is None else Path(conf), host
+        )
+        return cls(findings.manifest, None, examine(findings.manifest, findings.runs, pd.DataFrame()))
+
     @property
     def name(self) -> str:
         """Its name."""
@@ -191,10 +211,15 @@ class Study:
     def table(self, name: str = "table", **choices: Unpack[Choices]) -> Table:
         """Return a table of the report: its `frame()`, `values()`, `markdown()`, `latex()`.
 
+        `front` is a table, too, which reports do not have: the Pareto front of mean and MACs.
+
         Raises:
             UserError: the study has no table of this name; names those that it has.
         """
-        found = {table.name: table for table in self.evidence(**choices).tables}
+        from ablate.results.tables import front
+
+        evidence = self.evidence(**choices)
+        found = {table.name: table for table in (*evidence.tables, front(evidence.findings))}
         if name not in found:
             raise unknown(f"table of study {self.name}", name, found)
         return found[name]

@@ -15,11 +15,17 @@ def add(verbs: argparse._SubParsersAction) -> None:
         verbs,
         look,
         "filters, gates or receptive fields of a run on test images, and predictions beside labels",
-        "ablate look 3f2a --images 6 --at 0.3 0.5",
+        "ablate look 3f2a --images 6 --at 0.3 0.5\n  ablate look 3f2a --images ~/photos",
     )
     sub.add_argument("run", metavar="RUN", help="the beginning of a run's signature")
     add_runs_dir(sub)
-    sub.add_argument("--images", type=positive, default=4, help="number of test images (default: 4)")
+    sub.add_argument(
+        "--images",
+        type=_images,
+        default=4,
+        metavar="N|FOLDER",
+        help="number of test images (default: 4), or a folder with images of yours",
+    )
     sub.add_argument(
         "--at",
         nargs=2,
@@ -39,5 +45,10 @@ def look(arguments: argparse.Namespace) -> None:
     done = look(arguments.runs_dir, arguments.run, arguments.images, at, arguments.output)
     if done.drawn < done.found:
         print(f"the first {done.drawn} of {done.found} maps are drawn", file=sys.stderr)
-    for path in done.paths:
-        print(path)
+    for line in (*done.predicted, *done.paths):
+        print(line)
+
+
+def _images(text: str) -> int | Path:
+    """A number of test images, or the place of others."""
+    return Path(text) if not text.lstrip("+-").isdigit() else positive(text)

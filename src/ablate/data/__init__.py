@@ -18,6 +18,7 @@ from ablate.data.catalogue import (
     info,
     module_of,
     names,
+    other_images,
     register,
     test_split,
 )
@@ -68,6 +69,7 @@ __all__ = [
     "info",
     "module_of",
     "names",
+    "other_images",
     "register",
     "test_split",
 ]

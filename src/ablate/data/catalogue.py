@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from ablate.configuration import read_settings
 from ablate.data import verification
 from ablate.data.cifar import CIFAR10, CIFAR100
-from ablate.data.coco import Coco, CocoFormat
+from ablate.data.coco import Coco, CocoFormat, CocoSet
 from ablate.data.contract import (
     Batching,
     DataInfo,
     DataSet,
     Loader,
+    Scale,
     Splits,
     Storage,
     require_a_batch,
@@ -24,7 +25,7 @@ from ablate.data.fashion_mini import FashionMini
 from ablate.data.fashion_mnist import FashionMNIST
 from ablate.data.fashion_scenes import FashionScenes
 from ablate.data.folders import FolderSet, ImageFolder, ImageNet
-from ablate.data.map_folders import ADE20K, MapFolder
+from ablate.data.map_folders import ADE20K, MapFolder, MapSet
 from ablate.data.options import require_whole
 from ablate.data.origin import default_data_root, digest_of_files
 from ablate.data.shard import WHOLE, Shard
@@ -34,6 +35,7 @@ from ablate.plugins import Registry
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
 DATA_SETS: Registry[type[DataSet]] = Registry("a data set")
 DATA_SETS.update(
@@ -228,6 +230,35 @@ def test_split(
     device = preprocessing.pop("device")
     prepared = Preprocessing(**preprocessing)
     return test_loader(samples, preprocessing=prepared, batch_size=batch_size, device=device, workers=workers)
+
+
+def other_images(config: Mapping[str, Any], place: Path, most: int) -> tuple[list[str], Tensor, int]:
+    """Read image files that are not of a data set, prepared as its test images are.
+
+    Args:
+        config: a node of `conf/data`.
+        place: a folder or an image.
+        most: images that are read at most.
+
+    Returns:
+        Paths and images (N, C, H, W) of the first `most`, and the number of all.
+
+    Raises:
+        UserError: no image there, or a data set whose mean and deviation are not known.
+    """
+    from ablate.data import image_files
+    from ablate.data.image_loader import IMAGENET
+
+    data_set = _data_set(config)
+    known = hasattr(data_set, "mean") and hasattr(data_set, "std")
+    if not known and not isinstance(data_set, (FolderSet, MapSet, CocoSet)):
+        raise UserError(
+            f"data={config['name']} does not say how its images are normalised",
+            "give it class attributes mean and std",
+        )
+    scale = Scale(data_set.mean, data_set.std) if known else IMAGENET  # type: ignore[attr-defined]
+    paths = image_files.find(place)
+    return paths[:most], image_files.prepare(paths[:most], data_set.info, scale), len(paths)
 
 
 def _data_set(config: Mapping[str, Any]) -> DataSet:

@@ -18,10 +18,12 @@ from ablate.ops.local import LocalOperator
 from ablate.results import figures
 from ablate.results.figures.maps import Column
 from ablate.store.folder import find
+from ablate.store.metrics import DEFAULT, task_of
 from ablate.studies import trained
-from ablate.tasks.contract import displayable
+from ablate.tasks.contract import Shown, displayable
 
 MOST_MAPS = 8  # next to an image
+MOST_IMAGES = 8  # of a folder
 
 
 @dataclass(frozen=True)
@@ -32,20 +34,22 @@ class Look:
         paths: files of the figure.
         drawn: number of maps in it.
         found: number of maps that the operators have.
+        predicted: of each image file that is not of the data set, what the network says of it.
     """
 
     paths: Sequence[Path]
     drawn: int
     found: int
+    predicted: Sequence[str] = ()
 
 
-def look(runs_dir: Path, run: str, images: int, at: tuple[float, float], output: Path | None) -> Look:
+def look(runs_dir: Path, run: str, images: int | Path, at: tuple[float, float], output: Path | None) -> Look:
     """Draw the filters, gates or receptive fields of every operator of a run, and predictions beside labels.
 
     Args:
         runs_dir: folder of the runs.
         run: the beginning of a run's signature.
-        images: number of test images.
+        images: number of test images; or a folder of image files, or one: the first MOST_IMAGES are drawn.
         at: the position whose filters are drawn, in shares of height and width.
         output: a folder; else `look` in the run's own.
 
@@ -59,10 +63,18 @@ def look(runs_dir: Path, run: str, images: int, at: tuple[float, float], output:
     folder = find(runs_dir, run)
     config = folder.config()
     model = trained.network(folder, config)
-    batch = next(iter(trained.splits(config, images).test.epoch(0)))
-    with torch.no_grad():
-        answers = tasks.of_run(config).answers(model, batch)
-    shown = _images(batch)
+    predicted: list[str] = []
+    if isinstance(images, Path):
+        files, shown, found = data.other_images(config["data"], images.expanduser(), MOST_IMAGES)
+        answers: list[Shown] = []
+        predicted = _predicted(model, config, files, shown)
+        if found > len(files):
+            predicted.append(f"the first {len(files)} of {found} images are shown")
+    else:
+        batch = next(iter(trained.splits(config, images).test.epoch(0)))
+        with torch.no_grad():
+            answers = tasks.of_run(config).answers(model, batch)
+        shown = _images(batch)
     caught = _features(model, shown)
     columns = [column for name, (operator, x) in caught.items() for column in _columns(name, operator, x, at)]
     target = (output or folder.path / "look").expanduser()
@@ -75,7 +87,24 @@ def look(runs_dir: Path, run: str, images: int, at: tuple[float, float], output:
         pairs = [(one.labels, one.predictions) for one in answers]
         names = data.info(config["data"]).names(tasks.of_run(config).annotation)
         paths += figures.save(figures.predictions(pictures, pairs, names), target / f"{name}-predictions")
-    return Look(paths, min(MOST_MAPS, len(columns)), len(columns))
+    return Look(paths, min(MOST_MAPS, len(columns)), len(columns), predicted)
+
+
+def _predicted(model: nn.Module, config: dict[str, Any], files: Sequence[str], images: Tensor) -> list[str]:
+    """Describe the three most probable classes of each image; of other tasks than classification nothing."""
+    if task_of(config) != DEFAULT:
+        return []
+    with torch.no_grad():
+        shares = model(images).float().softmax(-1)
+    names = data.info(config["data"]).names(data.CLASS)
+    lines = []
+    for path, (values, classes) in zip(
+        files, zip(*shares.topk(min(3, shares.shape[-1])), strict=True), strict=True
+    ):
+        named = [names[label] if label < len(names) else f"class {label}" for label in classes.tolist()]
+        said = (f"{name} {100 * share:.0f} %" for name, share in zip(named, values.tolist(), strict=True))
+        lines.append(f"{path}: {', '.join(said)}")
+    return lines
 
 
 def _images(batch: Any) -> Tensor:
