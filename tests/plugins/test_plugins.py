@@ -185,8 +185,8 @@ def test_a_callback_and_a_metric_are_refused_at_registration() -> None:
         callbacks.register("empty")(int)
     with pytest.raises(UserError, match="metric 'top1' is there already"):
         tasks.register_metric("top1")(lambda logits, labels: 0.0)
-    with pytest.raises(UserError, match="cannot be added to task='detection'"):
-        tasks.register_metric("mine", task="detection")
+    with pytest.raises(UserError, match="cannot be added to task='captions'"):
+        tasks.register_metric("mine", task="captions")
     with pytest.raises(UserError, match="it has no info, augmentation, splits"):
         data.register("nothing")(int)
     with pytest.raises(UserError, match="argument `pretrained`, which is a setting of every host"):
@@ -215,3 +215,31 @@ def test_a_metric_of_segmentation_receives_the_confusion_matrix(monkeypatch: pyt
     tasks.register_metric("wrong", task="segmentation")(lambda table: 1 / 0)
     with pytest.raises(UserError, match=r"metric 'wrong' fails: ZeroDivisionError: .*test_plugins.py:"):
         own.figures("segmentation", table)
+
+
+def test_a_metric_of_detection_receives_objects_and_detections(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+    from tests.tasks.test_dense_runs import tiny
+
+    from ablate import tasks
+    from ablate.store import metrics
+    from ablate.studies.trained import splits
+    from ablate.training.loop import build_model
+
+    monkeypatch.setitem(metrics.OWN, "objects", None)  # removed afterwards
+    del metrics.OWN["objects"]
+    seen: list[int] = []
+
+    def objects(images: list) -> float:
+        seen.append(len(images))
+        assert all(len(image.boxes) == len(image.scores) == len(image.classes) for image in images)
+        return sum(len(image.truth.boxes) for image in images) / len(images)
+
+    tasks.register_metric("objects", task="detection", higher=False)(objects)
+    config = tiny("detection")
+    test = splits(config, 4).test
+    precision = torch.autocast("cpu", enabled=False)
+    found = tasks.get("detection").evaluate(build_model(config), test, precision).metrics
+    assert seen == [test.samples]
+    assert 1 <= found["objects"] <= 4  # of a scene
+    assert "test_objects" in metrics.of_task("detection").columns

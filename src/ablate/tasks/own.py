@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from ablate.store.metrics import Metric, OwnMetric
 from ablate.tasks.contract import Processes
 
 Compute = TypeVar("Compute", bound=Callable[..., float])
-TASKS = ("classification", "segmentation")  # that a metric can be added to
+TASKS = ("classification", "segmentation", "detection")  # that a metric can be added to
 
 
 def register_metric(
@@ -30,8 +30,10 @@ def register_metric(
     """Register a metric: a decorator of the function that computes it over a whole split.
 
     The function is called with (logits, labels) of all images of a split for classification, (N, classes)
-    float32 and (N,) int64 on the CPU, in no particular order; and with the confusion matrix for segmentation,
-    (classes, classes) float64, true classes in rows. It returns a finite number. Its figure is
+    float32 and (N,) int64 on the CPU, in no particular order; with the confusion matrix for segmentation,
+    (classes, classes) float64, true classes in rows; and for detection with a list of
+    `tasks.detection.average_precision.Judged`, the objects and detections of each image. It returns a finite
+    number. Its figure is
     `validation_<name>` after each epoch and `test_<name>` at the end, and a study can compare it:
     `study.metric=test_<name>`.
 
@@ -85,7 +87,7 @@ class Answers:
         return figures(self.task, torch.cat(logits), torch.cat(labels))
 
 
-def figures(task: str, *arguments: Tensor) -> dict[str, float]:
+def figures(task: str, *arguments: Any) -> dict[str, float]:
     """Return the metrics that plug-ins have added to a task, by name.
 
     Raises:
@@ -94,7 +96,7 @@ def figures(task: str, *arguments: Tensor) -> dict[str, float]:
     return {own.metric.name: _computed(own, arguments) for own in metrics.own_of(task)}
 
 
-def _computed(own: OwnMetric, arguments: tuple[Tensor, ...]) -> float:
+def _computed(own: OwnMetric, arguments: tuple[Any, ...]) -> float:
     try:
         value = float(own.compute(*arguments))
     except Exception as error:  # it is somebody's own function

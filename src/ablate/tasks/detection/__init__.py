@@ -23,7 +23,7 @@ from ablate.data.encoding import decoded
 from ablate.errors import UserError
 from ablate.hosts.features import Features
 from ablate.store.metrics import TaskMetrics, of_task
-from ablate.tasks import initial
+from ablate.tasks import initial, own
 from ablate.tasks.arguments import (
     check_features,
     dense_arguments,
@@ -171,7 +171,7 @@ def figures(found: list[Judged], classes: int, areas: tuple[int, int]) -> Figure
             **{f"{kind}_ap_{size}": value for size, value in values.by_range.items() if not isnan(value)},
         }
         by_class[f"{kind}_ap"] = values.by_class
-    return Figures(metrics, by_class)
+    return Figures(metrics | own.figures("detection", found), by_class)
 
 
 def _any_size(config: Mapping[str, Any]) -> bool:
