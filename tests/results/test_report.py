@@ -25,7 +25,7 @@ from ablate.store.identity import signature
 from ablate.store.manifest import Manifest, PlannedRun
 
 FIGURES = ("differences", "pairs", "accuracy_macs", "learning_curves")
-TABLES = ("table", "time_to_accuracy", "comparisons")
+TABLES = ("table", "all_pairs", "time_to_accuracy", "comparisons")
 VOID = {"meta", "link", "br"}
 
 

@@ -9,7 +9,19 @@ from functools import cached_property
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ablate.results import classes, comparisons, costs, curves, factorial, figures, images, paths, tables
+from ablate.results import (
+    allpairs,
+    classes,
+    comparisons,
+    costs,
+    curves,
+    factorial,
+    figures,
+    images,
+    paths,
+    tables,
+)
+from ablate.results.allpairs import AllPairs
 from ablate.results.classes import OfClass
 from ablate.results.comparisons import Comparison, Findings
 from ablate.results.curves import Reached
@@ -19,6 +31,7 @@ from ablate.results.paths import Path
 from ablate.results.predictions import Kept
 from ablate.results.tables import Table
 from ablate.store.manifest import Manifest
+from ablate.store.metrics import find
 
 
 @dataclass(frozen=True)
@@ -43,6 +56,16 @@ class Evidence:
         return self.findings.manifest
 
     @cached_property
+    def all_pairs(self) -> AllPairs | None:
+        """Every pair of conditions as one family; None where there are too few or too many."""
+        figures = {
+            name: comparisons.by_seed(runs, self.findings.metric)
+            for name, runs in self.findings.groups.items()
+        }
+        higher = find(self.findings.metric).higher
+        return allpairs.compare(figures, paired=self.findings.paired, higher=higher)
+
+    @cached_property
     def tables(self) -> list[Table]:
         """Its tables, the study's own first; those without rows are left out."""
         odd = len(self.not_converged)
@@ -58,6 +81,7 @@ class Evidence:
             found.append(tables.variance(self.factorial))
         found.append(tables.by_class(self.findings, self.classes))
         found.append(tables.on_images(self.images))
+        found.append(tables.all_pairs(self.findings, self.all_pairs))
         found.append(tables.matched(self.findings, self.matched or []))
         found.append(tables.reached(self.reached))
         found.append(tables.speed(self.findings))

@@ -75,28 +75,52 @@ def against_baseline(
     """
     if not others:
         return Family(0, DUNNETT, "", math.nan, math.nan, ())
-    reason = (_incomplete if paired else _too_small)(baseline, others)
-    p = math.nan
-    if not reason:
-        residuals, centre, errors, degrees = (_two_way if paired else _one_way)(baseline, others)
-        p = equal_variance_p(residuals, paired=paired) if len(others) > 1 or not paired else math.nan
-        if p < EQUAL_VARIANCE_LEVEL:
-            reason = (
-                "noise may not be equally large in all conditions "
-                f"(p = {p:.3f}, below {EQUAL_VARIANCE_LEVEL:g})"
-            )
-        else:
-            scale = math.sqrt(sum(float((each**2).sum()) for each in residuals) / degrees)
-            if scale > 1e-9 * max(abs(value) for value in baseline.values()):
-                sizes = tuple(len(each) for each in others)
-                quantile = dunnett_quantile(confidence, degrees, loadings(len(baseline), sizes))
-                half = quantile * scale * errors
-                bounds = tuple(zip((centre - half).tolist(), (centre + half).tolist(), strict=True))
-                return Family(len(others), DUNNETT, "", degrees, p, bounds)
-            reason = "the figures do not vary over seeds"
+    found, reason, p = layout(baseline, others, paired=paired)
+    if found is not None:
+        sizes = tuple(len(each) for each in others)
+        quantile = dunnett_quantile(confidence, found.degrees, loadings(len(baseline), sizes))
+        half = quantile * found.scale * found.errors
+        bounds = tuple(zip((found.centre - half).tolist(), (found.centre + half).tolist(), strict=True))
+        return Family(len(others), DUNNETT, "", found.degrees, p, bounds)
     corrected = 1 - (1 - confidence) / len(others)
-    intervals = tuple(_interval(each, baseline, paired, corrected) for each in others)
+    intervals = tuple(own_interval(each, baseline, paired, corrected) for each in others)
     return Family(len(others), BONFERRONI, reason, math.nan, p, intervals)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Runs of a study as a layout with equal noise.
+
+    Attributes:
+        scale: standard deviation of the noise, pooled over all conditions.
+        degrees: degrees of freedom of it.
+        centre: mean of every other condition less the baseline's.
+        errors: standard errors of these, over `scale`.
+    """
+
+    scale: float
+    degrees: float
+    centre: Array
+    errors: Array
+
+
+def layout(baseline: Figures, others: Sequence[Figures], *, paired: bool) -> tuple[Layout | None, str, float]:
+    """Return the layout of conditions; None where it cannot be used, with the reason.
+
+    The third is the p-value of the test of equal variance, NaN where there is nothing to test.
+    """
+    reason = (_incomplete if paired else _too_small)(baseline, others)
+    if reason:
+        return None, reason, math.nan
+    residuals, centre, errors, degrees = (_two_way if paired else _one_way)(baseline, others)
+    p = equal_variance_p(residuals, paired=paired) if len(others) > 1 or not paired else math.nan
+    if p < EQUAL_VARIANCE_LEVEL:
+        level = f"(p = {p:.3f}, below {EQUAL_VARIANCE_LEVEL:g})"
+        return None, f"noise may not be equally large in all conditions {level}", p
+    scale = math.sqrt(sum(float((each**2).sum()) for each in residuals) / degrees)
+    if scale <= 1e-9 * max(abs(value) for value in baseline.values()):
+        return None, "the figures do not vary over seeds", p
+    return Layout(scale, degrees, centre, errors), "", p
 
 
 def loadings(baseline: int, others: Sequence[int]) -> tuple[float, ...]:
@@ -265,7 +289,8 @@ def _too_small(baseline: Figures, others: Sequence[Figures]) -> str:
     return "a condition has fewer than two runs" if few else ""
 
 
-def _interval(figures: Figures, baseline: Figures, paired: bool, confidence: float) -> Interval:
+def own_interval(figures: Figures, baseline: Figures, paired: bool, confidence: float) -> Interval:
+    """Return the t interval of one difference by itself; unpaired, Welch's."""
     if not paired:
         if not figures or not baseline:
             return NO_INTERVAL

@@ -3,6 +3,7 @@
 `table` says what a table is and how it is written; the other files are named after what they list.
 """
 
+from ablate.results.tables.allpairs import all_pairs
 from ablate.results.tables.budgets import front, matched, reached, speed
 from ablate.results.tables.classes import by_class
 from ablate.results.tables.components import components
@@ -15,6 +16,7 @@ from ablate.results.tables.walks import roadmap
 __all__ = [
     "Cell",
     "Table",
+    "all_pairs",
     "by_class",
     "components",
     "details",
