@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from ablate.results import (
     allpairs,
+    beyond,
     classes,
     comparisons,
     costs,
@@ -66,6 +67,12 @@ class Evidence:
         return allpairs.compare(figures, paired=self.findings.paired, higher=higher)
 
     @cached_property
+    def beyond(self) -> beyond.Beyond | None:
+        """Effects over hosts, data sets or studies; None where a study has one of each."""
+        findings, higher = self.findings, find(self.findings.metric).higher
+        return beyond.analyse(self.manifest, findings.runs, higher=higher) if findings.paired else None
+
+    @cached_property
     def tables(self) -> list[Table]:
         """Its tables, the study's own first; those without rows are left out."""
         odd = len(self.not_converged)
@@ -81,6 +88,7 @@ class Evidence:
             found.append(tables.variance(self.factorial))
         found.append(tables.by_class(self.findings, self.classes))
         found.append(tables.on_images(self.images))
+        found.append(tables.over_places(self.findings.metric, self.beyond))
         found.append(tables.all_pairs(self.findings, self.all_pairs))
         found.append(tables.matched(self.findings, self.matched or []))
         found.append(tables.reached(self.reached))
@@ -97,6 +105,8 @@ class Evidence:
         if (factors := self.factorial) is not None:
             drawn["main_effects"] = lambda: figures.main_effects(found, factors)
             drawn["interactions"] = lambda: figures.heat_map(found, factors)
+        if (over := self.beyond) is not None:
+            drawn["places"] = lambda: figures.places(found.metric, over)
         if len(found.summaries) > 1:
             drawn["differences"] = lambda: figures.forest(found)
             if found.paired:

@@ -18,6 +18,7 @@ from ablate.launch.plan import Plan
 from ablate.results import comparisons, equivalence, statistics
 from ablate.results.collect import collect
 from ablate.results.conditions import labels
+from ablate.results.formats import counted
 from ablate.store import code, manifest
 from ablate.store.folder import FINISHED, RUNNING, RunFolder
 from ablate.store.identity import digest, pair_key, settings, signature
@@ -234,7 +235,7 @@ def _like(config: Mapping[str, Any], finished: Index) -> _Alike:
         if alike:
             seconds = plain.median(done.seconds for done in alike)
             size = int(plain.median(done.bytes for done in alike))
-            return _Alike(seconds, f"{words} ({len(alike)} runs)", size)
+            return _Alike(seconds, f"{words} ({counted(len(alike), 'run')})", size)
     return _Alike()
 
 

@@ -13,6 +13,7 @@ from ablate.results.figures.factors import heat_map, main_effects
 from ablate.results.figures.learning import learning_curves
 from ablate.results.figures.maps import panels
 from ablate.results.figures.pairs import slopes
+from ablate.results.figures.places import places
 from ablate.results.figures.predictions import predictions
 from ablate.results.figures.seeds import seed_noise
 from ablate.results.figures.walk import roadmap
@@ -25,6 +26,7 @@ __all__ = [
     "learning_curves",
     "main_effects",
     "panels",
+    "places",
     "predictions",
     "roadmap",
     "save",

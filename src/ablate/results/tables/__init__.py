@@ -4,6 +4,7 @@
 """
 
 from ablate.results.tables.allpairs import all_pairs
+from ablate.results.tables.beyond import over_places
 from ablate.results.tables.budgets import front, matched, reached, speed
 from ablate.results.tables.classes import by_class
 from ablate.results.tables.components import components
@@ -27,6 +28,7 @@ __all__ = [
     "interactions",
     "matched",
     "on_images",
+    "over_places",
     "reached",
     "roadmap",
     "short_table",
