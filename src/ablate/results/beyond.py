@@ -59,7 +59,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Effect:
-    """What a condition changes, over all places.
+    """The effect of a condition over all places.
 
     Attributes:
         condition: levels of the factors that say what.

@@ -43,10 +43,10 @@ def over_places(metric: str, found: Beyond | None) -> Table:
     ]
     fewest = min(len(effect.places) for effect in found.effects)
     few = f" With {fewest} places intervals are wide, as they have to be." if fewest < MANY else ""
+    place = f"a combination of {kind}" if len(found.kinds) > 1 else f"a {kind}"
     note = (
-        f"A place is a {'combination of ' * (len(found.kinds) > 1)}{kind}; within each, runs are compared with {found.baseline} by seed. "
-        "Random effects by restricted maximum likelihood, Hartung and Knapp's interval of the mean, and "
-        "Higgins's for a new place. P(better): share of pairs in favour, bootstrap over places and seeds."
-        f"{few}"
+        f"A place is {place}; within each, runs are compared with {found.baseline} by seed. Random effects "
+        "by restricted maximum likelihood, Hartung and Knapp's interval of the mean, and Higgins's for a new "
+        f"place. P(better): share of pairs in favour, bootstrap over places and seeds.{few}"
     )
     return Table("over_places", "Over all places", rows, note)
