@@ -107,3 +107,10 @@ def test_what_is_no_factorial_is_none():
     assert factorial.analyse(Manifest("one", factors=["op"]), runs) is None
     diagonal = runs[(runs["op"] == "lsa") == (runs["op/channel"] == "plain")]
     assert factorial.analyse(manifest, diagonal) is None  # the two factors cannot be told apart
+
+
+@pytest.mark.parametrize("finished", [0, 1, 2])
+def test_a_study_of_which_few_seeds_have_finished_has_no_analysis_yet(finished):
+    manifest, runs = study()
+    runs.loc[runs["seed"] >= finished, ["state", "test_top1"]] = ["pending", math.nan]
+    assert factorial.analyse(manifest, runs) is None

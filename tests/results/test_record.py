@@ -103,3 +103,15 @@ def test_a_record_keeps_the_margin_of_its_runs_and_takes_none_from_the_studys_fi
     write_csv(collect(tmp_path, "quick"), folder / "results.csv")
     (evidence,) = record.read(folder, tmp_path / "conf").values()
     assert evidence.findings.margin.sentence == "Margin: ±0.3 pp, set when 2 runs had finished already."
+
+
+def test_a_level_that_is_null_is_a_level(folder: Path, tmp_path: Path) -> None:
+    text = (folder / "results.csv").read_text(encoding="utf-8")
+    assert text.count("\nquick,1,1,") == 2
+    (folder / "results.csv").write_text(text.replace("\nquick,1,1,", "\nquick,null,null,"), encoding="utf-8")
+    (folder / "curves.csv").unlink()
+    settings = {**STUDY, "baseline": {"op": None}}
+    (tmp_path / "conf" / "study" / "quick.yaml").write_text(yaml.safe_dump({"study": settings}))
+    (evidence,) = record.read(folder, tmp_path / "conf").values()
+    assert evidence.findings.baseline == "null"
+    assert evidence.findings.comparisons[0].condition == "2"

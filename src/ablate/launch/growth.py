@@ -15,6 +15,7 @@ from typing import Any
 from ablate.compose.study import Study
 from ablate.errors import UserError, nearest, unknown
 from ablate.results import conditions
+from ablate.results.conditions import text
 from ablate.store import identity, metrics
 from ablate.store.folder import FINISHED, RunFolder
 from ablate.store.manifest import Manifest, PlannedRun
@@ -55,25 +56,6 @@ class Member:
 
 
 _ABSENT = object()
-
-
-def text(value: object) -> str:
-    """Text of a level for display and comparison: equal values have equal texts, however they were spelled.
-
-    Numbers that are whole lose their fraction (`1.0` is `1`), null and booleans are written as in YAML, lists
-    as `[3,5]`; a text that reads like one of these is quoted.
-    """
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
-        return str(int(value))
-    if isinstance(value, (list, tuple)):
-        return f"[{','.join(map(text, value))}]"
-    if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{text(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, str) and value.lower() in ("null", "none", "true", "false"):
-        return repr(value)
-    return str(value)
 
 
 def grow(

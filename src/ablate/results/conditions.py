@@ -11,6 +11,25 @@ from ablate.store.manifest import Manifest, PlannedRun
 UNSET = "default"  # the level of a factor that a run does not override
 
 
+def text(value: object) -> str:
+    """Text of a level for display and comparison: equal values have equal texts, however they were spelled.
+
+    Numbers that are whole lose their fraction (`1.0` is `1`), null and booleans are written as in YAML, lists
+    as `[3,5]`; a text that reads like one of these is quoted.
+    """
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return str(int(value))
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(map(text, value))}]"
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{text(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, str) and value.lower() in ("null", "none", "true", "false"):
+        return repr(value)
+    return str(value)
+
+
 def labels(manifest: Manifest) -> list[str]:
     """The condition of every planned run, in the manifest's order.
 

@@ -98,8 +98,7 @@ def analyse(manifest: Manifest, runs: pd.DataFrame) -> Factorial | None:
     seeds = table.columns
     table = table[table.notna().mean(axis=1) >= 0.5].dropna(axis=1)
     present = [tuple(map(str, cell)) for cell in table.index]
-    design = _Design(levels, present)
-    if table.shape[1] < 2 or not design.estimable():
+    if not present or table.shape[1] < 2 or not (design := _Design(levels, present)).estimable():
         return None
     figures = table.to_numpy().T  # (seeds, cells)
     references = _references(manifest, names, levels)

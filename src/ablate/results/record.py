@@ -132,7 +132,8 @@ def _studies(folder: Path, conf_dir: Path) -> Iterator[tuple[Manifest, pd.DataFr
     studies = pd.read_csv(folder / RESULTS, usecols=["study"])["study"].unique()
     asked = {str(study): _asked(str(study), conf_dir) for study in studies}
     levels = {str(factor): str for settings in asked.values() for factor in settings.get("factors") or ()}
-    rows = pd.read_csv(folder / RESULTS, dtype={**TEXT, **levels})
+    # only what is empty is missing: pandas would read the level `null` as a number that is
+    rows = pd.read_csv(folder / RESULTS, dtype={**TEXT, **levels}, keep_default_na=False, na_values=[""])
     for study, runs in rows.groupby("study", sort=False):
         yield _manifest(str(study), asked[str(study)], runs), runs.reset_index(drop=True)
 
@@ -167,7 +168,7 @@ def _manifest(study: str, asked: Mapping[str, Any], runs: pd.DataFrame) -> Manif
     return Manifest(
         name=study,
         question=asked.get("question") or "",
-        baseline={str(key): str(value) for key, value in (asked.get("baseline") or {}).items()},
+        baseline={str(key): conditions.text(value) for key, value in (asked.get("baseline") or {}).items()},
         factors=factors,
         paths=asked.get("paths") or {},
         metric=asked.get("metric") or (of_columns(runs.columns) or of_task(DEFAULT)).test_column,
