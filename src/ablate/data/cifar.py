@@ -10,6 +10,11 @@ from ablate.data.contract import DataInfo, Labelled, LabelledSplits, Storage
 from ablate.data.in_memory import InMemorySet, with_validation
 from ablate.data.origin import Origin
 
+CIFAR10_NAMES = (
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+)
+
 
 def _origin(title: str, folder: str) -> Origin:
     return Origin(
@@ -28,7 +33,7 @@ class CIFAR10(InMemorySet):
     """45,000 training, 5,000 validation and 10,000 test images, 3×32×32, 10 classes."""
 
     mean, std = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-    info = DataInfo(num_classes=10, image_shape=(3, 32, 32), train_images=45_000)
+    info = DataInfo(num_classes=10, image_shape=(3, 32, 32), train_images=45_000, class_names=CIFAR10_NAMES)
     origin: ClassVar[Origin] = _origin("CIFAR-10", "cifar-10-batches-py")
     validation_per_class: ClassVar[int] = 500
 

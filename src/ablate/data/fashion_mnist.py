@@ -10,6 +10,10 @@ from ablate.data.idx import read_idx
 from ablate.data.in_memory import InMemorySet, with_validation
 from ablate.data.origin import Origin
 
+NAMES = (
+    *("T-shirt", "trousers", "pullover", "dress", "coat"),
+    *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
+)
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 _SHAPES = {
     "train-images-idx3-ubyte.gz": (60_000, 28, 28),
@@ -36,7 +40,7 @@ class FashionMNIST(InMemorySet):
     origin: ClassVar[Origin] = ORIGIN
 
     mean, std = (0.2860,), (0.3530,)
-    info = DataInfo(num_classes=10, image_shape=(1, 28, 28), train_images=54_000)
+    info = DataInfo(num_classes=10, image_shape=(1, 28, 28), train_images=54_000, class_names=NAMES)
 
     def read(self, storage: Storage) -> LabelledSplits:
         """Read from Debian's package, else from the data root, else from torchvision's download."""

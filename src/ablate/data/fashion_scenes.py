@@ -21,15 +21,12 @@ from ablate.data.contract import (
     Storage,
 )
 from ablate.data.fashion_mini import ARCHIVE, ORIGIN, read_archive
+from ablate.data.fashion_mnist import NAMES
 from ablate.data.in_memory import InMemorySet
 from ablate.data.options import require_whole
 from ablate.data.origin import Origin
 from ablate.data.scenes import SIDE, Scene, scene
 
-NAMES = (
-    *("T-shirt", "trousers", "pullover", "dress", "coat"),
-    *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
-)
 AREAS = (16**2, 22**2)  # pixels below which an item is small, and from which on it is large
 
 

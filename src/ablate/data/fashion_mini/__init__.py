@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from ablate.data.contract import DataInfo, Labelled, LabelledSplits, Storage
-from ablate.data.fashion_mnist import FashionMNIST
+from ablate.data.fashion_mnist import NAMES, FashionMNIST
 from ablate.data.origin import Origin
 
 ARCHIVE = Path(__file__).with_name("fashion_mini.npz")
@@ -28,7 +28,7 @@ ORIGIN = Origin(
 class FashionMini(FashionMNIST):
     """10,000 training, 2,000 validation and 2,000 test images of clothes, 1×28×28, 10 classes."""
 
-    info = DataInfo(num_classes=10, image_shape=(1, 28, 28), train_images=10_000)
+    info = DataInfo(num_classes=10, image_shape=(1, 28, 28), train_images=10_000, class_names=NAMES)
     origin: ClassVar[Origin] = ORIGIN
 
     def read(self, storage: Storage) -> LabelledSplits:
