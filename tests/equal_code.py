@@ -27,7 +27,8 @@ def main(commit: str) -> None:
     for path in sorted(SOURCES.rglob("*.py")):
         parts = path.relative_to("src").with_suffix("").parts
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        if not code._counts(name) or (before := _digest_in(commit, path)) is None:
+        computes = code._counts(name) or name in (code.INITIAL, code.PRETRAINED)
+        if not computes or (before := _digest_in(commit, path)) is None:
             continue
         now = code.digest_of(path)
         if now is not None and not code.same(name, before, now):
