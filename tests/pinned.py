@@ -20,7 +20,7 @@ from hydra.core.plugins import Plugins
 from omegaconf import OmegaConf
 
 from ablate.configuration import conf_dir
-from ablate.store.identity import signature
+from ablate.store.identity import pair_key, signature
 
 GOLDEN = Path(__file__).parent / "golden" / "pinned.json"
 CONF = conf_dir()
@@ -57,16 +57,23 @@ def studies() -> dict[str, list[str]]:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         for path in sorted((CONF / "study").rglob("*.yaml")):
             name = path.relative_to(CONF / "study").with_suffix("").as_posix()
-            found[name] = sorted(_signatures(name))
+            found[name] = sorted(map(signature, _runs(name)))
     return found
 
 
-def _signatures(study: str) -> set[str]:
-    """Compose each condition once; seeds are exchanged in the composed configuration."""
+def pair_keys(study: str) -> set[str]:
+    """Pair keys of a study's runs, which do not depend on the weights that a run begins with."""
+    Plugins.instance()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return set(map(pair_key, _runs(study)))
+
+
+def _runs(study: str) -> list[dict[str, Any]]:
+    """Configurations of a study: each condition composed once, and seeds exchanged in it."""
     chosen: Any = compose("train", [f"study={study}"], return_hydra_config=True)
     sweep = [f"{key}={value}" for key, value in (chosen.hydra.sweeper.params or {}).items()]
     parsed = OverridesParser.create(_loader()).parse_overrides(sweep)
-    found: set[str] = set()
+    found: list[dict[str, Any]] = []
     conditions: dict[tuple[str, ...], Any] = {}
     for batch in BasicSweeper.split_arguments(parsed, None):
         for overrides in batch:
@@ -75,7 +82,7 @@ def _signatures(study: str) -> set[str]:
                 composed = compose("train", [f"study={study}", *condition])
                 conditions[condition] = OmegaConf.to_container(composed, resolve=True)
             (seed,) = (override for override in overrides if override not in condition)
-            found.add(signature(conditions[condition] | {"seed": int(seed.partition("=")[2])}))
+            found.append(conditions[condition] | {"seed": int(seed.partition("=")[2])})
     return found
 
 
