@@ -31,7 +31,7 @@ def all_pairs(findings: Findings, found: AllPairs | None) -> Table:
             "Condition": words(summary.condition),
             mean: mean_cell(summary, digits),
             "Letters": words(found.letters[summary.condition]),
-            "Better than": words(", ".join(below[summary.condition])),
+            "Better than": words("; ".join(below[summary.condition])),
         }
         for summary in ranked
     ]
