@@ -100,7 +100,8 @@ def draw(gains: dict[str, pd.DataFrame]) -> Figure:
     axes.axvline(0, color=FAINT, linewidth=0.8)
     across = gains["classification"]
     for name, full in ((DRAWN, True), (TRAINED, False)):
-        for color, (op, row) in zip(COLORS, gains[name].iterrows(), strict=False):
+        for number, (op, row) in enumerate(gains[name].iterrows()):
+            color = COLORS[number]
             x, y = across.loc[op].mean(), row.mean()
             wide, high = (
                 statistics.t_interval(across.loc[op].to_numpy()),
@@ -110,9 +111,8 @@ def draw(gains: dict[str, pd.DataFrame]) -> Figure:
             axes.plot((x, x), high, color=color, linewidth=0.8, alpha=0.6)
             axes.plot(x, y, "o", color=color, markerfacecolor=color if full else "white", markersize=6)
             if full:
-                axes.annotate(
-                    str(op), (x, y), xytext=(6, 5), textcoords="offset points", fontsize=8, color=INK
-                )
+                place = {"xytext": (6, 5)} if number % 2 == 0 else {"xytext": (-6, 5), "ha": "right"}
+                axes.annotate(str(op), (x, y), textcoords="offset points", fontsize=8, color=INK, **place)
     axes.set_xlabel("classification: top-1, difference from lsa, pp")
     axes.set_ylabel("segmentation: mIoU, difference from lsa, pp")
     axes.set_title(f"full: {DRAWN}; hollow: {TRAINED}; lines: 95 % intervals", fontsize=8, loc="left")
