@@ -51,4 +51,6 @@ def look(arguments: argparse.Namespace) -> None:
 
 def _images(text: str) -> int | Path:
     """A number of test images, or the place of others."""
+    if not text:
+        raise argparse.ArgumentTypeError("is empty: give a number, a folder or an image")
     return Path(text) if not text.lstrip("+-").isdigit() else positive(text)

@@ -86,6 +86,7 @@ def possible(
     names = dict.fromkeys(name for overrides in every for name in overrides if name != "seed")
     varied = [name for name in names if len({overrides.get(name) for overrides in every}) > 1] or [*names]
     for request in requests:
+        _check_seed(request.config["seed"])  # a mistake, whatever the combination
         key = pair_key(request.config)
         if key not in refused:
             try:

@@ -132,8 +132,8 @@ def check(
         images = listed(Storage(root))
         if batch_size is not None:
             require_a_batch(batch_size, images)
-    if verify and getattr(data_set, "verify", verification.OFF) != verification.OFF:
-        cast(Any, data_set).verified(Storage(root))
+    if verify and hasattr(data_set, "verified") and getattr(data_set, "verify", None) != verification.OFF:
+        data_set.verified(Storage(root))
 
 
 def create(  # noqa: PLR0913 (what a caller may choose, with defaults)

@@ -1,8 +1,8 @@
 """Image files looked at when runs are submitted: `data.verify`, and `data.corrupt` for what is found.
 
-`fast` opens every file, of very many a sample of MOST, and decodes those that end too early or do not begin
-as an image; `full` decodes every file; `off` opens none. A run decodes its validation and test images once
-more when it starts.
+`fast` opens every file, of very many a sample of MOST at most, and decodes those that end too early or do not
+begin as an image; `full` decodes every file; `off` opens none. A run decodes its validation and test images
+once more when it starts.
 """
 
 from __future__ import annotations

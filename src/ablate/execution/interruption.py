@@ -27,7 +27,8 @@ class Stop:
         """Handler of the signals."""
         if self.requested_by == signal.SIGTERM and number == signal.SIGTERM:
             raise KeyboardInterrupt
-        self.requested_by = signal.Signals(number)
+        if self.requested_by != signal.SIGTERM:  # which ends a job for good; the other puts it back
+            self.requested_by = signal.Signals(number)
 
 
 _installed: Stop | None = None

@@ -91,6 +91,8 @@ def compare(
             middle = means[first] - means[second]
             interval = (middle - half, middle + half)
         pairs.append(Pair(first, second, middle, interval))
+    if not any(math.isfinite(bound) for pair in pairs for bound in pair.interval):
+        return None
     ranked = sorted(names, key=lambda name: -means[name] if higher else means[name])
     different = [(pair.first, pair.second) for pair in pairs if pair.different]
     method = BONFERRONI if layout is None else TUKEY

@@ -47,11 +47,6 @@ class Place:
         return float(np.mean(self.differences))
 
     @property
-    def standard_error(self) -> float:
-        """Standard error of the mean difference."""
-        return statistics.standard_error(np.array(self.differences))
-
-    @property
     def interval(self) -> Interval:
         """95 % Student's t interval, of this place alone."""
         return statistics.t_interval(self.differences)
@@ -131,6 +126,8 @@ def random_effects(
 ) -> tuple[float, Interval, Interval, float]:
     """Mean of effects, its interval, that of a new effect, and the standard deviation between effects.
 
+    The interval is Hartung and Knapp's, not narrower than that of effects that scatter by their errors alone.
+
     Args:
         effects: two or more.
         errors: standard error of each.
@@ -140,7 +137,8 @@ def random_effects(
     between = _restricted(y, variances)
     weights = 1 / (variances + between)
     mean = float(weights @ y / weights.sum())
-    squared = float(weights @ (y - mean) ** 2 / ((len(y) - 1) * weights.sum()))  # Hartung's and Knapp's
+    scatter = float(weights @ (y - mean) ** 2 / (len(y) - 1))  # Hartung's and Knapp's, never below 1
+    squared = max(scatter, 1.0) / float(weights.sum())
     half = statistics.t_quantile(confidence, len(y) - 1) * math.sqrt(squared)
     prediction = NO_INTERVAL
     if len(y) > 2:
@@ -167,7 +165,7 @@ def _restricted(y: Array, variances: Array) -> float:
 
 
 def _effect(condition: str, places: Sequence[Place], higher: bool) -> Effect:
-    errors = [place.standard_error for place in places]
+    errors = _errors([place.differences for place in places])
     mean, interval, prediction, between = random_effects([place.difference for place in places], errors)
     signs = [np.sign(place.differences) * (1 if higher else -1) for place in places]
     shares = [(1 + each) / 2 for each in signs]  # a tie counts half
@@ -179,6 +177,13 @@ def _effect(condition: str, places: Sequence[Place], higher: bool) -> Effect:
     better = float(np.mean([each.mean() for each in shares]))
     bounds = (float(low), float(high))
     return Effect(condition, tuple(places), mean, interval, prediction, between, better, bounds)
+
+
+def _errors(differences: Sequence[Sequence[float]]) -> list[float]:
+    """Standard error of the mean in each place, by the noise of all places together."""
+    squares = sum(float(np.var(each)) * len(each) for each in differences)
+    pooled = squares / sum(len(each) - 1 for each in differences)
+    return [math.sqrt(pooled / len(each)) for each in differences]
 
 
 def _named(runs: pd.DataFrame, factors: Sequence[str]) -> pd.Series[str]:

@@ -226,7 +226,8 @@ def _page(evidence: Evidence, runs_dir: Path, drawings: dict[str, Path], picture
     states = findings.runs["state"].value_counts()
     conditions, *more = evidence.tables
     mixed = _mixed(findings, runs_dir)
-    unknown_code = int((findings.runs["code"].isna() & (findings.runs["state"] == FINISHED)).sum())
+    code = findings.runs["code"] if "code" in findings.runs else pd.Series(None, findings.runs.index)
+    unknown_code = int((code.isna() & (findings.runs["state"] == FINISHED)).sum())
     return environment.get_template(TEMPLATE).render(
         manifest=findings.manifest,
         findings=findings,

@@ -112,7 +112,13 @@ def _scales(model: nn.Module, layer_decay: float | None) -> dict[str, float]:
     )
     names = {id(parameter): f"{path}.{name}".lstrip(".") for name, parameter in host.named_parameters()}
     groups = param_groups_layer_decay(host, layer_decay=layer_decay)
-    return {names[id(one)]: float(group["lr_scale"]) for group in groups for one in group["params"]}
+    found = {names[id(one)]: float(group["lr_scale"]) for group in groups for one in group["params"]}
+    if len(set(found.values())) < 2:
+        raise UserError(
+            f"recipe.layer_decay={layer_decay}: timm finds no layers in this host",
+            "give the network a method group_matcher as timm's have, or use recipe.layer_decay=null",
+        )
+    return found
 
 
 def _named(model: nn.Module, method: str) -> set[str]:

@@ -162,3 +162,7 @@ def _requeue() -> None:
 
 def _say(text: str) -> None:
     print(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text}", flush=True)
+
+
+if __name__ == "__main__":  # the command in the scripts of jobs that an earlier version submitted
+    main()
