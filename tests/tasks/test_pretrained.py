@@ -214,6 +214,12 @@ def test_layers_learn_at_timms_rates_and_patterns_are_not_decayed() -> None:
         assert group["lr"] == pytest.approx(expected)
 
 
+def test_a_layer_decay_without_layers_is_refused() -> None:
+    recipe = read(configure("recipe.layer_decay=0.5")["recipe"])
+    with pytest.raises(UserError, match="finds no layers"):
+        optimization.optimizer(nn.Linear(2, 2), recipe)
+
+
 def test_heads_of_a_dense_task_learn_at_the_full_rate() -> None:
     config = configure("task=segmentation", "recipe.layer_decay=0.5")
     model = build_model(config)

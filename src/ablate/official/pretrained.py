@@ -52,7 +52,7 @@ def weights(name: str) -> dict[str, Tensor]:
         raise UserError(
             f"timm cannot load the weights {name}: {type(error).__name__}: {lines[0]}",
             "without a network, load them once where there is one (timm.create_model("
-            f"{name!r}, pretrained=True)) and copy the cache of Hugging Face (HF_HOME), or give a file: "
-            "task.init=FILE",
+            f"{name!r}, pretrained=True)) and copy the cache of Hugging Face (HF_HOME), or give "
+            "the path of a file",
         ) from error
     return {key: value.detach() for key, value in model.state_dict().items()}

@@ -129,7 +129,7 @@ def _partner(study: str, config: Mapping[str, Any], runs_dir: Path) -> RunFolder
         raise UserError(
             f"study {study} has {len(found)} runs of op={config['op']['name']} in "
             f"host={config['host']['name']} with seed={config['seed']}",
-            "train that one first" if not found else "name one of them: task.init=run:SIGNATURE",
+            "train that one first" if not found else "name one of them: run:SIGNATURE",
         )
     return found[0]
 
