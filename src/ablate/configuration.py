@@ -103,6 +103,8 @@ def convert(path: str, value: Any, annotation: str) -> Any:
     if base.startswith("tuple") and isinstance(value, (list, tuple)):
         item = base.removeprefix("tuple[").partition(",")[0]
         return tuple(convert(path, part, item) for part in value)
+    if base.startswith("tuple"):
+        annotation = "a list, [a, b]" + (", or null" if optional else "")
     if base.startswith("Mapping"):
         annotation = "a group of settings, {name: value}" + (", or null" if optional else "")
     raise UserError(f"{path}={value!r} has the wrong type", f"expected {annotation}")

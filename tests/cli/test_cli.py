@@ -239,7 +239,7 @@ REFUSED = {
     "dilation beyond the map": (["op=na", "op.region.dilation=50"], "does not fit on the map of 14×14"),
     "schedule": (["recipe.schedule=plateau"], "cosine"),
     "option of the optimiser": (["recipe.optimizer=sgd", "+recipe.optimizer_options.beta=1"], "refused"),
-    "factors": (["study.factors=op"], "expected tuple"),
+    "factors": (["study.factors=op"], "expected a list"),
     "folder of runs": (["infra.runs_dir=null"], "infra.runs_dir=None has the wrong type"),
     "workers": (["infra.launcher.workers=0"], "1 or more"),
     "dataset that is missing": (["data=cifar10", "infra.data_root=nowhere"], "infra.download=true"),

@@ -85,7 +85,8 @@ def test_what_cannot_exist_is_skipped_where_asked_and_shown(ablate: Any, tmp_pat
         ({"only": ["ghost_head"]}, "factor=level"),
         ({"only": ["op=lsa"], "exclude": ["op=lsa"]}, "leave no run"),
         ({"zip": ["op,channel"]}, "op has 3, channel has 2.*as many"),
-        ({"zip": ["op"]}, "one factor"),
+        ({"zip": ["op"]}, "does not name different factors"),
+        ({"zip": ["op,op"]}, "does not name different factors"),
         ({"zip": ["op,host"]}, "factor of study.zip.*host"),
     ],
 )

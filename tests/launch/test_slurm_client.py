@@ -1,4 +1,4 @@
-"""What a job asks SLURM, and what it does with signals."""
+"""Questions of a job to SLURM, and its reaction to signals."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ CLASSIFIER = ["head.fc.bias", "head.fc.weight"]
 def begun(*overrides: str) -> tuple[nn.Module, dict[str, Any] | None, dict[str, Any]]:
     """A network as its training would begin, the record of that, and its configuration."""
     config = configure(*SYNTHETIC, *overrides)
-    if pretrained.asked(config):
+    if config["host"]["pretrained"] is not None:
         pretrained.resolve(config)
     task = tasks.of_run(config)
     task.check(config)

@@ -56,9 +56,10 @@ def _zipped(requests: Sequence[Request], together: str, names: Mapping[str, str]
     for name in given:
         if name not in names:
             raise unknown("factor of study.zip", name, names)
-    if len(given) < 2:
+    if len({names[name] for name in given}) < max(2, len(given)):
         raise UserError(
-            f"study.zip: {together!r} is one factor", "name two or more: 'op,recipe.learning_rate'"
+            f"study.zip: {together!r} does not name different factors",
+            "name two or more: 'op,recipe.learning_rate'",
         )
     factors = [names[name] for name in given]
     places = []

@@ -250,13 +250,13 @@ def other_images(config: Mapping[str, Any], place: Path, most: int) -> tuple[lis
     from ablate.data.image_loader import IMAGENET
 
     data_set = _data_set(config)
-    known = hasattr(data_set, "mean") and hasattr(data_set, "std")
-    if not known and not isinstance(data_set, (FolderSet, MapSet, CocoSet)):
+    mean, std = (getattr(data_set, name, None) for name in Scale._fields)
+    scale = IMAGENET if mean is None or std is None else Scale(mean, std)
+    if scale is IMAGENET and not isinstance(data_set, (FolderSet, MapSet, CocoSet)):
         raise UserError(
             f"data={config['name']} does not say how its images are normalised",
             "give it class attributes mean and std",
         )
-    scale = Scale(data_set.mean, data_set.std) if known else IMAGENET  # type: ignore[attr-defined]
     paths = image_files.find(place)
     return paths[:most], image_files.prepare(paths[:most], data_set.info, scale), len(paths)
 

@@ -92,7 +92,8 @@ class FolderSet(ABC):
         for place in (*self.origin.places(data_root), data_root):
             if (place / "val").is_dir():
                 split = "test" if self._has_test(place) else "val"
-                return self._read_split(place / split)
+                samples = self._read_split(place / split)
+                return _readable(samples)[0] if self.corrupt == verification.SKIP else samples
         raise self.origin.missing(data_root)
 
     def splits(self, augment: Mapping[str, Any], batching: Batching, storage: Storage) -> Splits:

@@ -24,6 +24,8 @@ IMPLIED_SETTINGS: dict[str, dict[str, list[Any]]] = {
         "no_decay": [None, []],
     },
 }
+# name and digest of the weights that a run begins with; the digest follows from the name and the seed
+WEIGHTS = {"host": ("pretrained", "pretrained_digest"), "task": ("init", "weights")}
 
 
 def signature(config: Mapping[str, Any]) -> str:
@@ -37,10 +39,22 @@ def pair_key(config: Mapping[str, Any]) -> str:
     The digest of the weights that a run begins with follows from the setting that names them and the seed.
     """
     same = {key: value for key, value in settings(config).items() if key != "seed"}
-    for group, weights in (("host", "pretrained_digest"), ("task", "weights")):
-        if isinstance(same.get(group), Mapping):
-            same[group] = {key: value for key, value in same[group].items() if key != weights}
-    return digest(same)
+    return digest(without_weights(same))
+
+
+def without_weights(config: Mapping[str, Any], *, names: bool = False) -> dict[str, Any]:
+    """Return a configuration without the digests of the weights that its run begins with.
+
+    Args:
+        config: whole, or some of its groups.
+        names: also without the settings that name them.
+    """
+    found = dict(config)
+    for group, (name, weights) in WEIGHTS.items():
+        if isinstance(found.get(group), Mapping):
+            dropped = (name, weights) if names else (weights,)
+            found[group] = {key: value for key, value in found[group].items() if key not in dropped}
+    return found
 
 
 def settings(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from ablate.data import Loader
 from ablate.errors import UserError
 from ablate.official.checkpoints import refuse_non_finite
 from ablate.store.folder import find
+from ablate.store.identity import without_weights
 from ablate.store.metrics import TaskMetrics
 from ablate.studies import trained
 from ablate.training.device import float32_precision, resolve_device
@@ -92,7 +93,7 @@ def evaluate(
     folder = find(runs_dir, run)
     config = _overridden(folder.config(), overrides)
     task = tasks.of_run(config)
-    task.check(_without_first_weights(config))
+    task.check(without_weights(config))  # those that it began with may be gone by now
     target = resolve_device(computation.device)
     float32_precision(tf32=False)
     model = trained.network(folder, config).to(target)
@@ -112,17 +113,6 @@ def evaluate(
     known = result is not None and all(f"test_{name}" in result for name in found)
     recorded = {name: result[f"test_{name}"] for name in found} if result is not None and known else None
     return Evaluated(folder.signature, task.metrics, found, recorded, loader.samples, config["data"]["name"])
-
-
-def _without_first_weights(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a configuration without the weights that its run began with, which may be gone by now."""
-    dropped = {"host": ("pretrained", "pretrained_digest"), "task": ("weights",)}
-    return {
-        group: {key: one for key, one in value.items() if key not in dropped[group]}
-        if group in dropped
-        else value
-        for group, value in config.items()
-    }
 
 
 def _overridden(config: dict[str, Any], overrides: list[str]) -> dict[str, Any]:

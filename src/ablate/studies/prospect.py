@@ -21,7 +21,7 @@ from ablate.results.conditions import labels
 from ablate.results.formats import counted
 from ablate.store import code, manifest
 from ablate.store.folder import FINISHED, RUNNING, RunFolder
-from ablate.store.identity import digest, pair_key, settings, signature
+from ablate.store.identity import digest, pair_key, settings, signature, without_weights
 from ablate.studies import states
 
 STALE, LEFT = "stale", "left"
@@ -202,11 +202,8 @@ def _of_any_weights(config: Mapping[str, Any]) -> str:
 
 def _priced(config: Mapping[str, Any]) -> dict[str, Any]:
     """The settings beside the operator that decide how long a run takes."""
-    free = {"host": ("pretrained", "pretrained_digest"), "task": ("init", "weights")}
     found = {key: value for key, value in settings(config).items() if key not in ("seed", "op")}
-    for group in free.keys() & found.keys():
-        found[group] = {key: value for key, value in found[group].items() if key not in free[group]}
-    return found
+    return without_weights(found, names=True)
 
 
 LIKENESS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {  # the most alike first

@@ -10,6 +10,7 @@ import torch
 from ablate import data, hosts
 from ablate.errors import UserError
 from ablate.hosts.features import Features, require_dense
+from ablate.store.identity import WEIGHTS
 from ablate.tasks import initial
 
 FROZEN = ("frozen_stages", "frozen_norms")  # settings of a recipe
@@ -19,7 +20,7 @@ def network_arguments(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Return a host's name and its arguments: its own settings, and what the data set determines."""
     settings = dict(config["host"])
     name = settings.pop("name")
-    for key in ("pretrained", "pretrained_digest"):  # what the network begins with, see `pretrained`
+    for key in WEIGHTS["host"]:  # what the network begins with, see `pretrained`
         settings.pop(key, None)
     info = data.info(config["data"])
     channels, height, width = info.image_shape

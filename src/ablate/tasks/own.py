@@ -33,9 +33,8 @@ def register_metric(
     float32 and (N,) int64 on the CPU, in no particular order; with the confusion matrix for segmentation,
     (classes, classes) float64, true classes in rows; and for detection with a list of
     `tasks.detection.average_precision.Judged`, the objects and detections of each image. It returns a finite
-    number. Its figure is
-    `validation_<name>` after each epoch and `test_<name>` at the end, and a study can compare it:
-    `study.metric=test_<name>`.
+    number. Its figure is `validation_<name>` after each epoch and `test_<name>` at the end, and a study can
+    compare it: `study.metric=test_<name>`.
 
     Args:
         name: in files.

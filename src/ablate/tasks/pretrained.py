@@ -23,11 +23,12 @@ from ablate.errors import UserError
 from ablate.models.resizing import resize_positions
 from ablate.official import COUNTER, named, placed
 from ablate.official.pretrained import PREFIX as TIMM
+from ablate.store.identity import WEIGHTS
 from ablate.store.metrics import DEFAULT, task_of
 from ablate.tasks import initial
 
 KEY = "host.pretrained"
-DIGEST = "pretrained_digest"  # setting of a host that `resolve` fills in
+DIGEST = WEIGHTS["host"][1]  # setting of a host that `resolve` fills in
 PREFIXES = (initial.RUN, initial.STUDY, initial.FILE, TIMM)
 SIGNATURE = re.compile(r"[0-9a-f]{6,12}")
 FILES = (".pt", ".pth", ".tar", ".ckpt", ".bin")
@@ -36,9 +37,8 @@ FORMS = "true, a tag of timm, timm:NAME.TAG, run:SIGNATURE, study:NAME or the pa
 
 
 def asked(config: Mapping[str, Any]) -> bool:
-    """Return True if a configuration names weights in `host.pretrained`, or has their digest."""
-    host = config.get("host") or {}
-    return host.get("pretrained") not in (None, False) or host.get(DIGEST) is not None
+    """Return True if a resolved configuration begins with weights of `host.pretrained`."""
+    return (config.get("host") or {}).get(DIGEST) is not None
 
 
 def resolve(config: dict[str, Any]) -> None:
