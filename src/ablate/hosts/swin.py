@@ -20,7 +20,10 @@ FLEXIBLE = {"strict_img_size": False}
 
 
 class PadThenRollBlock(SwinTransformerBlock):
-    """timm's block for maps that are filled up before they are rolled, as in mmdetection's Swin."""
+    """timm's block for maps that are filled up before they are rolled, as in mmdetection's Swin.
+
+    It is built with `always_partition=True`, by which a map of one window is shifted too.
+    """
 
     def _attn(self, x: Tensor) -> Tensor:
         """(B, H, W, C) → (B, H, W, C): timm's own on a map that windows tile."""
@@ -87,14 +90,15 @@ def fill(model: nn.Module, placed: PlacedSlot, operator: nn.Module, entry: Opera
 
 def _published(variant: str) -> Callable[..., nn.Module]:
     def build(shift_order: str = ROLL_THEN_PAD, **kwargs: Any) -> nn.Module:
-        model = timm.create_model(f"swin_{variant}_patch4_window7_224", pretrained=False, **kwargs)
+        settings = _order_settings(shift_order) | kwargs
+        model = timm.create_model(f"swin_{variant}_patch4_window7_224", pretrained=False, **settings)
         return _with_shift_order(model, shift_order)
 
     return build
 
 
 def _micro(shift_order: str = ROLL_THEN_PAD, **kwargs: Any) -> nn.Module:
-    settings = {
+    settings = _order_settings(shift_order) | {
         "img_size": 28,
         "patch_size": 2,
         "embed_dim": 32,
@@ -107,14 +111,19 @@ def _micro(shift_order: str = ROLL_THEN_PAD, **kwargs: Any) -> nn.Module:
     return _with_shift_order(SwinTransformer(**{**settings, **kwargs}), shift_order)
 
 
-def _with_shift_order(model: SwinTransformer, shift_order: str) -> SwinTransformer:
-    """Let every block fill up its map before it rolls it, if that is the order.
+def _order_settings(shift_order: str) -> dict[str, Any]:
+    """Return timm's settings for an order of shifting and filling up.
 
     Raises:
         UserError: an unknown order.
     """
     if shift_order not in SHIFT_ORDERS:
         raise unknown("host.shift_order", str(shift_order), SHIFT_ORDERS)
+    return {"always_partition": True} if shift_order == PAD_THEN_ROLL else {}
+
+
+def _with_shift_order(model: SwinTransformer, shift_order: str) -> SwinTransformer:
+    """Let every block fill up its map before it rolls it, if that is the order."""
     if shift_order == PAD_THEN_ROLL:
         for layer in model.layers:
             for block in layer.blocks:

@@ -200,8 +200,8 @@ class WindowRegion(AllPairsRegion):
     A map that windows do not tile is filled up with zeros at its right and bottom, and the filling
     takes part in the norm. By the slot's `shift_order` the map is rolled before it is filled up, as in
     timm, so that the seam of a shift is at the filled edge; or after it, as in the detectors and
-    segmenters of Swin's and ELSA's authors. The map is one window where it is no larger, and then it is
-    not shifted, as in timm; the authors' detectors shift such a map too.
+    segmenters of Swin's and ELSA's authors. A map that is one window is not shifted in timm's order, as in
+    timm; in the authors' order it is shifted like every other.
     """
 
     def __init__(self, config: WindowConfig, slot: Slot, setting: str = "op.region.size") -> None:
@@ -270,10 +270,8 @@ class WindowRegion(AllPairsRegion):
         return -(-height // self.size), -(-width // self.size)
 
     def _shifts(self, height: int, width: int) -> tuple[int, int]:
-        return (
-            self.target_shift if height > self.size else 0,
-            self.target_shift if width > self.size else 0,
-        )
+        least = 0 if self.pads_first else self.size
+        return self.target_shift if height > least else 0, self.target_shift if width > least else 0
 
 
 @constant
