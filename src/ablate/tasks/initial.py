@@ -30,7 +30,7 @@ from ablate.store.metrics import DEFAULT, task_of
 RUN, STUDY, FILE, TIMM = "run:", "study:", "file:", pretrained.PREFIX
 DIGITS = 16  # of a digest
 # ends of the names of host settings that may differ
-FREE = ("_rate", "shift_order", "deformable", "pretrained", "pretrained_digest")
+FREE = ("_rate", "shift_order", "deformable", "last_stride", "pretrained", "pretrained_digest")
 OFFSETS = ".conv_offset."  # of deformable convolutions: they begin at zero where a file has none
 FITTING = "use weights of the same operator, host and channels"
 KEY = "task.init"
