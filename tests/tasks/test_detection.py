@@ -23,6 +23,7 @@ from torchvision.ops import MultiScaleRoIAlign, box_iou, roi_align
 from torchvision.ops.poolers import LevelMapper
 
 from ablate import data
+from ablate.configuration import read_settings
 from ablate.data import Instances
 from ablate.data.encoding import encoded
 from ablate.ops import costs
@@ -32,6 +33,7 @@ from ablate.tasks.detection.heads import BoxHead, MaskHead, mask_targets
 from ablate.tasks.detection.matching import BACKGROUND, NEITHER, Rule, matched, sampled
 from ablate.tasks.detection.proposals import Anchors, Proposals
 from ablate.tasks.detection.pyramid import Regions, level_of
+from ablate.tasks.detection.settings import Settings
 
 AREAS = (150, 400)
 PUBLISHED = {  # millions of parameters with 80 classes, and Swin's multiply-accumulates at 1280×800, in 10⁹
@@ -148,12 +150,23 @@ def test_anchors_are_torchvisions_but_for_rounding_and_exact_strides() -> None:
     assert odd[-1, 0] - odd[-4, 0] == 8  # the next position of the second map, 8 pixels on
 
 
+def box_head(regions: int, *, overlap: bool = False) -> BoxHead:
+    task = configure(
+        "task=detection",
+        "task.channels=4",
+        "task.hidden=16",
+        f"task.sampled_regions={regions}",
+        f"task.overlap_loss={overlap}",
+    )["task"]
+    return BoxHead(read_settings(Settings, "task", task), 5, Rule(0.5, 0.5, 0.5), (0.1, 0.2))
+
+
 def test_losses_of_regions() -> None:
     """Plain formulas over the drawn regions; background is the last class."""
     generator = torch.Generator().manual_seed(5)
     torch.manual_seed(0)
     instances = [some_instances(generator, 3), some_instances(generator, 0), some_instances(generator, 2)]
-    head = BoxHead(4, 16, 0, 5, Rule(0.5, 0.5, 0.5), (0.1, 0.2), 24, overlap=False)
+    head = box_head(24)
     drawn = [
         head.draw(torch.cat([one.boxes + 1, some_boxes(generator, 30)]), one.boxes, torch.Generator())
         for one in instances
@@ -172,7 +185,7 @@ def test_losses_of_regions() -> None:
         first += len(one.boxes)
     torch.testing.assert_close(found["region_class"], F.cross_entropy(logits, classes))
     torch.testing.assert_close(found["region_box"], distance / count)
-    exact = BoxHead(4, 16, 0, 5, Rule(0.5, 0.5, 0.5), (0.1, 0.2), 24, overlap=True)
+    exact = box_head(24, overlap=True)
     goals = [
         coder.encode_single(o.boxes[d.objects], d.positive) for d, o in zip(drawn, instances, strict=True)
     ]
@@ -189,9 +202,7 @@ def test_masks_that_fit_have_no_loss_and_targets_are_the_objects_cut_out() -> No
     whole = mask_targets(instances.masks, torch.arange(3), instances.boxes)
     assert (whole.mean((1, 2)) > 0.98).all()  # rectangles fill their boxes but for a rounded corner
     head = MaskHead(4, 1, 5)
-    drawn = BoxHead(4, 8, 0, 5, Rule(0.5, 0.5, 0.5), (0.1, 0.2), 8, overlap=False).draw(
-        instances.boxes[:0], instances.boxes, torch.Generator()
-    )
+    drawn = box_head(8).draw(instances.boxes[:0], instances.boxes, torch.Generator())
     targets = mask_targets(instances.masks, drawn.objects, drawn.positive)
     logits = torch.full((len(targets), 5, 28, 28), -50.0)
     places = torch.arange(len(targets))

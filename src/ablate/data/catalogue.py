@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, cast
 
 from ablate.configuration import read_settings
 from ablate.data import verification
@@ -28,7 +28,7 @@ from ablate.data.folders import FolderSet, ImageFolder, ImageNet
 from ablate.data.map_folders import ADE20K, MapFolder, MapSet
 from ablate.data.options import require_whole
 from ablate.data.origin import default_data_root, digest_of_files
-from ablate.data.shard import WHOLE, Shard
+from ablate.data.shard import Shard
 from ablate.data.synthetic import Synthetic
 from ablate.errors import UserError
 from ablate.plugins import Registry
@@ -136,19 +136,25 @@ def check(
         data_set.verified(Storage(root))
 
 
-def create(  # noqa: PLR0913 (what a caller may choose, with defaults)
+class Reading(TypedDict, total=False):
+    """What a caller of `create` may choose of `Batching`."""
+
+    evaluation_batch_size: int | None
+    device: str | torch.device
+    workers: int
+    shard: Shard
+    annotation: str | None
+
+
+def create(
     config: Mapping[str, Any],
     *,
     seed: int,
     batch_size: int,
     augment: Mapping[str, Any],
-    evaluation_batch_size: int | None = None,
-    device: str | torch.device = "cpu",
     data_root: Path | None = None,
     download: bool = False,
-    workers: int = 0,
-    shard: Shard = WHOLE,
-    annotation: str | None = None,
+    **reading: Unpack[Reading],
 ) -> Splits:
     """Read a data set and cut it into batches.
 
@@ -160,27 +166,28 @@ def create(  # noqa: PLR0913 (what a caller may choose, with defaults)
             the sets held in memory, of `augmentation.FolderAugmentation` for folders of images, of
             `augmentation.MapAugmentation` for images with label maps, of `geometry.InstanceAugmentation` for
             sets in COCO's format.
-        evaluation_batch_size: images in a validation or test batch, by default `batch_size`.
-        device: where the batches arrive; the sets held in memory are kept there whole.
         data_root: folder that holds the data sets, by default `~/.cache/ablate`.
         download: whether a missing data set may be fetched into `data_root`.
-        workers: processes that read image files; the batches do not depend on their number.
-        shard: the share of this process, if several compute the run together.
-        annotation: what images are labelled with, one of `DataInfo.annotations`; the set's own by default.
+        reading: `evaluation_batch_size`, images in a validation or test batch, by default `batch_size`;
+            `device`, where the batches arrive, and where the sets held in memory are kept whole, by default
+            the CPU; `workers`, processes that read image files, on whose number the batches do not depend,
+            by default 0; `shard`, the share of this process if several compute the run together;
+            `annotation`, what images are labelled with, one of `DataInfo.annotations`, by default the set's
+            own.
 
     Raises:
         UserError: a name, key or value is not valid; the data are missing, corrupt or fewer than a batch.
     """
     data_set = _data_set(config)
-    batching = Batching(
-        seed=seed,
-        batch_size=batch_size,
-        evaluation_batch_size=batch_size if evaluation_batch_size is None else evaluation_batch_size,
-        device=str(device),
-        workers=workers,
-        shard=shard,
-        annotation=annotation or data_set.info.annotation,
-    )
+    chosen: dict[str, Any] = {
+        "evaluation_batch_size": batch_size,
+        "device": "cpu",
+        "workers": 0,
+        "annotation": data_set.info.annotation,
+        **{name: value for name, value in reading.items() if value is not None},
+    }
+    chosen["device"] = str(chosen["device"])
+    batching = Batching(seed=seed, batch_size=batch_size, **chosen)
     storage = Storage(default_data_root() if data_root is None else Path(data_root).expanduser(), download)
     return data_set.splits(augment, batching, storage)
 

@@ -139,12 +139,18 @@ class EpochSampler(Sampler[list[SeededPosition]]):
     """The batches of the epoch that `generator` belongs to; in order if there is none."""
 
     def __init__(self, images: int, batch_size: int, batches: int, shard: Shard) -> None:
+        self.samples = min(images, batches * batch_size)
         self._images = images
         self._batch_size = batch_size
         self._batches = batches
         self._shard = shard
         self.generator: torch.Generator | None = None
         self.first = 0  # batch that an epoch begins with, if it resumes in the middle
+
+    @classmethod
+    def whole(cls, images: int, batch_size: int, shard: Shard = WHOLE) -> EpochSampler:
+        """All images, the last batch with what is left."""
+        return cls(images, batch_size, math.ceil(images / batch_size), shard)
 
     def __len__(self) -> int:
         return self._batches
@@ -175,20 +181,17 @@ class Preprocessing(NamedTuple):
 class ImageLoader:
     """A split read from image files; in order and whole for evaluation."""
 
-    def __init__(  # noqa: PLR0913 (evaluation on folders and published networks share it)
+    def __init__(
         self,
         images: Files,
+        sampler: EpochSampler,
         *,
-        batch_size: int,
-        batches: int,
         device: str,
         workers: int,
-        shard: Shard = WHOLE,
         scale: Scale = IMAGENET,
         collate_fn: Callable[[list[Any]], Any] = collate,
     ) -> None:
-        self.samples = min(len(images), batches * batch_size)
-        self._sampler = EpochSampler(len(images), batch_size, batches, shard)
+        self.samples, self._sampler = sampler.samples, sampler
         files = cast(Dataset[Any], images)
         self._read = read_in_workers(files, self._sampler, collate_fn, device=device, workers=workers)
         self._batches = PrefetchLoader(self._read, *scale, device=torch.device(device))
@@ -213,14 +216,10 @@ class TrainingImageLoader(ImageLoader):
         random_erasing: float,
         collate_fn: Callable[[list[Any]], Any] = collate,
     ) -> None:
+        batches = batching.training_batches(len(images))
+        sampler = EpochSampler(len(images), batching.batch_size, batches, batching.shard)
         super().__init__(
-            images,
-            batch_size=batching.batch_size,
-            batches=batching.training_batches(len(images)),
-            device=batching.device,
-            workers=batching.workers,
-            shard=batching.shard,
-            collate_fn=collate_fn,
+            images, sampler, device=batching.device, workers=batching.workers, collate_fn=collate_fn
         )
         self._seed = batching.seed
         self._shard = batching.shard
@@ -256,15 +255,9 @@ def image_splits(
     to_evaluate = create_transform(size, interpolation="bicubic", crop_pct=crop_pct, use_prefetcher=True)
 
     def evaluation(split: Samples) -> ImageLoader:
-        batch_size = batching.evaluation_batch_size
-        return ImageLoader(
-            ImageFiles(split, to_evaluate),
-            batch_size=batch_size,
-            batches=math.ceil(len(split) / batch_size),
-            device=batching.device,
-            workers=batching.workers,
-            shard=batching.shard,
-        )
+        sampler = EpochSampler.whole(len(split), batching.evaluation_batch_size, batching.shard)
+        files = ImageFiles(split, to_evaluate)
+        return ImageLoader(files, sampler, device=batching.device, workers=batching.workers)
 
     return Splits(
         train=TrainingImageLoader(
@@ -292,8 +285,7 @@ def test_loader(
     transform = create_transform(size, interpolation=interpolation, crop_pct=crop_pct, use_prefetcher=True)
     return ImageLoader(
         ImageFiles(samples, transform),
-        batch_size=batch_size,
-        batches=math.ceil(len(samples) / batch_size),
+        EpochSampler.whole(len(samples), batch_size),
         device=device,
         workers=workers,
         scale=Scale(mean, std),

@@ -7,7 +7,6 @@ processes. Evaluation yields images and maps at the size of their files.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -31,7 +30,13 @@ from ablate.data.contract import (
     Splits,
 )
 from ablate.data.decoding import read_image
-from ablate.data.image_loader import IMAGENET, ImageLoader, SeededPosition, TrainingImageLoader
+from ablate.data.image_loader import (
+    IMAGENET,
+    EpochSampler,
+    ImageLoader,
+    SeededPosition,
+    TrainingImageLoader,
+)
 from ablate.data.map_files import Labels, check_pairs, read_map, require_one_size
 from ablate.data.transfer import send
 from ablate.errors import UserError
@@ -211,16 +216,8 @@ class MapLoader(ImageLoader):
     """A split that is evaluated: images and maps at the size of their files, in order."""
 
     def __init__(self, files: MapFiles, sides: Sides, batching: Batching) -> None:
-        size = min(AT_ONCE, batching.evaluation_batch_size)
-        super().__init__(
-            files,
-            batch_size=size,
-            batches=math.ceil(len(files) / size),
-            device=batching.device,
-            workers=batching.workers,
-            shard=batching.shard,
-            collate_fn=listed,
-        )
+        sampler = EpochSampler.whole(len(files), min(AT_ONCE, batching.evaluation_batch_size), batching.shard)
+        super().__init__(files, sampler, device=batching.device, workers=batching.workers, collate_fn=listed)
         self._sides, self._device = sides, torch.device(batching.device)
         self._mean, self._std = (
             255 * torch.tensor(values, device=self._device)[:, None, None] for values in IMAGENET

@@ -13,29 +13,28 @@ reading in `neighborhood_sums`; docs/concepts/kernels.md has a table of which fi
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import torch.nn.functional as F
 from torch import Tensor
 
 from ablate.kernels import neighborhood_sums, slide_attention
 from ablate.kernels.convolution import convolve_each
 from ablate.kernels.dispatch import use
-from ablate.kernels.geometry import strided
+from ablate.kernels.geometry import Neighborhood, Sliding, strided
 from ablate.kernels.neighborhood_attention import attention
 from ablate.kernels.precision import in_autocast
 
 __all__ = ["aggregate", "attention", "scores", "slide_attention", "use"]
 
 
-def aggregate(  # noqa: PLR0913 (operands and geometry of a public operator)
+def aggregate(
     values: Tensor,
     filters: Tensor,
     *,
-    kernel: int,
-    dilation: int = 1,
-    border: str = "zero",
-    stride: int = 1,
     multiply: Tensor | None = None,
     add: Tensor | None = None,
+    **sliding: Unpack[Sliding],
 ) -> Tensor:
     """y[i, c] = Σ_t (multiply[c, o] · F[i, g(c), t] + add[c, o]) · v[n(i, t), c], with o = o(i, t).
 
@@ -47,47 +46,42 @@ def aggregate(  # noqa: PLR0913 (operands and geometry of a public operator)
     Args:
         values: (B, H, W, C).
         filters: (B or 1, H' or 1, W' or 1, G, K²), G dividing C.
-        kernel: K, odd.
-        dilation: distance between two taps, in positions.
-        border: zero, mask, inside or reflect.
-        stride: distance between the positions that have an output.
         multiply: (B or 1, C, offsets), such as the ghost head's o^λ.
         add: the same, such as the ghost head's γ·s.
+        sliding: `kernel`, and `dilation`, `border` and `stride`; see `Neighborhood`.
 
     Returns:
         (B, H', W', C) in the dtype of `values`, or of autocast.
     """
-    neighborhood = (kernel, dilation, border, stride)
+    neighborhood = Neighborhood(**sliding)
     values = in_autocast(values)
     filters = filters.to(values.dtype)
     multiply, add = (None if x is None else x.to(values.dtype).contiguous() for x in (multiply, add))
     batch, height, width, channels = values.shape
-    if filters.shape[1:3] == (1, 1) and border in ("zero", "mask"):
+    if filters.shape[1:3] == (1, 1) and neighborhood.border in ("zero", "mask"):
         static = filters[:, 0, 0].repeat_interleave(channels // filters.shape[-2], dim=1)
         static = static if multiply is None else static * multiply
         return _convolution(values, static if add is None else static + add, *neighborhood)
     y = None
-    if add is not None and multiply is None and border in ("zero", "mask"):
+    if add is not None and multiply is None and neighborhood.border in ("zero", "mask"):
         # The sum is linear in its filters: the static part alone (ELSA's γ·s) is a depthwise convolution,
         # whose gradients are PyTorch's.
         y, add = _convolution(values, add, *neighborhood), None
-    filters = filters.expand(batch, strided(height, stride), strided(width, stride), -1, -1).contiguous()
+    rows, columns = strided(height, neighborhood.stride), strided(width, neighborhood.stride)
+    filters = filters.expand(batch, rows, columns, -1, -1).contiguous()
     dynamic = neighborhood_sums.aggregate(values.contiguous(), filters, multiply, add, *neighborhood)
     return dynamic if y is None else dynamic + y
 
 
-def scores(  # noqa: PLR0913 (operands and geometry of a public operator)
+def scores(
     query: Tensor,
     key: Tensor,
     heads: int,
     *,
-    kernel: int,
-    dilation: int = 1,
-    border: str = "zero",
-    stride: int = 1,
     multiply: Tensor | None = None,
     add: Tensor | None = None,
     bias: Tensor | None = None,
+    **sliding: Unpack[Sliding],
 ) -> Tensor:
     """s[i, g, t] = Σ_c (multiply[c, o] · q[i, c] + add[c, o]) · k[n(i, t), c] + bias[g, o], with o = o(i, t).
 
@@ -97,18 +91,16 @@ def scores(  # noqa: PLR0913 (operands and geometry of a public operator)
         query: (B, H', W', C).
         key: (B, H, W, C).
         heads: number of heads, dividing C.
-        kernel: K, odd.
-        dilation: distance between two taps, in positions.
-        border: zero, mask, inside or reflect.
-        stride: distance between the positions that have a query.
         multiply: (B or 1, C, offsets).
         add: the same, such as the relative position r^q that meets keys.
         bias: (heads, offsets).
+        sliding: `kernel`, and `dilation`, `border` and `stride`, the distance between the positions that have
+            a query; see `Neighborhood`.
 
     Returns:
         (B, H', W', heads, K²) in the dtype of `query`, or of autocast.
     """
-    neighborhood = (kernel, dilation, border, stride)
+    neighborhood = Neighborhood(**sliding)
     query = in_autocast(query)
     query, key = (x.to(query.dtype).contiguous() for x in (query, key))
     static = (None if x is None else x.to(query.dtype).contiguous() for x in (multiply, add, bias))

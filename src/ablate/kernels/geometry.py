@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from functools import lru_cache, wraps
-from typing import NamedTuple, TypeVar, cast
+from typing import NamedTuple, Required, TypedDict, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -59,6 +59,15 @@ class Neighborhood(NamedTuple):
     def offsets(self) -> int:
         """Entries of a table of relative positions."""
         return offsets_per_axis(self.kernel, self.border) ** 2
+
+
+class Sliding(TypedDict, total=False):
+    """The fields of a `Neighborhood`, as arguments of a function by name."""
+
+    kernel: Required[int]
+    dilation: int
+    border: str
+    stride: int
 
 
 class AxisTaps(NamedTuple):

@@ -137,14 +137,14 @@ class BinaryTerm(nn.Module):
         """Sums of the values, and of r^v, with the attention weights: (N, G, d, L) each."""
         norm, pairs = self.similarity_norm, query.shape[0] * query.shape[-1] ** 2
         if fast(query) and type(norm) is nn.BatchNorm2d and pairs > 1:
-            at_query, at_key, at_value = self.position.tables()
+            positions = self.position.tables()
             moments = None
             if norm.training:
-                found = pairwise_features.of_similarities(query, key, at_query, at_key)
+                found = pairwise_features.of_similarities(query, key, *positions[:2])
                 moments = found[0].flatten(), found[1].flatten()
             scale, shift = pairwise_features.normalization(norm, moments, pairs)
             scale = (scale + 0 * shift).unflatten(0, (-1, self.heads))  # softmax does not see a shift
-            return pairwise_features.attend(query, key, value, at_query, at_key, at_value, scale, valid)
+            return pairwise_features.attend(query, key, value, positions, scale, valid)
         similarities, at_value = self.position(query, key)
         stacked = torch.cat([query.transpose(-1, -2) @ key, *similarities], dim=1)  # (N, terms · G, L, L)
         logits = self.similarity_norm(stacked).unflatten(1, (self.position.terms, self.heads)).sum(1)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Required, TypedDict, TypeVar, Unpack
 
 import torch
 import yaml
@@ -24,7 +24,7 @@ from ablate.ops.settings import Settings
 from ablate.plugins import Registry
 
 SWIN, RESNET, VOLO, CONVNEXT = (f"host={family}_micro" for family in ("swin", "resnet", "volo", "convnext"))
-GEOMETRY = ("dim", "heads", "resolution", "stride", "index", "shift_order", "deformable")
+GEOMETRY = ("dim", "heads", "resolution", "stride", "index", "shift_order", "deformable", "slot")
 
 Module = TypeVar("Module", bound=type[nn.Module])
 
@@ -113,27 +113,30 @@ def register_preset(
     )
 
 
-def register(  # noqa: PLR0913 (what a card of the zoo says, by name)
-    name: str,
-    *,
-    paper: str,
-    year: int,
-    channel_setting: str,
-    spatial_processing: str,
-    equation: str = "",
-    quirks: tuple[str, ...] = (),
-    strides: tuple[int, ...] = (1,),
-    equivariance: int = 0,
-    host: str = SWIN,
-    ends_in_norm: bool = False,
-    sliding: tuple[str, ...] = (),
-    version: str = "",
-) -> Callable[[Module], Module]:
+class Card(TypedDict, total=False):
+    """What `register` is told of an operator: the fields of `OperatorSpec` that its class does not show."""
+
+    paper: Required[str]
+    year: Required[int]
+    channel_setting: Required[str]
+    spatial_processing: Required[str]
+    equation: str
+    quirks: tuple[str, ...]
+    strides: tuple[int, ...]
+    equivariance: int
+    host: str
+    ends_in_norm: bool
+    sliding: tuple[str, ...]
+    version: str
+
+
+def register(name: str, **card: Unpack[Card]) -> Callable[[Module], Module]:
     """Register an operator of its own: a class decorator.
 
     The class is an `nn.Module` that maps (B, H, W, C) to (B, H', W', C), channels last. Its
     constructor must take `dim`, and may take `heads`, `resolution`, `stride`, `index`, `shift_order`
-    and `deformable`, all given by the host; its other arguments become the operator's settings in
+    and `deformable`, all given by the host, or in place of all of them `slot`, a `Slot` that holds
+    them; its other arguments become the operator's settings in
     Python (`create`) and in Hydra (`op=<name> op.<setting>=…`), checked against their annotations:
     numbers, strings, booleans, None, enumerations, `Literal`, `Path`, tuples, lists, dicts and dataclasses.
     Defaults are in `conf/op/<name>.yaml` or else in the signature. A file with `heads` makes
@@ -142,9 +145,21 @@ def register(  # noqa: PLR0913 (what a card of the zoo says, by name)
     A run records a digest of the operator's module and of what that imports of its own package. Change
     `version` where results change though these texts do not: a table that is read, a library of your own.
 
+    Args:
+        name: of the operator, as in `op=<name>`.
+        card: see `OperatorSpec`; `paper`, `year`, `channel_setting` and `spatial_processing` are required.
+
     Raises:
-        UserError: the name is taken or breaks the rule for names, or a setting has no default.
+        UserError: the name is taken or breaks the rule for names, a setting has no default, or a part of the
+            card is unknown or missing.
     """
+    for key in card:
+        if key not in Card.__annotations__:
+            raise unknown(f"register({name!r}): no argument", key, list(Card.__annotations__))
+    if missing := sorted(Card.__required_keys__ - card.keys()):
+        raise UserError(f"register({name!r}) without {', '.join(missing)}", "give them by name")
+
+    details: dict[str, Any] = {**card, "version": str(card.get("version", ""))}
 
     def decorate(module: Module) -> Module:
         settings = Settings.of(module, GEOMETRY)
@@ -154,29 +169,19 @@ def register(  # noqa: PLR0913 (what a card of the zoo says, by name)
                 raise UserError(f"operator {name!r}: its setting {setting!r} has no default", "give it one")
 
         def build(config: dict[str, Any], slot: axes.Slot) -> nn.Module:
-            geometry = {key: getattr(slot, key) for key in settings.geometry}
             if "heads" in config:
-                geometry["heads"] = axes.resolve_heads(str(config["heads"]), slot.dim, slot.heads, "op.heads")
+                heads = axes.resolve_heads(str(config["heads"]), slot.dim, slot.heads, "op.heads")
+                slot = replace(slot, heads=heads)
+            geometry = {key: slot if key == "slot" else getattr(slot, key) for key in settings.geometry}
             return module(**geometry, **settings.read("op", config))
 
         _add(
             OperatorSpec(
                 name=name,
                 build=build,
-                paper=paper,
-                year=year,
                 defaults=defaults,
-                channel_setting=channel_setting,
-                spatial_processing=spatial_processing,
-                equation=equation,
-                quirks=quirks,
-                strides=strides,
-                equivariance=equivariance,
-                host=host,
-                ends_in_norm=ends_in_norm,
-                sliding=sliding,
-                version=str(version),
                 module=module.__module__,
+                **details,
             )
         )
         return module

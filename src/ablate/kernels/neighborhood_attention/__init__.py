@@ -9,7 +9,7 @@ any number of times. Both are compared with `reference`.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from torch.utils.flop_counter import register_flop_formula
 from ablate.kernels import neighborhood_sums as sums
 from ablate.kernels._triton.matrix import SIDE, SPAN
 from ablate.kernels.dispatch import fast, implementation
-from ablate.kernels.geometry import Neighborhood
+from ablate.kernels.geometry import Neighborhood, Sliding
 from ablate.kernels.neighborhood_attention import reference
 from ablate.kernels.neighborhood_attention.inputs import Inputs
 from ablate.kernels.precision import in_autocast
@@ -29,16 +29,14 @@ WIDTH = 16  # the loops of the CPU take heads of a multiple of this many channel
 WIDEST = {torch.float32: 32, torch.bfloat16: 64, torch.float16: 64}  # channels of a head: a GPU's registers
 
 
-def attention(  # noqa: PLR0913 (operands and geometry of a public operator)
+def attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
     bias: Tensor,
     *,
     axial: Tensor | None = None,
-    kernel: int,
-    dilation: int = 1,
-    border: str = "zero",
+    **sliding: Unpack[Sliding],
 ) -> Tensor:
     """y_i = Σ_t softmax_t( q_i · k_{n(i,t)} + bias[g, offset(i, t)] ) v_{n(i,t)} for each head g.
 
@@ -54,17 +52,22 @@ def attention(  # noqa: PLR0913 (operands and geometry of a public operator)
         value: (B, H, W, C).
         bias: (heads, offsets), heads dividing C.
         axial: (B, H, W, heads, 2 · offsets per axis), rows first.
-        kernel: K, odd.
-        dilation: distance between two taps, in positions.
-        border: zero, mask or inside.
+        sliding: `kernel`, and `dilation` and `border` (zero, mask or inside); see `Neighborhood`.
 
     Returns:
         (B, H, W, C) in the dtype of `value`, or of autocast.
+
+    Raises:
+        TypeError: a stride: every position has a query.
     """
     value = in_autocast(value)
     query, key, value = (x.to(value.dtype).contiguous() for x in (query, key, value))
-    neighborhood = Neighborhood(kernel, dilation, border)
-    if fused(query, bias.shape[0], kernel, border):
+    neighborhood = Neighborhood(**sliding)
+    if neighborhood.stride != 1:
+        raise TypeError(
+            f"attention() has no form with stride={neighborhood.stride}: every position is a query"
+        )
+    if fused(query, bias.shape[0], neighborhood.kernel, neighborhood.border):
         axial = None if axial is None else axial.to(value.dtype).contiguous()
         return _attention(query, key, value, bias.contiguous(), axial, *neighborhood[:3])[0]
     scores = sums.scores(query, key, None, None, None, bias.shape[0], *neighborhood)

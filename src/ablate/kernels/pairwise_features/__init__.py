@@ -16,6 +16,7 @@ a second derivative: that is for the plain form, which the operators of `zoo.san
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -86,19 +87,11 @@ def pair_filters(
 
 
 @torch.library.custom_op("ablate::pair_filters_backward", mutates_args=())
-def _pair_filters_backward(  # noqa: PLR0913 (a schema of PyTorch has tensors only)
-    grad: Tensor,
-    filters: Tensor,
-    own: Tensor,
-    neighbor: Tensor,
-    reduce: Tensor,
-    shift: Tensor,
-    expand: Tensor,
-    bias: Tensor,
-    kernel: int,
+def _pair_filters_backward(
+    grad: Tensor, filters: Tensor, own: Tensor, neighbor: Tensor, weights: Sequence[Tensor], kernel: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     with as_declared(own):
-        return pairs.filters_backward(grad, filters, own, neighbor, reduce, shift, expand, bias, kernel)
+        return pairs.filters_backward(grad, filters, own, neighbor, weights, kernel)
 
 
 @torch.library.custom_op("ablate::patch_features", mutates_args=())
@@ -147,8 +140,9 @@ def _(own: Tensor, neighbor: Tensor, reduce: Tensor, shift: Tensor, expand: Tens
 
 
 @_pair_filters_backward.register_fake
-def _(grad: Tensor, filters: Tensor, *operands: Any) -> tuple[Tensor, ...]:
-    own, neighbor, *weights, _ = operands
+def _(
+    grad: Tensor, filters: Tensor, own: Tensor, neighbor: Tensor, weights: Sequence[Tensor], kernel: int
+) -> tuple[Tensor, ...]:
     return torch.empty_like(own), torch.empty_like(neighbor), *totals(*weights)
 
 
@@ -177,7 +171,8 @@ def _save_filters(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _filters_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    return (*_pair_filters_backward(grad, *ctx.saved_tensors, ctx.kernel), None)
+    filters, own, neighbor, *weights = ctx.saved_tensors
+    return (*_pair_filters_backward(grad, filters, own, neighbor, weights, ctx.kernel), None)
 
 
 def _save_features(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -226,11 +221,14 @@ def _filters_flops(
 def _filters_backward_flops(
     grad: tuple[int, ...],
     filters: tuple[int, ...],
-    *operands: Any,
+    own: tuple[int, ...],
+    neighbor: tuple[int, ...],
+    weights: Sequence[tuple[int, ...]],
+    kernel: int,
+    *,
     out_shape: Any = None,
-    **kwargs: Any,
 ) -> int:
-    return 2 * _filters_flops(*operands)
+    return 2 * _filters_flops(own, neighbor, *weights, kernel)
 
 
 @register_flop_formula(torch.ops.ablate.patch_features)

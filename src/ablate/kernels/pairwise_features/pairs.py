@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -63,21 +65,13 @@ def filters(
     return out
 
 
-def filters_backward(  # noqa: PLR0913 (the operands of that schema)
-    grad: Tensor,
-    out: Tensor,
-    own: Tensor,
-    neighbor: Tensor,
-    reduce: Tensor,
-    shift: Tensor,
-    expand: Tensor,
-    bias: Tensor,
-    kernel: int,
+def filters_backward(
+    grad: Tensor, out: Tensor, own: Tensor, neighbor: Tensor, weights: Sequence[Tensor], kernel: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of both maps and of the four weights, given the filters."""
+    """Gradients of both maps and of the four weights (reduce, shift, expand, bias), given the filters."""
     of_own, of_neighbor = torch.zeros_like(own), torch.zeros_like(neighbor)
-    of_reduce, of_shift, of_expand, of_bias = totals(reduce, shift, expand, bias)
-    reduce, shift, expand = (x.to(own) for x in (reduce, shift, expand))
+    of_reduce, of_shift, of_expand, of_bias = totals(*weights)
+    reduce, shift, expand = (x.to(own) for x in weights[:3])
     for part in parts(neighbor, kernel):
         hidden = _hidden(own, neighbor, part, kernel)
         narrow = _narrow(hidden, reduce, shift)

@@ -21,13 +21,11 @@ from torch import Tensor
 ENTRIES = {"cpu": 2**20, "cuda": 2**62}  # of a part's maps; a card takes all groups at once
 
 
-def attend(  # noqa: PLR0913 (operands of the equation)
+def attend(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    at_query: Tensor,
-    at_key: Tensor | None,
-    at_value: Tensor | None,
+    positions: tuple[Tensor, Tensor | None, Tensor | None],
     scale: Tensor,
     valid: Tensor | None,
 ) -> list[Tensor]:
@@ -37,12 +35,12 @@ def attend(  # noqa: PLR0913 (operands of the equation)
         query: q, (N, G, c, L).
         key: k alike.
         value: v, (N, G, d, L).
-        at_query: r^q, (c, L, L), the query's position first.
-        at_key: r^k alike, the key's first; None: no such similarity.
-        at_value: r^v, (d, L, L), or None.
+        positions: r^q, (c, L, L), the query's position first; r^k alike, the key's first, or None: no such
+            similarity; r^v, (d, L, L), or None.
         scale: (similarities, G): what each is multiplied by.
         valid: (N, 1, L, L), which pairs meet; None: all.
     """
+    at_query, at_key, at_value = positions
     factors = scale[:, None, :, None, None].to(query.dtype)
     scaled = [query * factors[0], query * factors[1]]
     tables = [at_query.transpose(0, 1)]  # (i, c, j)

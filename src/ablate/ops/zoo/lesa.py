@@ -15,7 +15,6 @@ from ablate.ops.binary import BinaryTerm, Positions
 from ablate.ops.checks import positive
 from ablate.ops.deformable import deformed
 from ablate.ops.registry import RESNET, register
-from ablate.ops.slot import ROLL_THEN_PAD
 
 Unary = Literal["conv", "none"]
 Binary = Literal["attention", "none"]
@@ -139,40 +138,27 @@ class LESA(nn.Module):
     """Locally enhanced self-attention instead of a 3×3 convolution and its batch norm.
 
     Args:
-        dim: channels C.
-        heads: of the binary term; also the groups of the unary term's convolution.
-        resolution: (H, W), the one map that positions are learned for.
-        stride: the output is averaged over stride² blocks.
-        deformable: the unary term's 3×3 convolution is.
+        slot: its channels C; its heads are those of the binary term and the groups of the unary term's
+            convolution; its resolution (H, W) is the one map that positions are learned for; the output is
+            averaged over stride² blocks.
 
     Raises:
         UserError: no resolution, heads that do not fit, neither term.
     """
 
-    def __init__(  # noqa: PLR0913 (settings of an operator)
-        self,
-        dim: int,
-        heads: int,
-        resolution: tuple[int, int] | None,
-        stride: int,
-        deformable: bool = False,
-        *,
-        unary: Unary,
-        binary: Binary,
-        fusion: Fusion,
-        positions: Positions,
+    def __init__(
+        self, slot: Slot, *, unary: Unary, binary: Binary, fusion: Fusion, positions: Positions
     ) -> None:
         super().__init__()
-        _check_terms(unary, binary)
-        self.stride = stride
-        self.unary = UnaryTerm(dim, heads, deformable=deformable) if unary == "conv" else None
+        self.stride = slot.stride
+        self.unary = _unary(unary, binary, slot)
         self.binary: BinaryTerm | None = None
         if binary == "attention":
-            if resolution is None:
+            if slot.resolution is None:
                 raise UserError("LESA's positions are learned for one map", "give resolution=(height, width)")
-            self.map = tuple(resolution)
-            self.binary = BinaryTerm(dim, heads, *resolution, positions)
-        self.fusion = _fusion(fusion, dim) if self.unary and self.binary else None
+            self.map = tuple(slot.resolution)
+            self.binary = BinaryTerm(slot.dim, slot.heads, *slot.resolution, positions)
+        self.fusion = _fusion(fusion, slot.dim) if self.unary and self.binary else None
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) → (B, ⌈H/stride⌉, ⌈W/stride⌉, C).
@@ -210,27 +196,17 @@ class WindowLESA(nn.Module):
     """LESA with its binary term in (shifted) windows: unary term and gate see the whole map.
 
     Args:
-        dim: channels C.
-        heads: of the binary term; also the groups of the unary term's convolution.
-        resolution: (H, W), checked against the window if given.
-        stride: the output is averaged over stride² blocks.
-        index: windows of odd blocks are shifted by half a window.
-        shift_order: see `WindowRegion`.
-        deformable: the unary term's 3×3 convolution is.
+        slot: its channels C; its heads are those of the binary term and the groups of the unary term's
+            convolution; windows of an odd index are shifted by half a window; the output is averaged over
+            stride² blocks.
 
     Raises:
         UserError: heads that do not fit, neither term, a window larger than the map.
     """
 
-    def __init__(  # noqa: PLR0913 (settings of an operator)
+    def __init__(
         self,
-        dim: int,
-        heads: int,
-        resolution: tuple[int, int] | None,
-        stride: int,
-        index: int,
-        shift_order: str = ROLL_THEN_PAD,
-        deformable: bool = False,
+        slot: Slot,
         *,
         window: int,
         shift: Literal["alternate", "none"],
@@ -239,21 +215,20 @@ class WindowLESA(nn.Module):
         fusion: Fusion,
     ) -> None:
         super().__init__()
-        _check_terms(unary, binary)
         positive("op.window", window)
-        if binary == "attention" and resolution is not None and window > min(resolution):
+        if binary == "attention" and slot.resolution is not None and window > min(slot.resolution):
+            height, width = slot.resolution
             raise UserError(
-                f"op.window={window}: the window is larger than the map of {resolution[0]}×{resolution[1]}",
-                f"use op.window={min(resolution)} or less, or fill earlier stages (host.stages)",
+                f"op.window={window}: the window is larger than the map of {height}×{width}",
+                f"use op.window={min(height, width)} or less, or fill earlier stages (host.stages)",
             )
-        self.stride = stride
-        slot = Slot(dim, heads, resolution, 1, index, shift_order)
+        self.stride = slot.stride
         self.region = WindowRegion(WindowConfig("window", window, shift), slot, "op.window")
-        self.unary = UnaryTerm(dim, heads, deformable=deformable) if unary == "conv" else None
-        self.binary = (
-            BinaryTerm(dim, heads, window, window, "two_dimensional") if binary == "attention" else None
-        )
-        self.fusion = _fusion(fusion, dim) if self.unary and self.binary else None
+        self.unary = _unary(unary, binary, slot)
+        self.binary = None
+        if binary == "attention":
+            self.binary = BinaryTerm(slot.dim, slot.heads, window, window, "two_dimensional")
+        self.fusion = _fusion(fusion, slot.dim) if self.unary and self.binary else None
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) → (B, ⌈H/stride⌉, ⌈W/stride⌉, C).
@@ -282,11 +257,17 @@ def _fusion(kind: Fusion, dim: int) -> nn.Module:
     return GatedFusion(dim) if kind == "gated" else StaticFusion(dim)
 
 
-def _check_terms(unary: Unary, binary: Binary) -> None:
+def _unary(unary: Unary, binary: Binary, slot: Slot) -> UnaryTerm | None:
+    """Return the unary term, if there is one.
+
+    Raises:
+        UserError: neither term.
+    """
     if unary == binary == "none":
         raise UserError(
             "LESA with neither its unary nor its binary term", "keep op.unary=conv or op.binary=attention"
         )
+    return UnaryTerm(slot.dim, slot.heads, deformable=slot.deformable) if unary == "conv" else None
 
 
 def _initialize(module: nn.Module) -> None:

@@ -11,6 +11,7 @@ from ablate.kernels.convolution import convolve_each
 from ablate.ops.axes import resolve_heads
 from ablate.ops.checks import odd_kernel, positive
 from ablate.ops.registry import RESNET, register
+from ablate.ops.slot import Slot
 
 SPATIAL_PROCESSING = "neighborhood 3×3; static, 4 kernels mixed by the pooled feature; no norm"
 
@@ -26,13 +27,12 @@ class KernelMixture(nn.Module):
         UserError: an even kernel, no experts, groups that do not divide the channels.
     """
 
-    def __init__(
-        self, dim: int, heads: int, stride: int, kernel: int, experts: int, groups: str, bias: bool
-    ) -> None:
+    def __init__(self, slot: Slot, kernel: int, experts: int, groups: str, bias: bool) -> None:
         odd_kernel("op.kernel", kernel)
         positive("op.experts", experts)
         super().__init__()
-        self.stride, self.groups = stride, resolve_heads(groups, dim, heads, "op.groups")
+        dim = slot.dim
+        self.stride, self.groups = slot.stride, resolve_heads(groups, dim, slot.heads, "op.groups")
         self.weight = nn.Parameter(torch.empty(experts, dim, dim // self.groups, kernel, kernel))
         self.bias = nn.Parameter(torch.empty(experts, dim)) if bias else None
         self.fan_in = self.weight[0, 0].numel()
@@ -83,9 +83,7 @@ class CondConv(nn.Module):
     The function and the kernels' initialisation are those of timm's `CondConv2d`.
 
     Args:
-        dim: channels C.
-        heads: the host's number of heads, what `groups="1x"` means.
-        stride: of the output positions.
+        slot: its channels C; its heads are what `groups="1x"` means.
         kernel: K, odd.
         experts: number of kernels E.
         groups: of the convolution: `1`, `1x`, an integer, `C` or `C/16`.
@@ -95,12 +93,10 @@ class CondConv(nn.Module):
         UserError: an even kernel, no experts, groups that do not divide the channels.
     """
 
-    def __init__(
-        self, dim: int, heads: int, stride: int, kernel: int, experts: int, groups: str, bias: bool
-    ) -> None:
+    def __init__(self, slot: Slot, kernel: int, experts: int, groups: str, bias: bool) -> None:
         super().__init__()
-        self.mixture = KernelMixture(dim, heads, stride, kernel, experts, groups, bias)
-        self.router = nn.Linear(dim, experts)
+        self.mixture = KernelMixture(slot, kernel, experts, groups, bias)
+        self.router = nn.Linear(slot.dim, experts)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) → (B, ⌈H / stride⌉, ⌈W / stride⌉, C)."""
@@ -133,9 +129,7 @@ class DynamicConv(nn.Module):
     """Dynamic convolution (Chen et al., CVPR 2020): attention over kernels, with a temperature.
 
     Args:
-        dim: channels C.
-        heads: the host's number of heads, what `groups="1x"` means.
-        stride: of the output positions.
+        slot: its channels C; its heads are what `groups="1x"` means.
         kernel: K, odd.
         experts: number of kernels E.
         groups: of the convolution: `1`, `1x`, an integer, `C` or `C/16`.
@@ -148,11 +142,9 @@ class DynamicConv(nn.Module):
             temperature that is not positive.
     """
 
-    def __init__(  # noqa: PLR0913 (settings of an operator)
+    def __init__(
         self,
-        dim: int,
-        heads: int,
-        stride: int,
+        slot: Slot,
         kernel: int,
         experts: int,
         groups: str,
@@ -164,9 +156,9 @@ class DynamicConv(nn.Module):
         positive("op.temperature", temperature)
         super().__init__()
         self.temperature = temperature
-        self.mixture = KernelMixture(dim, heads, stride, kernel, experts, groups, bias)
-        hidden = int(dim * squeeze) + 1
-        self.reduce = nn.Linear(dim, hidden, bias=False)
+        self.mixture = KernelMixture(slot, kernel, experts, groups, bias)
+        hidden = int(slot.dim * squeeze) + 1
+        self.reduce = nn.Linear(slot.dim, hidden, bias=False)
         self.expand = nn.Linear(hidden, experts)
         self._initialize()
 

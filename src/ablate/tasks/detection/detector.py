@@ -96,16 +96,7 @@ class Heads(nn.Module):
         # the last map is for proposals only
         self.box_regions, self.mask_regions = box_regions(reductions[:-1]), mask_regions(reductions[:-1])
         self.box_heads = nn.ModuleList(
-            BoxHead(
-                channels,
-                settings.hidden,
-                settings.convolutions,
-                classes,
-                Rule(threshold, threshold, threshold if stages == 1 else None),
-                spread,
-                settings.sampled_regions,
-                overlap=settings.overlap_loss,
-            )
+            BoxHead(settings, classes, Rule(threshold, threshold, threshold if stages == 1 else None), spread)
             for threshold, spread in zip(settings.thresholds, SPREADS, strict=False)
         )
         masks = stages if settings.masks else 0

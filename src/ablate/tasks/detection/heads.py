@@ -18,6 +18,7 @@ from ablate.tasks.contract import BatchCount, RegionNorm
 from ablate.tasks.detection.matching import Rule, matched, sampled
 from ablate.tasks.detection.proposals import box_distance
 from ablate.tasks.detection.pyramid import Regions
+from ablate.tasks.detection.settings import Settings
 
 BOX_SIDE, MASK_SIDE = 7, 14  # positions of a region for the two heads; a mask is twice as fine
 SHARE = 0.25  # largest share of regions with an object among those that are drawn
@@ -42,33 +43,22 @@ class BoxHead(nn.Module):
     """Class and box of each region; trained on those that overlap an object by a threshold.
 
     Args:
-        channels: of the maps.
-        hidden: of the fully connected layers: two of them, or one after `convolutions`.
-        convolutions: with batch norm, before the fully connected layer.
+        settings: `channels` of the maps; `hidden`, width of the fully connected layers, two of them or one
+            after the `convolutions` with batch norm; `sampled_regions` that are drawn of each image; with
+            `overlap_loss` the loss is generalised intersection over union of decoded boxes, in place of L1
+            of offsets.
         classes: of objects; one more logit, the last one, is of the background.
         rule: see `Rule`.
         spread: standard deviation that the offsets of a box are divided by: of its centre, of its size.
-        count: regions that are drawn of each image.
-        overlap: generalised intersection over union of decoded boxes as loss, in place of L1 of offsets.
     """
 
-    def __init__(  # noqa: PLR0913 (settings of a head)
-        self,
-        channels: int,
-        hidden: int,
-        convolutions: int,
-        classes: int,
-        rule: Rule,
-        spread: tuple[float, float],
-        count: int,
-        *,
-        overlap: bool,
-    ) -> None:
+    def __init__(self, settings: Settings, classes: int, rule: Rule, spread: tuple[float, float]) -> None:
         super().__init__()
+        channels, hidden = settings.channels, settings.hidden
         layers: nn.Module
-        if convolutions:
+        if settings.convolutions:
             size = (channels, BOX_SIDE, BOX_SIDE)
-            layers = FastRCNNConvFCHead(size, [channels] * convolutions, [hidden], RegionNorm)
+            layers = FastRCNNConvFCHead(size, [channels] * settings.convolutions, [hidden], RegionNorm)
         else:
             layers = TwoMLPHead(channels * BOX_SIDE**2, hidden)
         self.layers = layers
@@ -78,7 +68,8 @@ class BoxHead(nn.Module):
         nn.init.normal_(self.regressor.weight, std=0.001)
         for layer in (self.classifier, self.regressor):
             nn.init.zeros_(layer.bias)
-        self.classes, self.rule, self.count, self.overlap = classes, rule, count, overlap
+        self.classes, self.rule = classes, rule
+        self.count, self.overlap = settings.sampled_regions, settings.overlap_loss
         centre, size_spread = spread
         self.coder = BoxCoder((1 / centre, 1 / centre, 1 / size_spread, 1 / size_spread))
         self.total = BatchCount()
