@@ -8,14 +8,23 @@ import triton.language as tl
 
 @triton.jit
 def locate(
-    height: tl.tensor, width: tl.tensor, parts: tl.tensor, ROWS: tl.constexpr, COLUMNS: tl.constexpr
-) -> tuple[tl.tensor, tl.tensor, tl.tensor, tl.tensor]:
-    """This program's image, rows (P,), columns (P,), and which part of the channels; see `channels_of`.
+    height: tl.tensor,
+    width: tl.tensor,
+    heads: tl.tensor,
+    HEAD_WIDTH: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    HEADS: tl.constexpr,
+    CHANNELS: tl.constexpr,
+) -> tuple[tl.tensor, tl.tensor, tl.tensor, tl.tensor, tl.tensor]:
+    """This program's image, rows (P,), columns (P,), heads (HEADS,) and channels of a head (CHANNELS,).
 
-    The parts of a tile of positions are neighbors in the order of programs, and so are the tiles
+    The heads of a tile of positions are neighbors in the order of programs, and so are the tiles
     of an image: what several of them read is then still in the L2 cache.
     """
+    WIDTH_PARTS: tl.constexpr = (HEAD_WIDTH + CHANNELS - 1) // CHANNELS
     program = tl.program_id(0)
+    parts = tl.cdiv(heads, HEADS) * WIDTH_PARTS
     part = program % parts
     program = program // parts
     across = tl.cdiv(width, COLUMNS)
@@ -27,17 +36,9 @@ def locate(
     place = tl.arange(0, ROWS * COLUMNS)
     row = tile_row * ROWS + place // COLUMNS
     column = tile_column * COLUMNS + place % COLUMNS
-    return image, row, column, part
-
-
-@triton.jit
-def channels_of(
-    part: tl.tensor, PER_HEAD: tl.constexpr, HEADS: tl.constexpr, CHANNELS: tl.constexpr
-) -> tuple[tl.tensor, tl.tensor]:
-    """Heads (HEADS,) and channels of a head (CHANNELS,) of a part, of which a head has PER_HEAD."""
-    head = part // PER_HEAD * HEADS + tl.arange(0, HEADS)
-    channel = part % PER_HEAD * CHANNELS + tl.arange(0, CHANNELS)
-    return head, channel
+    head = part // WIDTH_PARTS * HEADS + tl.arange(0, HEADS)
+    channel = part % WIDTH_PARTS * CHANNELS + tl.arange(0, CHANNELS)
+    return image, row, column, head, channel
 
 
 @triton.jit

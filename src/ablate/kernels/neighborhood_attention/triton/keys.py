@@ -135,15 +135,20 @@ def key_gradients_kernel(
             counts_here = counts & ((row >= first_row) & (row < first_row + K))[:, None]
             added = None
             if axial is not None:
-                # a term is the same for all keys of a row or a column of the tile, and loaded once for them
-                at = (reader_at * heads)[None, :]
-                key_row = tile_row + tl.arange(0, SIDE)[:, None]  # (SIDE, 1)
-                key_column = tile_column + tl.arange(0, SIDE)[:, None]
-                in_row = real[None, :] & reached(key_row, reader_row, rows, K, BORDER)  # (SIDE, SPAN)
-                in_column = real[None, :] & reached(key_column, reader[None, :], columns, K, BORDER)
-                by_row = load_axial(axial, at, key_row - reader_row, in_row, 0, K, BORDER)
-                by_column = load_axial(axial, at, key_column - reader[None, :], in_column, 1, K, BORDER)
-                added = (by_row[:, None, :] + by_column[None, :, :]).reshape(SIDE * SIDE, SPAN)
+                added = added_by_readers(
+                    axial,
+                    reader_at * heads,
+                    reader_row,
+                    reader,
+                    tile_row,
+                    tile_column,
+                    rows,
+                    columns,
+                    K,
+                    BORDER,
+                    SIDE,
+                    SPAN,
+                )
             score = tl.dot(k, tl.trans(q), added, input_precision=PRECISION) * LOG2_E  # (P, SPAN)
             down, across = row - reader_row, column[:, None] - reader[None, :]
             score += LOG2_E * load_bias(bias, head, down[:, None], across, counts_here, K, BORDER)
@@ -159,9 +164,31 @@ def key_gradients_kernel(
 
 
 @triton.jit
-def reached(
-    key: tl.tensor, reader: tl.tensor, length: tl.tensor, K: tl.constexpr, BORDER: tl.constexpr
+def added_by_readers(
+    axial: tl.tensor,
+    of_query: tl.tensor,
+    reader_row: tl.tensor,
+    reader: tl.tensor,
+    tile_row: tl.tensor,
+    tile_column: tl.tensor,
+    rows: tl.tensor,
+    columns: tl.tensor,
+    K: tl.constexpr,
+    BORDER: tl.constexpr,
+    SIDE: tl.constexpr,
+    SPAN: tl.constexpr,
 ) -> tl.tensor:
-    """True for keys that the readers meet along one axis."""
-    first = first_step(reader, length, K, BORDER)
-    return (key >= first) & (key < first + K)
+    """(P, SPAN): terms that the readers in one row add to their logits of a tile's keys.
+
+    A term is the same for all keys of a row or of a column of the tile, and loaded once for them.
+    """
+    row = tile_row + tl.arange(0, SIDE)[:, None]  # (SIDE, 1)
+    column = tile_column + tl.arange(0, SIDE)[:, None]
+    first_row = first_step(reader_row, rows, K, BORDER)
+    first_column = first_step(reader, columns, K, BORDER)[None, :]  # (1, SPAN)
+    real = (reader < columns)[None, :]
+    in_row = real & (row >= first_row) & (row < first_row + K)  # (SIDE, SPAN)
+    in_column = real & (column >= first_column) & (column < first_column + K)
+    by_row = load_axial(axial, of_query[None, :], row - reader_row, in_row, 0, K, BORDER)
+    by_column = load_axial(axial, of_query[None, :], column - reader[None, :], in_column, 1, K, BORDER)
+    return (by_row[:, None, :] + by_column[None, :, :]).reshape(SIDE * SIDE, SPAN)

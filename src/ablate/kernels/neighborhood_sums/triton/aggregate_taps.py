@@ -9,7 +9,7 @@ from torch import Tensor
 from ablate.kernels._triton import factors
 from ablate.kernels._triton.factors import filtered, first_offset, of_image, taps_held
 from ablate.kernels._triton.launch import Launch, border_rule
-from ablate.kernels._triton.neighbors import channels_of, first_neighbor, locate, mirrored
+from ablate.kernels._triton.neighbors import first_neighbor, locate, mirrored
 from ablate.kernels._triton.tiles import Tile
 from ablate.kernels.geometry import Neighborhood, strided
 
@@ -92,9 +92,9 @@ def aggregate_taps_kernel(
     Static factors, 19 and 75 KB each, come from the caches, as many bytes as the values for every tap
     and position. Both of them (ELSA): 254 instructions for a row, 342 and 112 µs, 24 % and 18 %.
     """
-    PER_HEAD: tl.constexpr = (HEAD_WIDTH + CHANNELS - 1) // CHANNELS
-    image, row, column, part = locate(rows, columns, tl.cdiv(heads, HEADS) * PER_HEAD, ROWS, COLUMNS)
-    head, channel = channels_of(part, PER_HEAD, HEADS, CHANNELS)
+    image, row, column, head, channel = locate(
+        rows, columns, heads, HEAD_WIDTH, ROWS, COLUMNS, HEADS, CHANNELS
+    )
     within = (row < rows) & (column < columns)  # (P,)
     real = (head < heads)[:, None] & (channel < HEAD_WIDTH)[None, :]  # (HEADS, CHANNELS)
     of_map = head[:, None] * HEAD_WIDTH + channel[None, :]

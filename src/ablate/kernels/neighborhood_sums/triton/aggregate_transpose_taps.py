@@ -9,7 +9,7 @@ from torch import Tensor
 from ablate.kernels._triton import factors
 from ablate.kernels._triton.factors import filtered, of_image, taps_held
 from ablate.kernels._triton.launch import Launch
-from ablate.kernels._triton.neighbors import channels_of, locate
+from ablate.kernels._triton.neighbors import locate
 from ablate.kernels._triton.reach import reach
 from ablate.kernels._triton.tiles import Tile
 from ablate.kernels.geometry import Neighborhood, offsets_per_axis
@@ -131,9 +131,9 @@ def aggregate_transpose_taps_kernel(
     products per thread: expect 35 % and 25 % of that bound. With both static factors (ELSA) it takes 347,
     438 and 143 µs: 18 % and 14 %.
     """
-    PER_HEAD: tl.constexpr = (HEAD_WIDTH + CHANNELS - 1) // CHANNELS
-    image, row, column, part = locate(height, width, tl.cdiv(heads, HEADS) * PER_HEAD, ROWS, COLUMNS)
-    head, channel = channels_of(part, PER_HEAD, HEADS, CHANNELS)
+    image, row, column, head, channel = locate(
+        height, width, heads, HEAD_WIDTH, ROWS, COLUMNS, HEADS, CHANNELS
+    )
     real = (head < heads)[:, None] & (channel < HEAD_WIDTH)[None, :]  # (HEADS, CHANNELS)
     of_map = head[:, None] * HEAD_WIDTH + channel[None, :]
     line = heads * HEAD_WIDTH

@@ -9,7 +9,7 @@ from torch import Tensor
 from ablate.kernels._triton import factors
 from ablate.kernels._triton.factors import filtered, first_offset, of_image, taps_held
 from ablate.kernels._triton.launch import Launch, border_rule
-from ablate.kernels._triton.neighbors import channels_of, first_neighbor, locate, mirrored
+from ablate.kernels._triton.neighbors import first_neighbor, locate, mirrored
 from ablate.kernels._triton.tiles import Tile
 from ablate.kernels.geometry import Neighborhood
 
@@ -92,8 +92,7 @@ def scores_taps_kernel(
     a static factor (ELSA's gradient) it takes 289, 383 and 125 µs: 21 % and 16 %.
     """
     # one program sums over all channels of its heads: CHANNELS is the head's width here
-    image, row, column, part = locate(rows, columns, tl.cdiv(heads, HEADS), ROWS, COLUMNS)
-    head, channel = channels_of(part, 1, HEADS, CHANNELS)
+    image, row, column, head, channel = locate(rows, columns, heads, CHANNELS, ROWS, COLUMNS, HEADS, CHANNELS)
     within = (row < rows) & (column < columns)  # (P,)
     line = heads * HEAD_WIDTH
     query += image * rows * columns * line
