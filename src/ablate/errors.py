@@ -22,6 +22,10 @@ class UserError(ValueError):
         super().__init__(f"{problem}\n  → {way_out}" if way_out else problem)
 
 
+class BrokenOperatorError(UserError):
+    """An operator's own code raised while it was built: a mistake of one condition, not of the command."""
+
+
 def place_of(error: BaseException) -> str:
     """Return file and line, in parentheses, of the last of somebody's own code that an exception passed.
 

@@ -32,6 +32,15 @@ COPIES = (
 )
 CONF = "conf"
 INSTALLED = ("site-packages", "dist-packages")
+REGISTERING = (  # modules with a function that registers things
+    "ablate.plugins",
+    "ablate.callbacks",
+    "ablate.data.catalogue",
+    "ablate.hosts",
+    "ablate.ops.registry",
+    "ablate.store.metrics",
+    "ablate.tasks.own",
+)
 
 Entry = TypeVar("Entry")
 
@@ -56,9 +65,16 @@ class Registry(dict[str, Entry]):
     def __init__(self, kind: str, own: Callable[[], object] | None = None) -> None:
         super().__init__()
         self.kind, self._own = kind, own
+        self.versions: dict[str, str] = {}
+        self.modules: dict[str, str] = {}
 
-    def add(self, name: str, entry: Entry) -> None:
+    def add(self, name: str, entry: Entry, version: str = "") -> None:
         """Add a thing.
+
+        Args:
+            name: of the thing.
+            entry: the thing.
+            version: changed by hand where results change though no text does.
 
         Raises:
             UserError: the name is taken, or breaks the rule for names.
@@ -68,6 +84,10 @@ class Registry(dict[str, Entry]):
         if name in self:
             raise UserError(f"{self._bare} {name!r} is registered twice", "give the new one another name")
         self[name] = entry
+        if version:
+            self.versions[name] = str(version)
+        if module := _registering():
+            self.modules[name] = module
         if _adding:
             _adding[-1].append((self, name))
 
@@ -99,6 +119,15 @@ class Registry(dict[str, Entry]):
                 own()
             finally:
                 _adding.pop()
+
+
+def _registering() -> str:
+    """Return the module that calls a function `register` of this package; empty if it is of this package."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__") in REGISTERING:
+        frame = frame.f_back
+    name = str(frame.f_globals.get("__name__", ""))
+    return "" if name.partition(".")[0] in ("ablate", "importlib") else name
 
 
 def load() -> None:

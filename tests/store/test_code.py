@@ -82,8 +82,13 @@ def test_the_code_of_a_host_is_its_family(name: str) -> None:
 
 def test_a_module_of_ones_own_comes_with_the_files_beside_it_and_no_library(tmp_path: Path) -> None:
     (tmp_path / "mine_alone.py").write_text(
-        "import torch\nimport json\nimport beside_it\nfrom ablate import ops\n"
+        "import torch\nimport json\nimport beside_it\nfrom below.it import X\nfrom ablate import ops\n"
     )
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "it.py").write_text("import scipy\nfrom elsewhere.tools import y\nX = 1\n")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "__init__.py").write_text("")
+    (tmp_path / "elsewhere" / "tools.py").write_text("y = 1\n")
     (tmp_path / "beside_it.py").write_text("X = 1\n")
     package = tmp_path / "mine_package"
     package.mkdir()
@@ -93,13 +98,18 @@ def test_a_module_of_ones_own_comes_with_the_files_beside_it_and_no_library(tmp_
     (package / "more.py").write_text("")
     script = (
         "import sys; import mine_alone, mine_package.operator; from ablate.store import code; "
-        "print(*code.collect(['mine_alone', 'mine_package.operator']).paths)"
+        "found = code.collect(['mine_alone', 'mine_package.operator']); print(*found.paths, *sorted(found.libraries))"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120
     )
-    parts = ["beside_it", "mine_alone", "mine_package.more", "mine_package.operator", "mine_package.parts"]
-    assert done.stdout.split() == parts
+    parts = ["below.it", "beside_it", "elsewhere", "elsewhere.tools", "mine_alone"]
+    parts += ["mine_package.more", "mine_package.operator", "mine_package.parts"]
+    found = done.stdout.split()
+    assert [name for name in found if name != "elsewhere"] == [
+        *(name for name in parts if name != "elsewhere"),
+        *("scipy", "torch"),
+    ]
 
 
 def test_digests_that_are_declared_equal_are_one_code(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ablate.execution.attempts import set_aside
@@ -105,6 +107,65 @@ def test_an_edited_operator_end_to_end(typed, tmp_path: Path) -> None:
     assert (runs[seeds[2]].parent / "attempts" / "1" / "result.json").exists()
     file.unlink()  # a file that is gone is not compared
     assert "stale" not in typed("status", "s")[1]
+
+
+DATA = """
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ablate import data
+
+@data.register("filed", version="1")
+@dataclass(frozen=True)
+class Filed(data.InMemorySet):
+    mean, std = (0.5,), (0.3,)
+
+    @property
+    def info(self):
+        return data.DataInfo(2, (1, 28, 28), 32)
+
+    def files(self, data_root):
+        return [data_root / "images.npy"]
+
+    def read(self, storage):
+        images = np.load(storage.data_root / "images.npy")
+        split = data.Labelled(images, np.arange(len(images)) % 2)
+        return data.LabelledSplits(split, split, split)
+"""
+
+
+def test_data_that_changed_are_seen_and_the_way_out_leads_out(typed, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(OPERATOR + DATA)
+    images = tmp_path / "images.npy"
+    np.save(images, np.zeros((32, 1, 28, 28), np.uint8))
+    command = (
+        "train",
+        "-m",
+        "op=mine,dwconv",
+        "data=filed",
+        "recipe=debug",
+        "recipe.epochs=1",
+        "study.name=s",
+    )
+    command += (f"infra.data_root={tmp_path}", *TINY[4:])
+    code, said = typed(*command, "seed=0")
+    assert code == 0, said
+    assert "stale" not in typed("status", "s")[1]
+    np.save(images, np.ones((32, 1, 28, 28), np.uint8))
+    assert typed("status", "s")[1].count("stale: data filed changed since") == 2
+    assert typed(*command, "seed=0,1")[0] == 0
+    code, said = typed("report", "s")
+    assert code == 2
+    assert "data filed" in said
+    (way_out,) = re.findall(r"`ablate (retry s .*?)`", said)
+    assert typed(*way_out.split())[0] == 0
+    assert typed("report", "s")[0] == 0
+    (tmp_path / "mine.py").write_text(
+        (OPERATOR + DATA).replace('"filed", version="1"', '"filed", version="2"')
+    )
+    assert typed("status", "s")[1].count("stale: mine changed since") == 4
 
 
 def test_a_run_that_resumes_with_other_code_says_so_and_stays_stale(typed, tmp_path: Path) -> None:

@@ -42,6 +42,11 @@ FAULTS = {  # what an operator does wrong, and the checks that say so
     "forgotten": ("self.scale = torch.ones(()).fill_(2)", "return self.layer(x.detach() * self.scale)",
                   {"gradients": "the input"}),
     "raises": ("", "raise RuntimeError('on purpose')", {"shape": ".py:"}),
+    "evaluates": ("", "return self.layer(x) if self.training else self.layer(x).mean((1, 2), keepdim=True)",
+                  {"shape": "(2, 1, 1, 16)"}),
+    "lists": ("", "return [self.layer(x)]", {"shape": "list"}),
+    "crowd": ("", "assert len(x) > 1, 'alone'\n        return self.layer(x)", {"meta": "alone"}),
+    "constructor": ("raise RuntimeError('on purpose')", "return self.layer(x)", {"shape": "cannot be built"}),
     "moves": ("", "return self.layer(x.roll(1, 1) * torch.arange(x.shape[1]).view(-1, 1, 1).to(x))",
               {"equivariance": "equivariance=1"}),
 }  # fmt: skip
@@ -120,7 +125,10 @@ TINY = (
     ("name", "words"),
     [
         ("one_position", " instead of ("),
+        ("evaluates", " instead of ("),
+        ("lists", "returns a list instead of a tensor"),
         ("raises", "RuntimeError: on purpose ("),
+        ("constructor", "RuntimeError: on purpose ("),
     ],
 )
 def test_a_run_refuses_what_would_be_broadcast(
@@ -131,8 +139,26 @@ def test_a_run_refuses_what_would_be_broadcast(
     assert done.code == 1
     assert words in done.err
     assert "1 finished, 1 failed" in done.err or "1 failed, 1 finished" in done.err
-    if name == "raises":
+    if name in ("raises", "constructor"):
         assert f"file_of_{name}.py:" in done.err
+
+
+def test_a_compiled_network_is_checked_too(ablate: Callable, tmp_path: Path) -> None:
+    ops.registry.load_file(str(written(tmp_path, "one_position")))
+    done = ablate("train", "op=mine_one_position", *TINY, "infra.compile=true")
+    assert done.code == 1
+    assert " instead of (" in done.err
+
+
+def test_operations_that_cannot_be_counted_stop_no_run(ablate: Callable, tmp_path: Path) -> None:
+    ops.registry.load_file(str(written(tmp_path, "crowd")))
+    done = ablate("train", "-m", "op=mine_crowd,dwconv", "seed=0,1", *TINY)
+    assert done.code == 0, done.err
+    assert "not counted: AssertionError: alone" in done.err
+    results = [RunFolder(path.parent).result() for path in (tmp_path / "runs").glob("*/result.json")]
+    assert sorted(result["macs"] is None for result in results) == [False, False, True, True]
+    report = ablate("report", "s", "--baseline", "dwconv")
+    assert report.code == 0, report.err
 
 
 def test_a_run_names_parameters_that_no_gradient_reaches(ablate: Callable, tmp_path: Path) -> None:

@@ -8,19 +8,24 @@ from typing import Any
 
 from ablate.compose import infra as infrastructure
 from ablate.compose.request import Request
-from ablate.errors import UserError
+from ablate.errors import BrokenOperatorError, UserError
 from ablate.store.identity import digest, pair_key
 
 
 def check(
     requests: Sequence[Request], processes: int | None = None, looked_at: set[str] | None = None
-) -> None:
+) -> list[str]:
     """Ask every part of a run whether it can exist, once for configurations that differ in their seed only.
+
+    An operator whose own constructor fails ends its own runs and no others, unless there are no others.
 
     Args:
         requests: the runs of one command.
         processes: that compute each run; by infra.devices and infra.launcher.nodes if None.
         looked_at: digests of data sets whose files were looked at before; those of this call are added.
+
+    Returns:
+        The conditions whose operator cannot be built, each with what it raised.
 
     Raises:
         UserError: the first combination that cannot exist, with its overrides.
@@ -33,6 +38,7 @@ def check(
     from ablate.training.recipe import read as read_recipe
 
     checked: set[str] = set()
+    broken: list[str] = []
     looked_at = set() if looked_at is None else looked_at
     for request in requests:
         _check_seed(request.config["seed"])
@@ -67,7 +73,13 @@ def check(
             if len(requests) == 1:
                 raise
             where = " ".join(f"{name}={value}" for name, value in request.overrides.items())
-            raise UserError(f"{error.problem}  [{where}]", error.way_out) from error
+            problem = f"{error.problem}  [{where}]"
+            if not isinstance(error, BrokenOperatorError):
+                raise UserError(problem, error.way_out) from error
+            broken.append(problem)
+            if len(broken) == len({pair_key(request.config) for request in requests}):
+                raise UserError(broken[0], error.way_out) from error
+    return broken
 
 
 def possible(

@@ -11,8 +11,10 @@ Imports of ablate only `errors`, `configuration` and `store`, and torch only in 
 
 from ablate.data.availability import availability
 from ablate.data.catalogue import (
+    DATA_SETS,
     check,
     content,
+    content_today,
     create,
     defaults,
     info,
@@ -44,6 +46,7 @@ from ablate.data.shard import WHOLE, Shard
 
 __all__ = [
     "CLASS",
+    "DATA_SETS",
     "INSTANCES",
     "MAP",
     "OUTSIDE",
@@ -64,6 +67,7 @@ __all__ = [
     "availability",
     "check",
     "content",
+    "content_today",
     "create",
     "defaults",
     "info",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, cast
 
@@ -27,11 +29,12 @@ from ablate.data.fashion_scenes import FashionScenes
 from ablate.data.folders import FolderSet, ImageFolder, ImageNet
 from ablate.data.map_folders import ADE20K, MapFolder, MapSet
 from ablate.data.options import require_whole
-from ablate.data.origin import default_data_root, digest_of_files
+from ablate.data.origin import default_data_root, digest_of_files, digest_of_sizes, listed
 from ablate.data.shard import Shard
 from ablate.data.synthetic import Synthetic
 from ablate.errors import UserError
 from ablate.plugins import Registry
+from ablate.store import code
 
 if TYPE_CHECKING:
     import torch
@@ -56,14 +59,17 @@ DATA_SETS.update(
 Kind = TypeVar("Kind", bound=type)
 
 
-def register(name: str) -> Callable[[Kind], Kind]:
+def register(name: str, version: str = "") -> Callable[[Kind], Kind]:
     """Register a data set: a decorator of a frozen dataclass that keeps the contract `contract.DataSet`.
 
     Its fields are the settings `data.<field>`: numbers, strings, booleans, tuples of strings or whole
     numbers, and None. `InMemorySet` has all of it but `info` and `read` for images that fit into memory.
+    A set that reads files may have a method `files(data_root)` that returns their paths: a run records a
+    digest of them.
 
     Args:
         name: in `data=<name>`.
+        version: changed by hand where the data change though neither a text nor one of `files` does.
 
     Raises:
         UserError: the name is taken or breaks the rule for names, or the class is not a data set.
@@ -83,7 +89,7 @@ def register(name: str) -> Callable[[Kind], Kind]:
                 f"{kind.__name__} cannot be the data set {name!r}: {lacks}",
                 "put @dataclass(frozen=True) below @register, and see ablate.data.contract.DataSet",
             )
-        DATA_SETS.add(name, cast("type[DataSet]", kind))
+        DATA_SETS.add(name, cast("type[DataSet]", kind), version)
         return kind
 
     return decorate
@@ -197,16 +203,51 @@ def module_of(config: Mapping[str, Any]) -> str:
     return type(_data_set(config)).__module__
 
 
-def content(config: Mapping[str, Any], data_root: Path | None = None) -> str | None:
-    """Return a digest of a data set's files; None if it has none of its own, or they are not here.
+def content(config: Mapping[str, Any], data_root: Path | None = None) -> dict[str, str]:
+    """Return digests of a data set's files by what they are of; empty if it has none, or they are not here.
 
-    It is one of their names, and of the size and the first bytes of samples; see `origin.digest_of_files`.
+    Args:
+        config: a node of `conf/data`.
+        data_root: folder that holds the data sets.
+
+    Returns:
+        `data NAME`: of their names, and of the size and the first bytes of samples; `sizes of data NAME`: of
+        the sizes of all, or of very many samples. See `origin.digest_of_files` and `origin.digest_of_sizes`.
     """
-    origin = getattr(_data_set(config), "origin", None)
+    data_set, name = _data_set(config), config["name"]
     root = default_data_root() if data_root is None else data_root.expanduser()
-    if origin is None or (place := origin.find(root)) is None:
-        return None
-    return digest_of_files(place, origin.contents)
+    origin, files = getattr(data_set, "origin", None), getattr(data_set, "files", None)
+    if origin is not None and (place := origin.find(root)) is not None:
+        paths = listed(place, origin.contents)
+    elif origin is None and files is not None:
+        place, paths = Path("/"), sorted(Path(path).absolute().as_posix()[1:] for path in files(root))
+    else:
+        return {}
+    try:
+        names = paths if origin is not None else [Path(path).name for path in paths]
+        return {
+            f"{code.DATA}{name}": digest_of_files(place, paths, names),
+            f"{code.SIZES}{name}": digest_of_sizes(place, paths),
+        }
+    except OSError:
+        return {}
+
+
+@lru_cache
+def _content_today(node: str, data_root: Path | None) -> dict[str, str]:
+    return content(json.loads(node), data_root)
+
+
+def content_today(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return `content` of the data of a run's whole configuration, computed once in a process.
+
+    Empty also if the run's data set is not known here.
+    """
+    root = config["infra"]["data_root"]
+    try:
+        return _content_today(json.dumps(config["data"], sort_keys=True), Path(str(root)) if root else None)
+    except (UserError, KeyError, TypeError):
+        return {}
 
 
 def test_split(

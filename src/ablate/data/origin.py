@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ablate.errors import UserError
 
 SAMPLES = 256  # files whose bytes count
+SIZES = 100_000  # files whose sizes count
 SAMPLED_BYTES = 1 << 20
 
 
@@ -20,19 +21,41 @@ def default_data_root() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ablate"
 
 
-def digest_of_files(place: Path, contents: tuple[str, ...]) -> str:
-    """Return 16 hex digits of the files below some names of a folder, wherever the folder is.
+def listed(place: Path, contents: tuple[str, ...]) -> list[str]:
+    """Return the paths of the files below some names of a folder, but hidden ones, relative to it."""
+    return sorted(path for name in contents for path in _files(place, name))
 
-    It covers the relative path of every file but hidden ones, and of SAMPLES of them, evenly spread, the size
-    and the first SAMPLED_BYTES bytes: a file that is added, removed or renamed changes it always, other bytes
-    in one image of very many may not.
+
+def digest_of_files(place: Path, paths: Sequence[str], names: Sequence[str]) -> str:
+    """Return 16 hex digits of files.
+
+    It covers all names, and of SAMPLES of the files, evenly spread, the size and the first SAMPLED_BYTES
+    bytes: a file that is added, removed or renamed changes it always, other bytes in one image of very many
+    may not.
+
+    Args:
+        place: folder of the files.
+        paths: of the files, relative to it.
+        names: that count, so that the place does not.
     """
-    paths = sorted(path for name in contents for path in _files(place, name))
-    whole = hashlib.sha256("\0".join(paths).encode())
-    for path in paths[:: max(1, -(-len(paths) // SAMPLES))]:
+    whole = hashlib.sha256("\0".join(names).encode())
+    for path in _spread(paths, SAMPLES):
         with (place / path).open("rb") as stream:
             whole.update(f"{os.fstat(stream.fileno()).st_size}".encode() + stream.read(SAMPLED_BYTES))
     return whole.hexdigest()[:16]
+
+
+def digest_of_sizes(place: Path, paths: Sequence[str]) -> str:
+    """Return 16 hex digits of the sizes of files; of SIZES of them, evenly spread, where there are more.
+
+    Times of change do not count: those of a copy are others.
+    """
+    sizes = (str((place / path).stat().st_size) for path in _spread(paths, SIZES))
+    return hashlib.sha256("\0".join(sizes).encode()).hexdigest()[:16]
+
+
+def _spread(paths: Sequence[str], most: int) -> Sequence[str]:
+    return paths[:: max(1, -(-len(paths) // most))]
 
 
 def _files(place: Path, name: str) -> Iterator[str]:

@@ -39,7 +39,12 @@ def describe(
     """
     return {
         **repository(),
-        "versions": {"python": platform.python_version(), **_versions(), **plugins.distributions()},
+        "versions": {
+            "python": platform.python_version(),
+            **_versions(),
+            **plugins.distributions(),
+            **((code or {}).get("libraries") or {}),
+        },
         "hardware": {
             "cpu": _cpu(),
             "cores": os.cpu_count(),
@@ -49,7 +54,7 @@ def describe(
             "system": platform.platform(),
         },
         **({} if numerics is None else {"numerics": dict(numerics)}),
-        **({} if code is None else {"code": dict(code)}),
+        **({} if code is None else {"code": {key: code[key] for key in code if key != "libraries"}}),
     }
 
 
@@ -76,11 +81,22 @@ def code_of(
             name for name in digests.keys() & then.keys() if not code.same(name, then[name], digests[name])
         }
         resumed = sorted(changed | set(earlier["code"].get("resumed") or ()))
+    versions = _of_libraries(found.libraries)
     return {
         "digests": digests,
         **({"paths": found.paths} if found.paths else {}),
+        **({"libraries": versions} if versions else {}),
         **({"resumed": resumed} if resumed else {}),
     }
+
+
+def _of_libraries(names: Iterable[str]) -> dict[str, str]:
+    """Return the versions of the distributions that modules belong to; of this package's own see PACKAGES."""
+    if not (names := set(names)):
+        return {}
+    owners = metadata.packages_distributions()
+    distributions = {owner for name in names for owner in owners.get(name, ())} - set(PACKAGES)
+    return {name: metadata.version(name) for name in sorted(distributions)}
 
 
 def repository() -> dict[str, Any]:

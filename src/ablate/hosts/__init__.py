@@ -75,7 +75,8 @@ def register(
         slots: every place that an operator can fill, in order, for a network and images of (H, W) pixels.
         stages: the last stage with slots; they count from 1.
         image_size: (H, W) that the network is made for.
-        facts: other attributes of `HostSpec`, such as `channels_first=True` for feature maps (B, C, H, W).
+        facts: other attributes of `HostSpec`, such as `channels_first=True` for feature maps (B, C, H, W);
+            and `version`, changed by hand where results change though no text does.
 
     Raises:
         UserError: the name is taken or breaks the rule for names, or there is an argument `pretrained`.
@@ -94,10 +95,16 @@ def register(
             )
         fill = places.replace_channels_first if facts.get("channels_first") else places.replace
         given = {"fill": fill, "dense": False, **facts}
-        _HOSTS.add(name, HostSpec(name, build, slots, stages=stages, image_size=image_size, **given))
+        version = given.pop("version", "")
+        _HOSTS.add(name, HostSpec(name, build, slots, stages=stages, image_size=image_size, **given), version)
         return build
 
     return decorate
+
+
+def registration() -> Registry[HostSpec]:
+    """Return the registry itself, which knows versions and the modules that registered hosts."""
+    return _HOSTS.all()
 
 
 def names() -> list[str]:
@@ -299,4 +306,4 @@ def _resolve(host: HostSpec, op: Mapping[str, Any], placed: PlacedSlot) -> ops.R
         way_out = error.way_out
         if placed.slot.stride not in ops.spec(str(op.get("name"))).strides:
             way_out = "use host.strided=keep, which leaves timm's convolution in the slots that halve the map"
-        raise UserError(f"{host.name}, stage {placed.stage}: {error.problem}", way_out) from error
+        raise type(error)(f"{host.name}, stage {placed.stage}: {error.problem}", way_out) from error

@@ -18,11 +18,11 @@ from ablate.execution.follower import follow_and_end
 from ablate.execution.interruption import CLAIM_LOST, FAILURE, INTERRUPTION, termination_as_interrupt
 from ablate.execution.outcome import CLAIMED, SKIPPED, SUPERSEDED, Outcome
 from ablate.execution.place import from_environment
+from ablate.execution.provenance import changed_since
 from ablate.execution.serving import served
 from ablate.launch.submission import Submission
 from ablate.launch.submit import submit
 from ablate.launch.summary import sum_up
-from ablate.store import code
 from ablate.store.folder import FAILED, FINISHED, PENDING, PRUNED
 
 # A launcher: runs what is ready of a submission and returns the outcomes by signature.
@@ -142,8 +142,8 @@ def start(submission: Submission, launch: Launch) -> int:
 
 def _note_stale(submission: Submission, console: Console) -> None:
     """Say which finished runs, which are not run again, were computed by other code than today's."""
-    records = [submission.folder(signature).environment() or {} for signature in submission.finished]
-    changed = [names for names in code.changed_in_each(records) if names]
+    folders = [submission.folder(signature) for signature in submission.finished]
+    changed = [names for names in changed_since(folders) if names]
     if not changed:
         return
     anew = command("retry", submission.manifest.name, "--stale", runs_dir=submission.runs_dir)

@@ -51,7 +51,8 @@ def submit(
     if read_study(requests[0].config["study"]).impossible == SKIP:
         requests, impossible = _skipping(requests, processes, note)
     else:
-        check(requests, processes)
+        for problem in check(requests, processes):
+            note(f"{problem}: these runs will fail, the others are trained")
     plan = Plan(requests, runs_dir, command, portion, impossible)
     planned = plan.manifest()
     plan.check(planned, note)

@@ -32,6 +32,14 @@ def macs(module: nn.Module, *shape: int) -> int:
             return _counted(copy.deepcopy(module), torch.zeros(shape, device=place))
 
 
+def macs_or_reason(module: nn.Module, *shape: int) -> tuple[int | None, str | None]:
+    """Return `macs`, or None and the reason if the module fails on one input of zeros."""
+    try:
+        return macs(module, *shape), None
+    except Exception as error:  # of whatever it does with one image, which a batch may not need
+        return None, f"{type(error).__name__}: {error}"
+
+
 def _counted(module: nn.Module, x: Tensor) -> int:
     module.eval().requires_grad_(False)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:

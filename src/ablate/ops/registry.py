@@ -16,7 +16,7 @@ from torch import nn
 
 from ablate import plugins
 from ablate.configuration import CONF_OP, conf_dirs
-from ablate.errors import UserError, place_of, unknown
+from ablate.errors import BrokenOperatorError, UserError, place_of, unknown
 from ablate.ops import axes, configs
 from ablate.ops.checks import kernel_fits
 from ablate.ops.local import LocalOperator
@@ -83,9 +83,18 @@ _ENTRIES: Registry[OperatorSpec] = Registry("an operator", _zoo)
 
 
 def register_preset(
-    name: str, *, paper: str, year: int, equation: str = "", quirks: tuple[str, ...] = (), host: str = SWIN
+    name: str,
+    *,
+    paper: str,
+    year: int,
+    equation: str = "",
+    quirks: tuple[str, ...] = (),
+    host: str = SWIN,
+    version: str = "",
 ) -> None:
     """Register the point on the two axes that `conf/op/<name>.yaml` describes.
+
+    `version` is as in `register`.
 
     Raises:
         UserError: the name is taken or breaks the rule for names, or its file is missing or wrong.
@@ -109,6 +118,7 @@ def register_preset(
             equivariance=_equivariance(config),
             host=host,
             config=config,
+            version=str(version),
         )
     )
 
@@ -301,7 +311,8 @@ def _check_constructor(entry: OperatorSpec, settings: Mapping[str, Any], slot: a
     """Let an operator's constructor refuse what it does not take; no weight is drawn.
 
     Raises:
-        UserError: the constructor's own; or what else it raised, with the line.
+        UserError: the constructor's own.
+        BrokenOperatorError: what else it raised, with the line.
     """
     try:
         with torch.device("meta"):
@@ -315,7 +326,7 @@ def _check_constructor(entry: OperatorSpec, settings: Mapping[str, Any], slot: a
         except UserError:
             raise
         except Exception as error:
-            raise UserError(
+            raise BrokenOperatorError(
                 f"operator {entry.name!r} cannot be built: {type(error).__name__}: {error}{place_of(error)}",
                 "correct its constructor, or give other settings",
             ) from error
@@ -370,7 +381,12 @@ def _equivariance(config: axes.OperatorConfig) -> int:
 
 
 def _add(entry: OperatorSpec) -> None:
-    _ENTRIES.add(entry.name, entry)
+    _ENTRIES.add(entry.name, entry, entry.version)
+
+
+def registration() -> Registry[OperatorSpec]:
+    """Return the registry itself, which knows versions and the modules that registered operators."""
+    return _entries()
 
 
 def load_file(path: str) -> list[str]:

@@ -105,8 +105,10 @@ def refuse_mixed_code(runs_dir: Path, runs: pd.DataFrame, study: str | Sequence[
     for name, groups in found.items():
         parts = [_some(group) for group in groups]
         more = f" (and {len(found) - 1} more modules)" if len(found) > 1 else ""
-        few = [word for signature in groups[-1][:MOST_NAMED] for word in ("--run", signature)]
-        which = few if name.startswith((code.DATA, code.VERSION)) else ["--stale"]
+        which = ["--stale"]
+        if name.startswith((code.DATA, code.SIZES, code.VERSION)):  # they may not be known here
+            earlier = [signature for group in _earlier(groups, runs_dir) for signature in group]
+            which = [word for signature in earlier[:MOST_NAMED] for word in ("--run", signature)]
         anew = " and ".join(f"`{command('retry', one, *which, runs_dir=runs_dir)}`" for one in studies)
         raise UserError(
             f"runs of {' and '.join(studies)} were computed by different code: {name}{more} is one text in "
@@ -114,6 +116,17 @@ def refuse_mixed_code(runs_dir: Path, runs: pd.DataFrame, study: str | Sequence[
             f"{anew} computes them anew with today's code; `ablate diff RUN RUN` shows two runs; "
             "--mixed-code compares all the same",
         )
+
+
+def _earlier(groups: Sequence[Sequence[str]], runs_dir: Path) -> list[Sequence[str]]:
+    """Return the groups without the run that finished last."""
+
+    def finished(signature: str) -> float:
+        path = RunFolder(runs_dir / signature).result_path
+        return path.stat().st_mtime if path.exists() else 0.0
+
+    last = max((signature for group in groups for signature in group), key=finished)
+    return [group for group in groups if last not in group]
 
 
 def _some(runs: Sequence[str]) -> str:

@@ -2,8 +2,8 @@
 
 A digest is of a module's text without comments, docstrings and layout. Which modules compute a run is found
 by following the import statements of those in which its network, task, data set and training loop are
-defined, to modules of this package and of their own, or to files beside a module that is in no package; the
-versions of other packages are in environment.json. Compiled forms of a kernel are left out: tests hold them
+defined, to modules of this package and of their own, and to all that are not installed; the versions of other
+packages are in environment.json. Compiled forms of a kernel are left out: tests hold them
 to the reference beside them, which is included.
 
 In environment.json: {"code": {"digests": {"ablate.ops.local": "0f…", …}, "paths": {"my_operator": "/…"}}}.
@@ -16,6 +16,7 @@ import hashlib
 import io
 import json
 import sys
+import sysconfig
 import tokenize
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
@@ -55,7 +56,7 @@ BESIDE = (
     *("ablate.training.readback", "ablate.training.utilization", INITIAL, PRETRAINED),
 )
 LIBRARIES = ("torch", "torchvision", "timm", "numpy")  # of which the versions are recorded
-DATA, VERSION = "data ", "version of "  # before the names of what is not a module
+DATA, SIZES, VERSION = "data ", "sizes of data ", "version of "  # before the names of what is not a module
 DIGITS = 16
 UNREADABLE = "unreadable"  # instead of a digest; a run with it is stale
 UNRECORDED = "code that was not recorded"  # of an attempt that a run resumes
@@ -70,10 +71,12 @@ class Code(NamedTuple):
     Attributes:
         digests: of modules by name, and of what else decides figures, such as the data.
         paths: files of the modules outside this package.
+        libraries: names of the installed packages that these import.
     """
 
     digests: dict[str, str]
     paths: dict[str, str]
+    libraries: set[str]
 
 
 def collect(entries: Iterable[str]) -> Code:
@@ -83,6 +86,7 @@ def collect(entries: Iterable[str]) -> Code:
         entries: names of modules; those of libraries are left out.
     """
     found: dict[str, Path] = {}
+    libraries: set[str] = set()
     entries = set(entries)
     waiting = [name for name in entries if name.partition(".")[0] not in LIBRARIES]
     while waiting:
@@ -90,11 +94,16 @@ def collect(entries: Iterable[str]) -> Code:
         if name in found or not (_counts(name) or name in entries) or (path := _file(name)) is None:
             continue
         found[name] = path
-        if name not in LISTS:
-            waiting += [other for other in _imported(name, path) if _belongs(other, name, path)]
+        if name in LISTS:
+            continue
+        for other in _imported(name, path):
+            if _belongs(other, name, path):
+                waiting.append(other)
+            elif not _is_ours(name):
+                libraries.add(other.partition(".")[0])
     digests = {name: _loaded(path) for name, path in sorted(found.items())}
     paths = {name: plugins.original(str(found[name])) for name in digests if not _is_ours(name)}
-    return Code(digests, paths)
+    return Code(digests, paths, libraries - sys.stdlib_module_names)
 
 
 @cache
@@ -103,16 +112,22 @@ def _loaded(path: Path) -> str:
     return digest_of(path) or UNREADABLE
 
 
-def changed(record: Record) -> list[str]:
+def changed(record: Record, today: Mapping[str, str] | None = None) -> list[str]:
     """Return the modules of a run's record whose text is another one today, in alphabetical order.
 
-    What is no longer on disk, or was never a file, such as the data, is not compared. A run that was computed
-    before code was recorded has none.
+    What is no longer on disk is not compared. A run that was computed before code was recorded has none.
+
+    Args:
+        record: environment.json.
+        today: digests, as they are now, of what is not a module, such as the data.
     """
     code = record.get("code") or {}
     paths = code.get("paths") or {}
     names = []
     for name, then in (code.get("digests") or {}).items():
+        if today is not None and name in today:
+            names += [] if today[name] == then else [name]
+            continue
         path = _file(name) if _is_ours(name) else Path(paths[name]) if name in paths else None
         if path is None:
             continue
@@ -124,14 +139,19 @@ def changed(record: Record) -> list[str]:
     return sorted([*names, *(code.get("resumed") or [])])
 
 
-def changed_in_each(records: Iterable[Record]) -> list[list[str]]:
-    """Return `changed` of each record; those of one code are compared once."""
+def has_data(record: Record) -> bool:
+    """Return True if a run's record has a digest of its data."""
+    return any(name.startswith(DATA) for name in (record.get("code") or {}).get("digests") or ())
+
+
+def changed_in_each(records: Iterable[tuple[Record, Mapping[str, str] | None]]) -> list[list[str]]:
+    """Return `changed` of each record with what is so today; those of one code are compared once."""
     compared: dict[str, list[str]] = {}
     found = []
-    for record in records:
-        key = json.dumps(record.get("code"), sort_keys=True)
+    for record, today in records:
+        key = json.dumps([record.get("code"), today], sort_keys=True)
         if key not in compared:
-            compared[key] = changed(record)
+            compared[key] = changed(record, today)
         found.append(compared[key])
     return found
 
@@ -279,13 +299,22 @@ def _counts(name: str) -> bool:
 
 
 def _belongs(other: str, name: str, path: Path) -> bool:
-    """Return True if an imported module is of the importing one's package, or a file beside it."""
+    """Return True if an imported module is of the importing one's package, or not of an installed library.
+
+    A file beside that of the importing module, or in a folder beside it, is somebody's own in any place.
+    """
     if _is_ours(other) or other.partition(".")[0] == name.partition(".")[0]:
         return True
-    if "." in name or "." in other:
-        return False
     file = _file(other)
-    return file is not None and file.parent == path.parent
+    if file is None:
+        return False
+    return not is_installed(file) or ("." not in name and file.is_relative_to(path.parent))
+
+
+def is_installed(path: Path) -> bool:
+    """Return True for a file of Python's own library, or of what is installed beside it."""
+    standard = Path(sysconfig.get_paths()["stdlib"])
+    return path.is_relative_to(standard) or bool({"site-packages", "dist-packages"} & set(path.parts))
 
 
 def _file(name: str) -> Path | None:

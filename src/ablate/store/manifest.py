@@ -111,7 +111,8 @@ def load(runs_dir: Path, name: str) -> Manifest:
         )
         raise UserError(
             f"no study {name!r} under {runs_dir}",
-            f"{hint}; start one with `ablate train study={name}` or point --runs-dir at another folder",
+            f"{hint}; start one with `ablate train … study.name={name}`, or if conf/study has it with "
+            f"`ablate train study={name}`, or point --runs-dir at another folder",
         )
     found = _read(path)
     if found is None:

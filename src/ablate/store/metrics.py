@@ -150,8 +150,8 @@ class OwnMetric(NamedTuple):
 OWN: Registry[OwnMetric] = Registry("a metric")
 
 
-def add(own: OwnMetric) -> None:
-    """Add a metric to those of a task.
+def add(own: OwnMetric, version: str = "") -> None:
+    """Add a metric to those of a task; `version` as in `Registry.add`.
 
     Raises:
         UserError: no such task; or the name is taken, or breaks the rule for names.
@@ -160,7 +160,7 @@ def add(own: OwnMetric) -> None:
     name = own.metric.name
     if any(metric.name == name for task in TASKS.values() for metric in task.all):
         raise UserError(f"metric {name!r} is there already", "give the new one another name")
-    OWN.add(name, own)
+    OWN.add(name, own, version)
 
 
 def own_of(task: str) -> list[OwnMetric]:

@@ -14,12 +14,13 @@ from ablate.compose.check import possible
 from ablate.compose.infra import read as read_infra
 from ablate.compose.request import Request
 from ablate.errors import UserError
+from ablate.execution.provenance import changed_since
 from ablate.launch.plan import Plan
 from ablate.results import comparisons, equivalence, statistics
 from ablate.results.collect import collect
 from ablate.results.conditions import labels
 from ablate.results.formats import counted
-from ablate.store import code, manifest
+from ablate.store import manifest
 from ablate.store.folder import FINISHED, RUNNING, RunFolder
 from ablate.store.identity import digest, pair_key, settings, signature, without_weights
 from ablate.studies import states
@@ -151,7 +152,7 @@ def prospect(requests: Sequence[Request], at_a_time: int, measure: Measure | Non
 def _state(folder: RunFolder) -> str:
     state = states.state_of(folder)
     if state == FINISHED:
-        return STALE if code.changed(folder.environment() or {}) else FINISHED
+        return STALE if changed_since([folder])[0] else FINISHED
     return RUNNING if state == RUNNING else LEFT
 
 

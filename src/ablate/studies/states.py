@@ -11,10 +11,11 @@ from typing import Any
 
 from ablate.execution import serving
 from ablate.execution.claim import living_holder
+from ablate.execution.provenance import changed_since
 from ablate.execution.status import expected_end
 from ablate.launch.slurm import client, queue
 from ablate.launch.slurm.queue import Queue
-from ablate.store import code, manifest
+from ablate.store import manifest
 from ablate.store.folder import DAMAGED, ENDED, FAILED, FINISHED, INTERRUPTED, PENDING, RUNNING, RunFolder
 from ablate.store.manifest import Manifest, PlannedRun
 
@@ -145,8 +146,8 @@ def _explained(standing: Standing, ends: dict[str, str]) -> Standing:
 def _dated(runs_dir: Path, runs: Sequence[Standing]) -> list[Standing]:
     """Add to finished runs which of their code has changed since."""
     finished = [standing for standing in runs if standing.state == FINISHED]
-    records = [RunFolder(runs_dir / standing.run.signature).environment() or {} for standing in finished]
-    changed = dict(zip(map(id, finished), code.changed_in_each(records), strict=True))
+    folders = [RunFolder(runs_dir / standing.run.signature) for standing in finished]
+    changed = dict(zip(map(id, finished), changed_since(folders), strict=True))
     return [
         replace(standing, stale=tuple(names), note=f"stale: {described(names)} changed since")
         if (names := changed.get(id(standing)))

@@ -26,6 +26,7 @@ def register_metric(
     unit: str = "",
     higher: bool = True,
     digits: int = 2,
+    version: str = "",
 ) -> Callable[[Compute], Compute]:
     """Register a metric: a decorator of the function that computes it over a whole split.
 
@@ -43,6 +44,7 @@ def register_metric(
         unit: `%`, in which differences are percentage points, or empty.
         higher: a higher value is better.
         digits: decimals in text.
+        version: changed by hand where figures change though no text does.
 
     Raises:
         UserError: the name is taken or breaks the rule for names, or the task cannot have it.
@@ -60,7 +62,7 @@ def register_metric(
 
     def decorate(compute: Compute) -> Compute:
         described = Metric(name, words or name.replace("_", " "), unit, higher, digits)
-        metrics.add(OwnMetric(described, task, compute))
+        metrics.add(OwnMetric(described, task, compute), version)
         return compute
 
     return decorate

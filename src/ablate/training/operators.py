@@ -14,24 +14,52 @@ from ablate.ops import Slot
 HELP = "`ablate check-op` shows all that is wrong with an operator"
 
 
+PATIENCE = 10  # steps after which parameters that no gradient has reached are named
+
+
 class FirstSteps:
-    """Watch the operators of a network: their outputs in the first step, their gradients in the first epoch.
+    """Watch the operators of a network: outputs in a step and an evaluation, gradients in the first steps.
 
     A wrong shape would otherwise be broadcast by the residual connection around an operator, without a word.
     """
 
     def __init__(self, model: nn.Module, name: str) -> None:
-        self.name = name
+        self.name, self.model = name, model
+        self.steps, self.said = 0, False
+        self.handles: list[Any] = []
         self.idle = {
             f"{path}.{inner}": parameter
             for path, operator, _ in hosts.operators(model)
             for inner, parameter in operator.named_parameters()
             if parameter.requires_grad
         }
+
+    def hook(self, model: nn.Module | None = None) -> None:
+        """Watch the outputs of the next batch, of this network or of one with averaged weights."""
+        self.unhook()
         self.handles = [
             operator.register_forward_hook(self._watch(path, slot))
-            for path, operator, slot in hosts.operators(model)
+            for path, operator, slot in hosts.operators(self.model if model is None else model)
         ]
+
+    def unhook(self) -> None:
+        """Watch no outputs any more."""
+        while self.handles:
+            self.handles.pop().remove()
+
+    def check(self, x: Tensor, precision: torch.autocast) -> None:
+        """Check the outputs for a batch beside training: hooks would make a compiled graph anew.
+
+        Args:
+            x: images, (B, C, H, W).
+            precision: of the network.
+        """
+        training = self.model.training
+        with torch.random.fork_rng([x.device] if x.is_cuda else []), torch.no_grad(), precision:
+            self.hook()
+            self.model.eval()(x)
+        self.unhook()
+        self.model.train(training)
 
     def _watch(self, path: str, slot: Slot) -> Any:
         def check(operator: nn.Module, inputs: tuple[Tensor, ...], y: Any) -> None:
@@ -55,18 +83,24 @@ class FirstSteps:
 
     def stepped(self) -> None:
         """Look at the gradients of a step, before they are used."""
-        while self.handles:
-            self.handles.pop().remove()
+        self.unhook()
+        self.steps += 1
         self.idle = {name: parameter for name, parameter in self.idle.items() if parameter.grad is None}
 
-    def note(self) -> str | None:
-        """Name the parameters that no gradient has reached so far; None if there are none."""
-        if not self.idle:
+    def note(self, *, last: bool = False) -> str | None:
+        """Name the parameters that no gradient has reached in PATIENCE steps, once; None if there are none.
+
+        Args:
+            last: there are no more steps.
+        """
+        if self.said or not self.idle or (self.steps < PATIENCE and not last):
             return None
+        self.said = True
         names = [*self.idle]
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         return (
-            f"operator {self.name!r}: in this epoch no gradient reached {', '.join(names[:3])}{more}; "
+            f"operator {self.name!r}: in {self.steps} step{'s' * (self.steps != 1)} no gradient reached "
+            f"{', '.join(names[:3])}{more}; "
             f"if they are not to be learned, make them buffers; {HELP}"
         )
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from ablate import data, hosts, ops
 from ablate.data import Loader
+from ablate.plugins import Registry
 from ablate.results.examples import Example, Examples
 from ablate.store import code, metrics
 from ablate.tasks import own, pretrained
@@ -22,7 +23,9 @@ EXAMPLES = 3  # test images whose predictions a run keeps
 def modules(config: Mapping[str, Any], model: nn.Module, *parts: object) -> set[str]:
     """Return the names of the modules in which a run's network, data set and other parts are defined."""
     host = hosts.spec(config["host"]["name"])
+    registered = (registry.modules.get(name) for registry, name in _registrations(config))
     return {
+        *filter(None, registered),
         *(type(module).__module__ for module in model.modules()),
         *(type(part).__module__ for part in parts),
         *(function.__module__ for function in (host.build, host.slots, host.fill)),
@@ -34,14 +37,25 @@ def modules(config: Mapping[str, Any], model: nn.Module, *parts: object) -> set[
 
 
 def facts(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return digests of the data set's files, and the version that the operator's registration states."""
+    """Return digests of the data set's files, and the versions that registrations state."""
     root = config["infra"]["data_root"]
-    files = data.content(config["data"], Path(str(root)) if root else None)
-    version = ops.spec(config["op"]["name"]).version
-    return {
-        **({} if files is None else {f"{code.DATA}{config['data']['name']}": files}),
-        **({f"{code.VERSION}{config['op']['name']}": version} if version else {}),
+    versions = {
+        f"{code.VERSION}{name}": registry.versions[name]
+        for registry, name in _registrations(config)
+        if name in registry.versions
     }
+    return {**data.content(config["data"], Path(str(root)) if root else None), **versions}
+
+
+def _registrations(config: Mapping[str, Any]) -> list[tuple[Registry[Any], str]]:
+    """Return the registries in which a run's operator, host, data set and metrics are, with their names."""
+    task = metrics.task_of(config)
+    return [
+        (ops.registry.registration(), config["op"]["name"]),
+        (hosts.registration(), config["host"]["name"]),
+        (data.DATA_SETS, config["data"]["name"]),
+        *((metrics.OWN, own.metric.name) for own in metrics.own_of(task)),
+    ]
 
 
 class Remembering:

@@ -51,8 +51,10 @@ def mfu(macs: float, images_per_second: float, flops: float | None) -> float | N
     return None if flops is None else round(TRAINING * macs * images_per_second / flops, 4)
 
 
-def figures(device: torch.device, precision: str, macs: float, images_per_second: float) -> dict[str, float]:
-    """`mfu` of one device, or nothing where its peak is not known.
+def figures(
+    device: torch.device, precision: str, macs: float | None, images_per_second: float
+) -> dict[str, float]:
+    """`mfu` of one device, or nothing where its peak or the operations are not known.
 
     Args:
         device: of this process.
@@ -60,7 +62,7 @@ def figures(device: torch.device, precision: str, macs: float, images_per_second
         macs: multiply-accumulates of one image's forward pass.
         images_per_second: of training, on this device.
     """
-    if device.type != "cuda":
+    if device.type != "cuda" or macs is None:
         return {}
     found = peak(torch.cuda.get_device_name(device), precision, torch.backends.cuda.matmul.allow_tf32)
     utilization = mfu(macs, images_per_second, found)
