@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -111,6 +112,8 @@ class Evidence:
             drawn["differences"] = lambda: figures.forest(found)
             if found.paired:
                 drawn["pairs"] = lambda: figures.slopes(found)
+            if any(math.isfinite(each.standard_error) for each in found.comparisons):
+                drawn["confidence"] = lambda: figures.confidence_curves(found)
         else:
             drawn["seed_noise"] = lambda: figures.seed_noise(found)
         if self.classes:

@@ -7,6 +7,7 @@ files are named after what they show. Imports neither torch nor timm.
 
 from ablate.results.figures.canvas import save
 from ablate.results.figures.classes import by_class
+from ablate.results.figures.confidence import confidence_curves
 from ablate.results.figures.cost import accuracy_against_macs
 from ablate.results.figures.differences import forest
 from ablate.results.figures.factors import heat_map, main_effects
@@ -21,6 +22,7 @@ from ablate.results.figures.walk import roadmap
 __all__ = [
     "accuracy_against_macs",
     "by_class",
+    "confidence_curves",
     "forest",
     "heat_map",
     "learning_curves",
