@@ -21,6 +21,7 @@ from ablate.results import (
     figures,
     images,
     paths,
+    ranks,
     tables,
 )
 from ablate.results.allpairs import AllPairs
@@ -31,6 +32,7 @@ from ablate.results.factorial import Factorial
 from ablate.results.images import Images
 from ablate.results.paths import Path
 from ablate.results.predictions import Kept
+from ablate.results.ranks import Ranks
 from ablate.results.tables import Table
 from ablate.store.manifest import Manifest
 from ablate.store.metrics import find
@@ -74,6 +76,12 @@ class Evidence:
         return beyond.analyse(self.manifest, findings.runs, higher=higher) if findings.paired else None
 
     @cached_property
+    def ranks(self) -> Ranks | None:
+        """Average ranks over hosts, data sets or studies; None where a study has too few of them."""
+        findings = self.findings
+        return ranks.analyse(self.manifest, findings.runs, higher=find(findings.metric).higher)
+
+    @cached_property
     def tables(self) -> list[Table]:
         """Its tables, the study's own first; those without rows are left out."""
         odd = len(self.not_converged)
@@ -90,6 +98,7 @@ class Evidence:
         found.append(tables.by_class(self.findings, self.classes))
         found.append(tables.on_images(self.images))
         found.append(tables.over_places(self.findings.metric, self.beyond))
+        found.append(tables.ranks(self.findings.metric, self.ranks))
         found.append(tables.all_pairs(self.findings, self.all_pairs))
         found.append(tables.matched(self.findings, self.matched or []))
         found.append(tables.reached(self.reached))
@@ -108,6 +117,8 @@ class Evidence:
             drawn["interactions"] = lambda: figures.heat_map(found, factors)
         if (over := self.beyond) is not None:
             drawn["places"] = lambda: figures.places(found.metric, over)
+        if (ranked := self.ranks) is not None:
+            drawn["ranks"] = lambda: figures.critical_difference(ranked)
         if len(found.summaries) > 1:
             drawn["differences"] = lambda: figures.forest(found)
             if found.paired:

@@ -16,6 +16,7 @@ from ablate.results.figures.maps import panels
 from ablate.results.figures.pairs import slopes
 from ablate.results.figures.places import places
 from ablate.results.figures.predictions import predictions
+from ablate.results.figures.ranks import critical_difference
 from ablate.results.figures.seeds import seed_noise
 from ablate.results.figures.walk import roadmap
 
@@ -23,6 +24,7 @@ __all__ = [
     "accuracy_against_macs",
     "by_class",
     "confidence_curves",
+    "critical_difference",
     "forest",
     "heat_map",
     "learning_curves",
