@@ -28,6 +28,7 @@ from ablate.results.allpairs import AllPairs
 from ablate.results.classes import OfClass
 from ablate.results.comparisons import Comparison, Findings
 from ablate.results.curves import Reached
+from ablate.results.exchanged import Exchange
 from ablate.results.factorial import Factorial
 from ablate.results.images import Images
 from ablate.results.paths import Path
@@ -52,6 +53,7 @@ class Evidence:
     classes: list[OfClass]  # none where the task has no figures by class
     images: Images | None  # None where runs kept no predictions of single images
     by_class: pd.DataFrame | None = None  # test figures of every run by class
+    exchanges: tuple[Exchange, ...] = ()  # test images gained and lost, of the conditions that are shown
     selection: str = ""  # what a reader selected of the study, in words; empty: all of it
 
     @property

@@ -10,6 +10,7 @@ from ablate.results.figures.classes import by_class
 from ablate.results.figures.confidence import confidence_curves
 from ablate.results.figures.cost import accuracy_against_macs
 from ablate.results.figures.differences import forest
+from ablate.results.figures.exchanged import exchanged
 from ablate.results.figures.factors import heat_map, main_effects
 from ablate.results.figures.learning import learning_curves
 from ablate.results.figures.maps import panels
@@ -25,6 +26,7 @@ __all__ = [
     "by_class",
     "confidence_curves",
     "critical_difference",
+    "exchanged",
     "forest",
     "heat_map",
     "learning_curves",
