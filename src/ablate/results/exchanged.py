@@ -1,8 +1,7 @@
 """Test images that a condition gains and loses against the baseline, to be shown with their predictions.
 
 An image is gained if the condition gets it right and the baseline wrong in more than half of the pairs of
-seeds, and lost in the reverse case. The images come from the caller: this package reads no
-data set.
+seeds, and lost in the reverse case. The images come from the caller: this package reads no data set.
 """
 
 from __future__ import annotations
