@@ -24,7 +24,7 @@ from ablate.results.report import report, write_evidence
 from ablate.store.identity import signature
 from ablate.store.manifest import Manifest, PlannedRun
 
-FIGURES = ("differences", "pairs", "accuracy_macs", "learning_curves")
+FIGURES = ("differences", "pairs", "confidence", "accuracy_macs", "learning_curves")
 TABLES = ("table", "all_pairs", "time_to_accuracy", "comparisons")
 VOID = {"meta", "link", "br"}
 

@@ -27,6 +27,7 @@ from ablate.results.selection import Selection
 from ablate.store import manifest as manifests
 from ablate.store.folder import RunFolder
 from ablate.store.manifest import Manifest
+from ablate.studies import pictures
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,6 +52,7 @@ class Choices(TypedDict, total=False):
     target: float
     paired: bool
     mixed: bool
+    gained: Words
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ class Study:
 
         Args:
             **choices: as the options of `ablate report` with these names: baseline, metric, only, drop,
-                seeds, margin, target, paired, mixed.
+                seeds, margin, target, paired, mixed, gained.
 
         Raises:
             UserError: a choice, level or condition that does not exist, or runs of different code.
@@ -206,7 +208,7 @@ class Study:
             )
         evidence = self.evidence(**choices)
         folder = Path(output) if output is not None else folder_of(self._folder(), [self.name])
-        return write(evidence, self.runs_dir or folder / "no-runs", folder)[0]
+        return write(evidence, self.runs_dir or folder / "no-runs", folder, pictures.of_run)[0]
 
     def table(self, name: str = "table", **choices: Unpack[Choices]) -> Table:
         """Return a table of the report: its `frame()`, `values()`, `markdown()`, `latex()`.
@@ -337,7 +339,8 @@ def _options(choices: Choices) -> Options:
         _words(choices.get("drop", ())),
     )
     target, margin = choices.get("target"), choices.get("margin")
-    return Options(choices.get("paired", True), target, margin, choices.get("mixed", False), selection)
+    mixed, gained = choices.get("mixed", False), _words(choices.get("gained", ()))
+    return Options(choices.get("paired", True), target, margin, mixed, selection, gained)
 
 
 def _examined_again(recorded: Evidence, options: Options) -> Evidence:

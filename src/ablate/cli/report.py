@@ -47,6 +47,13 @@ def add(verbs: argparse._SubParsersAction) -> None:
         action="store_true",
         help="compare runs that were computed by different code; the page lists them",
     )
+    sub.add_argument(
+        "--gained",
+        action="append",
+        default=[],
+        metavar="CONDITION",
+        help="show the test images that it gained and lost, too; may be repeated",
+    )
     _add_selection(sub)
 
 
@@ -72,6 +79,7 @@ def report(arguments: argparse.Namespace) -> None:
     from ablate.results import tables
     from ablate.results.report import Options, examined, folder_of, write
     from ablate.results.selection import Selection
+    from ablate.studies import pictures
 
     selection = Selection(
         arguments.baseline, arguments.metric, arguments.seeds, arguments.only, arguments.drop
@@ -82,10 +90,11 @@ def report(arguments: argparse.Namespace) -> None:
         margin=arguments.margin,
         mixed=arguments.mixed_code,
         selection=selection,
+        gained=arguments.gained,
     )
     runs_dir, studies = arguments.runs_dir, list(dict.fromkeys(arguments.study))
     evidence = examined(runs_dir, studies, options)
-    page = write(evidence, runs_dir, arguments.output or folder_of(runs_dir, studies))[0]
+    page = write(evidence, runs_dir, arguments.output or folder_of(runs_dir, studies), pictures.of_run)[0]
     console = Console(highlight=False)
     short = tables.short_table(evidence.findings)
     console.print(_drawn(short))

@@ -6,7 +6,7 @@ augmented batch by batch (`tensor_loader.py`); folders of image files go through
 in worker processes (`image_loader.py`), those with objects through one geometry for image, boxes and masks
 (`coco_loader.py`). What epoch `e` yields depends on the seed and on `e` alone.
 Imports of ablate only `errors`, `configuration` and `store`, and torch only in `create`; used by `training`,
-`compose.check`, `studies.look` and `bench`.
+`compose.check`, `studies.look`, `studies.pictures` and `bench`.
 """
 
 from ablate.data.availability import availability
@@ -21,6 +21,7 @@ from ablate.data.catalogue import (
     module_of,
     names,
     other_images,
+    pictures,
     register,
     test_split,
 )
@@ -36,6 +37,7 @@ from ablate.data.contract import (
     LabelledSplits,
     Loader,
     MapBatch,
+    Picture,
     Splits,
     Storage,
     Truth,
@@ -59,6 +61,7 @@ __all__ = [
     "LabelledSplits",
     "Loader",
     "MapBatch",
+    "Picture",
     "Shard",
     "Splits",
     "Storage",
@@ -74,6 +77,7 @@ __all__ = [
     "module_of",
     "names",
     "other_images",
+    "pictures",
     "register",
     "test_split",
 ]

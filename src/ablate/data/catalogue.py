@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, cast
@@ -18,6 +18,7 @@ from ablate.data.contract import (
     DataInfo,
     DataSet,
     Loader,
+    Picture,
     Scale,
     Splits,
     Storage,
@@ -307,6 +308,35 @@ def other_images(config: Mapping[str, Any], place: Path, most: int) -> tuple[lis
         )
     paths = image_files.find(place)
     return paths[:most], image_files.prepare(paths[:most], data_set.info, scale), len(paths)
+
+
+def pictures(
+    config: Mapping[str, Any], positions: Sequence[int], data_root: Path | None = None
+) -> list[Picture]:
+    """Test images as they are stored, and their classes, by their places in the test split.
+
+    Args:
+        config: a node of `conf/data`.
+        positions: of the images, in the order in which a run is tested.
+        data_root: as for `create`. Nothing is downloaded.
+
+    Raises:
+        UserError: the data are not here or cannot be read, are fewer, or the set has no method `pictures`.
+    """
+    data_set = _data_set(config)
+    root = default_data_root() if data_root is None else data_root.expanduser()
+    if (read := getattr(data_set, "pictures", None)) is None:
+        raise UserError(
+            f"data set {config['name']!r} has no single images to show", "give it a method pictures"
+        )
+    try:
+        found: list[Picture] = read(Storage(root), positions)
+    except IndexError as error:
+        raise UserError(
+            f"the test split of {config['name']!r} has fewer images than the runs were tested on",
+            "use the data that the runs had",
+        ) from error
+    return found
 
 
 def _data_set(config: Mapping[str, Any]) -> DataSet:

@@ -113,6 +113,13 @@ class LabelledSplits(NamedTuple):
     test: Labelled
 
 
+class Picture(NamedTuple):
+    """A test image to look at, and its class."""
+
+    image: NDArray[np.uint8]  # (H, W) or (H, W, 3)
+    label: int
+
+
 class Scale(NamedTuple):
     """Mean and standard deviation of each channel of the training set, pixels in [0, 1]."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,7 +17,8 @@ import numpy as np
 
 from ablate.data import verification
 from ablate.data.augmentation_settings import read_augmentation
-from ablate.data.contract import Batching, DataInfo, Samples, SampleSplits, Splits, Storage
+from ablate.data.contract import Batching, DataInfo, Picture, Samples, SampleSplits, Splits, Storage
+from ablate.data.decoding import read_image
 from ablate.data.holdout import stratified_holdout
 from ablate.data.listing import class_folders, list_images
 from ablate.data.options import require_between, require_whole
@@ -26,6 +27,8 @@ from ablate.errors import UserError
 
 if TYPE_CHECKING:
     from ablate.data.augmentation import FolderAugmentation
+
+PICTURE = 112  # pixels, of the longer side of a test image that is shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +105,21 @@ class FolderSet(ABC):
 
         augmentation = self.augmentation(augment)
         return image_splits(self.info, self.read(storage), augmentation, batching, self.crop_pct)
+
+    def pictures(self, storage: Storage, positions: Sequence[int]) -> list[Picture]:
+        """The test images at `positions` whole, at most PICTURE pixels high and wide; needs no torch.
+
+        Raises:
+            UserError: the folder is missing, or an image cannot be read.
+        """
+        samples = self.test_samples(storage.data_root)
+        found = []
+        for position in positions:
+            path, label = samples[position]
+            image = read_image(path)
+            image.thumbnail((PICTURE, PICTURE))
+            found.append(Picture(np.asarray(image), label))
+        return found
 
     def augmentation(self, augment: Mapping[str, Any]) -> FolderAugmentation:
         """Read a recipe's augmentation of image files, and build its transform once to check it."""

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from ablate.data.augmentation_settings import read_augmentation
-from ablate.data.contract import Batching, DataInfo, Labelled, LabelledSplits, Scale, Splits, Storage
+from ablate.data.contract import (
+    Batching,
+    DataInfo,
+    Labelled,
+    LabelledSplits,
+    Picture,
+    Scale,
+    Splits,
+    Storage,
+)
 from ablate.data.holdout import stratified_holdout
+from ablate.errors import UserError
 
 if TYPE_CHECKING:
     from ablate.data.augmentation import TensorAugmentation
@@ -48,6 +60,23 @@ class InMemorySet(ABC):
         augmentation = self.augmentation(augment)
         scale = Scale(self.mean, self.std)
         return tensor_splits(self.info, self.read(storage), scale, augmentation, batching)
+
+    def pictures(self, storage: Storage, positions: Sequence[int]) -> list[Picture]:
+        """The test images at `positions`; needs no torch, unless `read` does.
+
+        Raises:
+            UserError: the data are missing, or labelled with maps.
+        """
+        test = self.read(storage).test
+        if test.labels.ndim != 1:
+            raise UserError("its images are labelled with maps", "images with one class each are shown")
+        channels = 3 if test.images.shape[1] >= 3 else 1
+        shown = test.images[np.asarray(positions, dtype=int), :channels].transpose(0, 2, 3, 1)
+        labels = test.labels[np.asarray(positions, dtype=int)].tolist()
+        return [
+            Picture(image if channels == 3 else image[..., 0], label)
+            for image, label in zip(shown, labels, strict=True)
+        ]
 
     def augmentation(self, augment: Mapping[str, Any]) -> TensorAugmentation:
         """Read a recipe's augmentation of images in memory."""

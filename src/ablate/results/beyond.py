@@ -96,11 +96,10 @@ def analyse(manifest: Manifest, runs: pd.DataFrame, *, higher: bool = True) -> B
         runs: one row per run, as `collect` returns them.
         higher: a higher figure is better.
     """
-    kinds = [factor for factor in manifest.factors if factor in CONTEXT and runs[factor].nunique() > 1]
-    treatments = [factor for factor in manifest.factors if factor not in kinds]
+    kinds, treatments = separated(manifest, runs)
     if not kinds or not treatments:
         return None
-    where, what = (_named(runs, factors) for factors in (kinds, treatments))
+    where, what = (named(runs, factors) for factors in (kinds, treatments))
     reference = _reference(manifest, treatments, what, runs)
     figures = {
         (str(place), str(condition)): by_seed(group, manifest.metric)
@@ -119,6 +118,12 @@ def analyse(manifest: Manifest, runs: pd.DataFrame, *, higher: bool = True) -> B
         if len(places) > 1:
             effects.append(_effect(condition, places, higher))
     return Beyond(reference, tuple(kinds), tuple(effects)) if effects else None
+
+
+def separated(manifest: Manifest, runs: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """Return the factors of a study that say where runs are compared, and those that say what is compared."""
+    kinds = [factor for factor in manifest.factors if factor in CONTEXT and runs[factor].nunique() > 1]
+    return kinds, [factor for factor in manifest.factors if factor not in kinds]
 
 
 def random_effects(
@@ -186,7 +191,7 @@ def _errors(differences: Sequence[Sequence[float]]) -> list[float]:
     return [math.sqrt(pooled / len(each)) for each in differences]
 
 
-def _named(runs: pd.DataFrame, factors: Sequence[str]) -> pd.Series[str]:
+def named(runs: pd.DataFrame, factors: Sequence[str]) -> pd.Series[str]:
     """Levels of some factors of each run, in one text."""
     parts = []
     for factor, short in zip(factors, short_names(factors), strict=True):

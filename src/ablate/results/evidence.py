@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,16 +21,19 @@ from ablate.results import (
     figures,
     images,
     paths,
+    ranks,
     tables,
 )
 from ablate.results.allpairs import AllPairs
 from ablate.results.classes import OfClass
 from ablate.results.comparisons import Comparison, Findings
 from ablate.results.curves import Reached
+from ablate.results.exchanged import Exchange
 from ablate.results.factorial import Factorial
 from ablate.results.images import Images
 from ablate.results.paths import Path
 from ablate.results.predictions import Kept
+from ablate.results.ranks import Ranks
 from ablate.results.tables import Table
 from ablate.store.manifest import Manifest
 from ablate.store.metrics import find
@@ -49,6 +53,7 @@ class Evidence:
     classes: list[OfClass]  # none where the task has no figures by class
     images: Images | None  # None where runs kept no predictions of single images
     by_class: pd.DataFrame | None = None  # test figures of every run by class
+    exchanges: tuple[Exchange, ...] = ()  # test images gained and lost, of the conditions that are shown
     selection: str = ""  # what a reader selected of the study, in words; empty: all of it
 
     @property
@@ -73,6 +78,12 @@ class Evidence:
         return beyond.analyse(self.manifest, findings.runs, higher=higher) if findings.paired else None
 
     @cached_property
+    def ranks(self) -> Ranks | None:
+        """Average ranks over hosts, data sets or studies; None where a study has too few of them."""
+        findings = self.findings
+        return ranks.analyse(self.manifest, findings.runs, higher=find(findings.metric).higher)
+
+    @cached_property
     def tables(self) -> list[Table]:
         """Its tables, the study's own first; those without rows are left out."""
         odd = len(self.not_converged)
@@ -89,6 +100,7 @@ class Evidence:
         found.append(tables.by_class(self.findings, self.classes))
         found.append(tables.on_images(self.images))
         found.append(tables.over_places(self.findings.metric, self.beyond))
+        found.append(tables.ranks(self.findings.metric, self.ranks))
         found.append(tables.all_pairs(self.findings, self.all_pairs))
         found.append(tables.matched(self.findings, self.matched or []))
         found.append(tables.reached(self.reached))
@@ -107,10 +119,14 @@ class Evidence:
             drawn["interactions"] = lambda: figures.heat_map(found, factors)
         if (over := self.beyond) is not None:
             drawn["places"] = lambda: figures.places(found.metric, over)
+        if (ranked := self.ranks) is not None:
+            drawn["ranks"] = lambda: figures.critical_difference(ranked)
         if len(found.summaries) > 1:
             drawn["differences"] = lambda: figures.forest(found)
             if found.paired:
                 drawn["pairs"] = lambda: figures.slopes(found)
+            if any(math.isfinite(each.standard_error) for each in found.comparisons):
+                drawn["confidence"] = lambda: figures.confidence_curves(found)
         else:
             drawn["seed_noise"] = lambda: figures.seed_noise(found)
         if self.classes:

@@ -13,7 +13,7 @@ Jordan (2024, arXiv:2304.01910) separates the two kinds of noise for a single ne
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -135,19 +135,12 @@ def compare(findings: Findings, found: Mapping[str, Kept]) -> Images | None:
         None where no condition has a pair of runs that kept predictions of the same images.
     """
     runs = findings.runs
-    labels = next((found[run].predictions.label for run in runs["signature"] if run in found), None)
-    if labels is None or findings.metric != TOP1:
+    if findings.metric != TOP1:
         return None
-    same = {
-        run: kept.predictions for run, kept in found.items() if np.array_equal(kept.predictions.label, labels)
-    }
+    same = alike(runs, found)
     groups = {
-        name: {
-            int(seed): same[run]
-            for seed, run in zip(group["seed"], group["signature"], strict=True)
-            if run in same
-        }
-        for name, group in comparisons.by_condition(runs).items()
+        name: {seed: same[run] for seed, run in signatures.items()}
+        for name, signatures in by_seed(runs, same).items()
     }
     theirs = groups.pop(findings.baseline, {})
     pairs = {name: sorted(mine.keys() & theirs.keys()) for name, mine in groups.items()}
@@ -166,7 +159,7 @@ def compare(findings: Findings, found: Mapping[str, Kept]) -> Images | None:
         OnImages(
             condition=name,
             seeds=tuple(pairs[name]),
-            images=len(labels),
+            images=table.shape[1],
             gained=float((table > 0).sum(1).mean()),
             lost=float((table < 0).sum(1).mean()),
             difference=100 * float(table.mean()),
@@ -180,6 +173,28 @@ def compare(findings: Findings, found: Mapping[str, Kept]) -> Images | None:
     ]
     finished = int((runs["state"] == FINISHED).sum())
     return Images(findings.baseline, _calibration(theirs), compared, finished - len(same))
+
+
+def alike(runs: pd.DataFrame, found: Mapping[str, Kept]) -> dict[str, Predictions]:
+    """Return the predictions of the runs that have the same test images as the first one, by signature."""
+    labels = next((found[run].predictions.label for run in runs["signature"] if run in found), None)
+    return {
+        run: kept.predictions
+        for run, kept in found.items()
+        if labels is not None and np.array_equal(kept.predictions.label, labels)
+    }
+
+
+def by_seed(runs: pd.DataFrame, among: Container[str]) -> dict[str, dict[int, str]]:
+    """Return the signature of each seed's run, if it is among these, by condition."""
+    return {
+        name: {
+            int(seed): run
+            for seed, run in zip(group["seed"], group["signature"], strict=True)
+            if run in among
+        }
+        for name, group in comparisons.by_condition(runs).items()
+    }
 
 
 def mcnemar_p(gained: int, lost: int) -> float:

@@ -16,10 +16,12 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from ablate.errors import unknown
 from ablate.results import (
     classes,
     curves,
     examples,
+    exchanged,
     figures,
     formats,
     health,
@@ -65,6 +67,7 @@ class Options:
             the runs.
         mixed: runs that were computed by different code are compared all the same, and the page says so.
         selection: another baseline or metric, and a part of the runs.
+        gained: conditions whose gained and lost test images are shown, beside the one that differs most.
     """
 
     paired: bool = True
@@ -72,6 +75,7 @@ class Options:
     margin: float | None = None
     mixed: bool = False
     selection: Selection = EVERYTHING
+    gained: Sequence[str] = ()
 
 
 USUAL = Options()
@@ -146,12 +150,29 @@ def examined(runs_dir: Path, studies: Sequence[str], options: Options = USUAL) -
         by_class=classes.collect(runs_dir, runs, kept),
         kept=kept,
     )
-    return replace(found, selection=str(chosen))
+    known = [each.condition for each in found.findings.comparisons]
+    for condition in options.gained:
+        if condition not in known:
+            raise unknown("condition that is compared with the baseline:", condition, known)
+    exchanges = exchanged.choose(found.findings, found.images, kept, options.gained)
+    return replace(found, selection=str(chosen), exchanges=exchanges)
 
 
-def write(evidence: Evidence, runs_dir: Path, folder: Path) -> list[Path]:
-    """Write page, figures, tables and CSV files of a study into a folder; return the paths, page first."""
+def write(
+    evidence: Evidence, runs_dir: Path, folder: Path, source: exchanged.Source | None = None
+) -> list[Path]:
+    """Write page, figures, tables and CSV files of a study into a folder; return the paths, page first.
+
+    Args:
+        evidence: of the study.
+        runs_dir: where the runs lie.
+        folder: is made if it does not exist.
+        source: of test images, `studies.pictures.of_run`; None: none are shown.
+    """
     paths = write_evidence(evidence, folder)
+    shown = exchanged.show(evidence.exchanges, runs_dir, source)
+    if shown.exchanges:
+        paths += figures.save(figures.exchanged(shown), folder / "gained")
     pictured = _pictured(evidence.findings, runs_dir)
     if pictured.shown:
         paths += figures.save(_predictions(pictured), folder / "predictions")
@@ -162,7 +183,7 @@ def write(evidence: Evidence, runs_dir: Path, folder: Path) -> list[Path]:
         write_csv(frame, folder / name)
     drawings = {path.stem: path for path in paths if path.suffix == ".svg"}
     page = folder / "index.html"
-    write_text(page, _page(evidence, runs_dir, drawings, pictured))
+    write_text(page, _page(evidence, runs_dir, drawings, pictured, shown))
     return [page, *paths, *(folder / name for name in frames)]
 
 
@@ -214,7 +235,13 @@ def _predictions(pictured: _Pictured) -> Figure:
     return figures.predictions(images, answers, runs[0].names, ("labels", *pictured.shown))
 
 
-def _page(evidence: Evidence, runs_dir: Path, drawings: dict[str, Path], pictured: _Pictured) -> str:
+def _page(
+    evidence: Evidence,
+    runs_dir: Path,
+    drawings: dict[str, Path],
+    pictured: _Pictured,
+    shown: exchanged.Shown,
+) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("ablate.results", "."),
         autoescape=True,
@@ -239,6 +266,7 @@ def _page(evidence: Evidence, runs_dir: Path, drawings: dict[str, Path], picture
         advice=images.advice(evidence.images.compared) if evidence.images else "",
         families=sentences.other_families(evidence.paths, evidence.factorial, evidence.matched),
         pictured=pictured,
+        exchanged=shown,
         finished=int((findings.runs["state"] == FINISHED).sum()),
         states={str(state): int(count) for state, count in states.items()},
         fixed=_fixed(findings.runs),

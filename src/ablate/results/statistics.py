@@ -22,7 +22,7 @@ from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import nctdtr, stdtrit
+from scipy.special import nctdtr, stdtr, stdtrit
 
 CONFIDENCE = 0.95
 EXACT_PAIRS = 16  # up to here all 2^n sign assignments are counted
@@ -50,6 +50,27 @@ def t_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
 def t_quantile(confidence: float, degrees: float) -> float:
     """The t that |T| stays below with this probability, T being Student's with so many degrees."""
     return float(stdtrit(degrees, (1 + confidence) / 2))
+
+
+def p_of_difference(
+    hypotheses: ArrayLike, difference: float, error: float, degrees: float
+) -> NDArray[np.float64]:
+    """Two-sided p-value of a t-test of each hypothetical true difference.
+
+    As a function of the hypothesis this is the p-value function, and one minus it is the confidence curve
+    (Birnbaum 1961, "Confidence curves: an omnibus technique for estimation and testing statistical
+    hypotheses", Journal of the American Statistical Association 56; Schweder and Hjort 2002, "Confidence and
+    likelihood", doi:10.1111/1467-9469.00285): the hypotheses with a p of 1 − c or more are the interval at
+    confidence c.
+
+    Args:
+        hypotheses: true differences.
+        difference: the estimate.
+        error: its standard error.
+        degrees: degrees of freedom of the error.
+    """
+    distance = np.abs(np.asarray(hypotheses, dtype=float) - difference) / error
+    return np.asarray(2 * stdtr(degrees, -distance))
 
 
 def welch_interval(values: ArrayLike, others: ArrayLike, confidence: float = CONFIDENCE) -> Interval:

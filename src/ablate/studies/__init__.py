@@ -2,5 +2,5 @@
 
 Functions return data or raise a UserError; `cli` prints. All of them work while the study runs and read the
 run folders first and the cluster second (`states`). None but `look`, which runs a network, imports torch: a
-login node has little. Only `cli` imports this. Start reading in `states`.
+login node has little. Only `cli` and `api` import this. Start reading in `states`.
 """

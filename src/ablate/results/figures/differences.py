@@ -64,11 +64,11 @@ def forest(findings: Findings) -> Figure:
             axes.text(1.02, row - LINE, text, **beside)
             shape = {**VERDICTS[comparison.verdict.word], "markersize": 5, "clip_on": False}
             axes.plot(1.035, row + LINE, transform=axes.get_yaxis_transform(), **shape)
-            axes.text(1.065, row + LINE, _short(comparison.verdict), **beside)
+            axes.text(1.065, row + LINE, briefly(comparison.verdict), **beside)
         else:
             axes.text(1.02, row, text, **beside)
     axes.set_ylim(max(len(compared), 1) - 0.4, -0.6)
-    axes.set_yticks(range(len(compared)), [_wrapped(comparison.condition) for comparison in compared])
+    axes.set_yticks(range(len(compared)), [wrapped(comparison.condition) for comparison in compared])
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x", color=FAINT, alpha=0.25, linewidth=0.6)
@@ -77,7 +77,7 @@ def forest(findings: Findings) -> Figure:
     before = " " if len(findings.baseline) <= LONG_NAME else "\n"
     band = f"\nband: margin ±{margin.text}{f' ({margin.mark})' if margin.mark else ''}"
     axes.set_xlabel(
-        f"{metric}: difference from{before}{_wrapped(findings.baseline)}{unit}"
+        f"{metric}: difference from{before}{wrapped(findings.baseline)}{unit}"
         f"{band if math.isfinite(margin.value) else ''}"
     )
     if not compared:
@@ -88,15 +88,16 @@ def forest(findings: Findings) -> Figure:
     return figure
 
 
-def _short(verdict: Verdict) -> str:
+def briefly(verdict: Verdict) -> str:
+    """A verdict in two words."""
     return f"{verdict.word}, measurable" if verdict.negligible else verdict.word
 
 
-def _wrapped(condition: str) -> str:
-    """A condition's name in lines of LONG_LINE characters, broken between its levels."""
+def wrapped(condition: str, letters: int = LONG_LINE) -> str:
+    """A condition's name in lines of so many characters, broken between its levels."""
     lines = [""]
     for level in condition.split(", "):
-        if lines[-1] and len(lines[-1]) + len(level) > LONG_LINE:
+        if lines[-1] and len(lines[-1]) + len(level) > letters:
             lines[-1] += ","
             lines.append(level)
         else:

@@ -11,6 +11,7 @@ from ablate.results.tables.components import components
 from ablate.results.tables.conditions import details, footnote, short_table, study_table
 from ablate.results.tables.factors import effects, interactions, variance
 from ablate.results.tables.images import on_images
+from ablate.results.tables.ranks import ranks
 from ablate.results.tables.table import Cell, Table, escape_latex
 from ablate.results.tables.walks import roadmap
 
@@ -29,6 +30,7 @@ __all__ = [
     "matched",
     "on_images",
     "over_places",
+    "ranks",
     "reached",
     "roadmap",
     "short_table",
