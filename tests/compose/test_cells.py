@@ -77,6 +77,20 @@ def test_what_cannot_exist_is_skipped_where_asked_and_shown(ablate: Any, tmp_pat
     assert ablate("train", *TINY, "study.impossible=maybe").code == 2
 
 
+def test_a_setting_that_one_operator_lacks_is_named_with_it_or_skipped(ablate: Any, tmp_path: Path) -> None:
+    study = ("study.name=lacking", "op=lsa,conv", "op.channel.heads=1x,C", "seed=0")
+    refused = ablate("train", "-m", *TINY, *study)
+    assert refused.code == 2
+    assert "[op=conv op.channel.heads=1x]" in refused.err
+    done = ablate("train", "-m", *TINY, *study, "study.impossible=skip")
+    assert done.code == 0, done.err
+    assert len(manifest.load(tmp_path / "runs", "lacking").runs) == 2
+    assert len(manifest.load(tmp_path / "runs", "lacking").impossible) == 2
+    misspelt = ablate("train", "-m", *TINY, "study.name=m", "op=lsa,elza", "study.impossible=skip")
+    assert misspelt.code == 2
+    assert "did you mean 'elsa'" in misspelt.err
+
+
 @pytest.mark.parametrize(
     ("study", "said"),
     [

@@ -98,7 +98,8 @@ def test_a_module_of_ones_own_comes_with_the_files_beside_it_and_no_library(tmp_
     (package / "more.py").write_text("")
     script = (
         "import sys; import mine_alone, mine_package.operator; from ablate.store import code; "
-        "found = code.collect(['mine_alone', 'mine_package.operator']); print(*found.paths, *sorted(found.libraries))"
+        "found = code.collect(['mine_alone', 'mine_package.operator']); "
+        "print(*found.paths, *sorted(found.libraries))"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120

@@ -20,7 +20,7 @@ from ablate.configuration import conf_dir
 from ablate.errors import UserError, unknown
 from ablate.results import collect, record
 from ablate.results.conditions import labels
-from ablate.results.evidence import Evidence, examine
+from ablate.results.evidence import Answers, Evidence, examine
 from ablate.results.figures.seeds import smallest_difference
 from ablate.results.report import Options, examined, folder_of, write
 from ablate.results.selection import Selection
@@ -364,7 +364,7 @@ def _examined_again(recorded: Evidence, options: Options) -> Evidence:
         paired=options.paired,
         target=options.target,
         margin=options.margin,
-        by_class=None if by_class is None else of(by_class),
+        answers=Answers(None if by_class is None else of(by_class)),
     )
 
 

@@ -9,7 +9,9 @@ from typing import Any
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 
 class Composer:
@@ -25,6 +27,7 @@ class Composer:
         self._parser = OverridesParser.create(config_loader=loader)
         self._composed: dict[tuple[str, ...], DictConfig] = {}
         self._plain: dict[tuple[str, ...], dict[str, Any]] = {}
+        self._failed: dict[tuple[str, ...], Exception] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loader, name)
@@ -32,7 +35,8 @@ class Composer:
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         """Compose a run's configuration, without the node `hydra`, which is not part of a run.
 
-        Sweepers call this to check that a run can be composed and discard the result; `plain` uses it.
+        Sweepers call this to check that a run can be composed and discard the result; `plain` uses it. A
+        setting that a run does not have is an error of `plain` only.
         """
         parsed = [self._parsed(override) for override in sweep_overrides]
         of_groups = [one for one in parsed if self._loader.repository.group_exists(one.key_or_group)]
@@ -45,15 +49,25 @@ class Composer:
             OmegaConf.set_struct(composed, True)
             self._composed[choices] = composed
         config = copy.deepcopy(self._composed[choices])
-        ConfigLoaderImpl._apply_overrides_to_config(of_values, config)
-        plain: Any = OmegaConf.to_container(config, resolve=True)
-        self._plain[tuple(sweep_overrides)] = plain
+        try:
+            ConfigLoaderImpl._apply_overrides_to_config(of_values, config)
+            plain: Any = OmegaConf.to_container(config, resolve=True)
+        except (HydraException, OmegaConfBaseException) as error:
+            self._failed[tuple(sweep_overrides)] = error
+        else:
+            self._plain[tuple(sweep_overrides)] = plain
         return config
 
     def plain(self, master_config: DictConfig, sweep_overrides: list[str]) -> dict[str, Any]:
-        """Compose a run's configuration and resolve it into plain containers."""
+        """Compose a run's configuration and resolve it into plain containers.
+
+        Raises:
+            HydraException: it has no such setting; or another error of Hydra or OmegaConf.
+        """
         if tuple(sweep_overrides) not in self._plain:
             self.load_sweep_config(master_config, sweep_overrides)
+        if (error := self._failed.pop(tuple(sweep_overrides), None)) is not None:
+            raise error
         return self._plain.pop(tuple(sweep_overrides))
 
     @cache  # noqa: B019 - one composer lives as long as the program

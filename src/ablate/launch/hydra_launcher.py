@@ -16,7 +16,10 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from ablate.compose.study import SKIP
 from ablate.errors import UserError
+
+UNKNOWN_SETTING = "unknown setting"  # of Hydra's composition: the beginning of its explanation
 
 if TYPE_CHECKING:
     from ablate.compose.request import Request
@@ -66,8 +69,8 @@ class StudyLauncher(Launcher):
         from ablate.store.identity import signature
 
         setup_globals()
-        requests = [self._request(overrides) for overrides in job_overrides]
-        if not requests:
+        requests, refused = self._requests(job_overrides)
+        if not job_overrides:
             raise UserError(
                 "the sweep has no runs: a glob(…) in it matches nothing, or a range(…) is empty",
                 "`ablate train --help` lists the choices of every group",
@@ -75,7 +78,8 @@ class StudyLauncher(Launcher):
         if searching:
             self.check_search()
         portion = searching or self._narrowed()
-        submission = run_study(requests, self.launch_function(), lenient=searching, portion=portion)
+        launch = self.launch_function()
+        submission = run_study(requests, launch, lenient=searching, portion=portion, refused=refused)
         return [submission.folder(signature(request.config)) for request in requests]
 
     def refusal(self, overrides: Sequence[str]) -> UserError | None:
@@ -132,6 +136,39 @@ class StudyLauncher(Launcher):
         from ablate.compose.request import request
 
         return request(self.composer.plain(self.config, list(overrides)), overrides)
+
+    def _requests(self, job_overrides: Sequence[Sequence[str]]) -> tuple[list[Request], dict[str, str]]:
+        """Return the requested runs, and by its overrides why a combination cannot even be composed.
+
+        Raises:
+            UserError: one cannot, and `study.impossible` is not `skip`, or none can; names its overrides.
+        """
+        from ablate.compose.explanation import explain, explained
+
+        found: list[Request] = []
+        refused: dict[str, str] = {}
+        skips = self.config.study.get("impossible") == SKIP
+        common = set.intersection(*map(set, job_overrides)) if job_overrides else set()
+        for overrides in job_overrides:
+            try:
+                found.append(self._request(overrides))
+            except Exception as raised:
+                if not isinstance(raised, UserError) and not explained(raised):
+                    raise
+                error = raised if isinstance(raised, UserError) else explain(raised, overrides)
+                shown = " ".join(
+                    one for one in overrides if one not in common and not one.startswith("seed=")
+                )
+                if len(job_overrides) == 1 or not shown:
+                    raise
+                if not skips or not error.problem.startswith(UNKNOWN_SETTING):  # a name is a slip of the pen
+                    raise UserError(f"{error.problem}  [{shown}]", error.way_out) from raised
+                refused[shown] = error.problem
+        if refused and not found:
+            raise UserError(
+                f"no run can exist: {next(iter(refused.values()))}", "change what this says of every run"
+            )
+        return found, refused
 
     def _returned(self, overrides: Sequence[str], folder: RunFolder, searching: bool) -> JobReturn:
         """Return to Hydra the best figure that selects checkpoints; in a search, an error without one."""

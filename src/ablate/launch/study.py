@@ -70,7 +70,12 @@ def refuse_a_look_ahead(what: str) -> None:
 
 
 def run_study(
-    requests: Sequence[Request], launch: Launch, *, lenient: bool = False, portion: bool = False
+    requests: Sequence[Request],
+    launch: Launch,
+    *,
+    lenient: bool = False,
+    portion: bool = False,
+    refused: Mapping[str, str] | None = None,
 ) -> Submission:
     """Submit, run what is ready, sum up. Ends the program if a run failed, unless `lenient`.
 
@@ -82,6 +87,7 @@ def run_study(
         launch: computes the runs that are ready.
         lenient: a run that fails does not end the program, and notes are not printed.
         portion: the runs are a part of their study only; see `submit`.
+        refused: combinations of the command that `study.impossible=skip` leaves out already, with reasons.
 
     Raises:
         UserError: a run that cannot exist; then nothing was written.
@@ -104,6 +110,7 @@ def run_study(
             note=lambda text: None if lenient else console.print(text, markup=False, soft_wrap=True),
             announce=lambda runs_dir, runs: stack.enter_context(served(runs_dir, runs)),
             portion=portion,
+            refused=refused,
         )
         if (kept := _submitted.get()) is not None:
             kept.append(submission)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ablate.compose.check import check, possible
@@ -27,6 +27,7 @@ def submit(
     announce: Announce = lambda runs_dir, signatures: None,
     *,
     portion: bool = False,
+    refused: Mapping[str, str] | None = None,
 ) -> Submission:
     """Check every run, then freeze its configuration and add it to the study's manifest.
 
@@ -39,6 +40,7 @@ def submit(
         note: prints what the user should know.
         announce: called with the folder of runs and the signatures.
         portion: the command runs a part of the study; its baseline and conditions of a path may be missing.
+        refused: combinations that could not be composed and are skipped, with their reasons.
 
     Raises:
         UserError: the first combination that cannot exist, with its overrides; a baseline that is not one of
@@ -50,6 +52,9 @@ def submit(
     impossible: dict[str, str] = {}
     if read_study(requests[0].config["study"]).impossible == SKIP:
         requests, impossible = _skipping(requests, processes, note)
+        for levels, reason in (refused or {}).items():
+            note(f"skipped, since it cannot exist: {levels}: {reason}")
+        impossible |= refused or {}
     else:
         for problem in check(requests, processes):
             note(f"{problem}: these runs will fail, the others are trained")

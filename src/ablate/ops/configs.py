@@ -42,7 +42,10 @@ def preset(name: str) -> dict[str, Any] | None:
     if path is None:
         return None
     settings = {key: value for key, value in _read(path).items() if key != "defaults"}
-    chosen: dict[str, Any] = {axis: level(axis, choice) for axis, choice in _chosen(name).items()}
+    chosen: dict[str, Any] = {}
+    for base in _bases(name):  # of another preset, whose settings this one changes
+        chosen.update(preset(base) or {})
+    chosen |= {axis: level(axis, choice) for axis, choice in _levels_of(name).items()}
     for key, value in settings.items():  # a level's settings may be changed one by one, as in Hydra
         chosen[key] = {**chosen[key], **value} if key in chosen and isinstance(value, Mapping) else value
     return chosen
@@ -90,11 +93,29 @@ def _comments(path: Path | None, prefix: str) -> dict[str, str]:
 
 
 def _chosen(name: str) -> dict[str, str]:
-    """The levels that a preset's defaults list names."""
+    """The levels that the defaults lists of a preset, and of those that it is made of, name."""
+    found: dict[str, str] = {}
+    for base in _bases(name):
+        found |= _chosen(base)
+    return found | _levels_of(name)
+
+
+def _levels_of(name: str) -> dict[str, str]:
+    """The levels that a preset's own defaults list names, also as `override region: window`."""
+    groups = [default for default in _defaults(name) if isinstance(default, Mapping)]
+    return {
+        axis.removeprefix("override ").strip(): choice for group in groups for axis, choice in group.items()
+    }
+
+
+def _bases(name: str) -> list[str]:
+    """The presets that a preset's own defaults list names."""
+    return [base for base in _defaults(name) if isinstance(base, str) and base not in ("_self_", name)]
+
+
+def _defaults(name: str) -> list[Any]:
     path = conf_file(CONF_OP, f"{name}.yaml")
-    listed = [] if path is None else _read(path).get("defaults", [])
-    groups = [default for default in listed if isinstance(default, Mapping)]
-    return {axis: choice for group in groups for axis, choice in group.items()}
+    return [] if path is None else _read(path).get("defaults") or []
 
 
 @cache

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -136,7 +137,22 @@ class Evidence:
         return drawn
 
 
-def examine(  # noqa: PLR0913 (what a reader may choose, and what runs kept)
+class Answers(NamedTuple):
+    """Answers to the test images, as far as runs kept them.
+
+    Attributes:
+        by_class: test figures by class, as `classes.collect` returns them; None if there are none.
+        kept: predictions, as `images.collect` returns them; None if there are none.
+    """
+
+    by_class: pd.DataFrame | None = None
+    kept: Mapping[str, Kept] | None = None
+
+
+NO_ANSWERS = Answers()
+
+
+def examine(
     manifest: Manifest,
     runs: pd.DataFrame,
     metrics: pd.DataFrame,
@@ -144,8 +160,7 @@ def examine(  # noqa: PLR0913 (what a reader may choose, and what runs kept)
     paired: bool = True,
     target: float | None = None,
     margin: float | None = None,
-    by_class: pd.DataFrame | None = None,
-    kept: Mapping[str, Kept] | None = None,
+    answers: Answers = NO_ANSWERS,
 ) -> Evidence:
     """Every analysis that a study's design allows.
 
@@ -158,13 +173,13 @@ def examine(  # noqa: PLR0913 (what a reader may choose, and what runs kept)
         target: validation accuracy in percent, whose time is reported; None: what the
             baseline's median run ends with.
         margin: of equivalence, chosen for this report; None: the study's own, or a default.
-        by_class: test figures by class, as `classes.collect` returns them; None if there are none.
-        kept: predictions of the test images, as `images.collect` returns them; None if there are none.
+        answers: to the test images.
 
     Raises:
         UserError: see `comparisons.analyse` and `paths.analyse`.
     """
     findings = comparisons.analyse(manifest, runs, paired=paired, margin=margin)
+    by_class, kept = answers
     return Evidence(
         findings=findings,
         metrics=metrics,

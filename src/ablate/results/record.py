@@ -18,7 +18,7 @@ from ablate.commands import command
 from ablate.errors import UserError
 from ablate.results import comparisons, conditions, figures, sentences
 from ablate.results.comparisons import Findings
-from ablate.results.evidence import Evidence, examine
+from ablate.results.evidence import Answers, Evidence, examine
 from ablate.store.manifest import Manifest, PlannedRun
 from ablate.store.metrics import DEFAULT, of_columns, of_task
 
@@ -53,7 +53,7 @@ def read(folder: Path, conf_dir: Path) -> dict[str, Evidence]:
             of_classes = by_class[by_class["signature"].isin(runs["signature"])]
             of_classes = of_classes.assign(condition=of_classes["signature"].map(named))
             of_classes = of_classes.drop_duplicates(["signature", "metric", "class"])
-        found[manifest.name] = examine(manifest, runs, theirs, by_class=of_classes)
+        found[manifest.name] = examine(manifest, runs, theirs, answers=Answers(of_classes))
     return found
 
 

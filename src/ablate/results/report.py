@@ -38,7 +38,7 @@ from ablate.results.collect import (
     write_csv,
 )
 from ablate.results.comparisons import Findings
-from ablate.results.evidence import Evidence, examine
+from ablate.results.evidence import Answers, Evidence, examine
 from ablate.results.examples import Examples
 from ablate.results.figures.style import INK, PAPER
 from ablate.results.selection import Selection, combine
@@ -147,8 +147,7 @@ def examined(runs_dir: Path, studies: Sequence[str], options: Options = USUAL) -
         paired=options.paired,
         target=options.target,
         margin=options.margin,
-        by_class=classes.collect(runs_dir, runs, kept),
-        kept=kept,
+        answers=Answers(classes.collect(runs_dir, runs, kept), kept),
     )
     known = [each.condition for each in found.findings.comparisons]
     for condition in options.gained:

@@ -164,6 +164,7 @@ class _Done:
     seconds: float  # of one device
     bytes: int
     device: str  # name of the card, or `cpu`
+    ended: datetime
 
 
 @dataclass(frozen=True)
@@ -182,11 +183,12 @@ def _finished(runs_dir: Path) -> Iterator[_Done]:
         config = folder.read_config()[0]
         if status["state"] != FINISHED or not config or status.get("attempt") != 1:
             continue  # the times of a run that was interrupted leave out what it did before
-        took = datetime.fromisoformat(status["finished"]) - datetime.fromisoformat(status["started"])
+        ended = datetime.fromisoformat(status["finished"])
+        took = ended - datetime.fromisoformat(status["started"])
         size = sum(file.stat().st_size for file in path.parent.iterdir() if file.is_file())
         hardware = (folder.environment() or {}).get("hardware") or {}
         processes = int(hardware.get("processes") or 1)
-        yield _Done(config, took.total_seconds() * processes, size, str(hardware.get("device")))
+        yield _Done(config, took.total_seconds() * processes, size, str(hardware.get("device")), ended)
 
 
 def _of_any_operator(config: Mapping[str, Any]) -> str:
@@ -207,6 +209,8 @@ def _priced(config: Mapping[str, Any]) -> dict[str, Any]:
     return without_weights(found, names=True)
 
 
+RECENT = 3  # runs: the load of a machine changes
+MEANS = ("compile", "kernels", "memory_format", "threads", "workers")
 LIKENESS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {  # the most alike first
     "other seeds": pair_key,
     "other weights to begin with": _of_any_weights,
@@ -225,16 +229,26 @@ def _indexed(finished: Sequence[_Done]) -> Index:
 
 
 def _like(config: Mapping[str, Any], finished: Index) -> _Alike:
-    """Return the median over the finished runs that are most like a configuration."""
+    """Return the median over the last RECENT of the finished runs that are most like a configuration.
+
+    Of those that are equally like it, the ones count that were computed by the same means, if there are some.
+    """
     wanted = str(config["infra"]["device"]).partition(":")[0]  # of `auto` it is not known which it will be
     for words, key in LIKENESS.items():
         found = finished[words].get(key(config), [])
         alike = [done for done in found if wanted == "auto" or (wanted == "cpu") == (done.device == "cpu")]
+        by_same_means = [done for done in alike if _means(done.config) == _means(config)]
+        alike = sorted(by_same_means or alike, key=lambda done: done.ended)[-RECENT:]
         if alike:
             seconds = plain.median(done.seconds for done in alike)
             size = int(plain.median(done.bytes for done in alike))
             return _Alike(seconds, f"{words} ({counted(len(alike), 'run')})", size)
     return _Alike()
+
+
+def _means(config: Mapping[str, Any]) -> list[Any]:
+    """Return the settings outside of a run's identity that decide how fast it is computed."""
+    return [config["infra"].get(name) for name in MEANS]
 
 
 def _smallest(power: Callable[[float], float]) -> float | None:
