@@ -55,10 +55,13 @@ class StudyLauncher(Launcher):
         return [
             self._returned(overrides, folder, searching)
             for overrides, folder in zip(job_overrides, folders, strict=True)
+            if folder is not None
         ]
 
-    def train(self, job_overrides: Sequence[Sequence[str]], *, searching: bool) -> list[RunFolder]:
+    def train(self, job_overrides: Sequence[Sequence[str]], *, searching: bool) -> list[RunFolder | None]:
         """Check, freeze and run a sweep, or a few trials of a search; return the folder of each run.
+
+        There is none for a combination that cannot be composed and is skipped.
 
         Ends the program with 1 if a run of a sweep failed, 130 on Ctrl-C.
 
@@ -69,7 +72,8 @@ class StudyLauncher(Launcher):
         from ablate.store.identity import signature
 
         setup_globals()
-        requests, refused = self._requests(job_overrides)
+        requested, refused = self._requests(job_overrides)
+        requests = [request for request in requested if request is not None]
         if not job_overrides:
             raise UserError(
                 "the sweep has no runs: a glob(…) in it matches nothing, or a range(…) is empty",
@@ -80,7 +84,9 @@ class StudyLauncher(Launcher):
         portion = searching or self._narrowed()
         launch = self.launch_function()
         submission = run_study(requests, launch, lenient=searching, portion=portion, refused=refused)
-        return [submission.folder(signature(request.config)) for request in requests]
+        return [
+            None if request is None else submission.folder(signature(request.config)) for request in requested
+        ]
 
     def refusal(self, overrides: Sequence[str]) -> UserError | None:
         """Return why a run with these overrides cannot exist, or None."""
@@ -137,7 +143,9 @@ class StudyLauncher(Launcher):
 
         return request(self.composer.plain(self.config, list(overrides)), overrides)
 
-    def _requests(self, job_overrides: Sequence[Sequence[str]]) -> tuple[list[Request], dict[str, str]]:
+    def _requests(
+        self, job_overrides: Sequence[Sequence[str]]
+    ) -> tuple[list[Request | None], dict[str, str]]:
         """Return the requested runs, and by its overrides why a combination cannot even be composed.
 
         Raises:
@@ -145,7 +153,7 @@ class StudyLauncher(Launcher):
         """
         from ablate.compose.explanation import explain, explained
 
-        found: list[Request] = []
+        found: list[Request | None] = []
         refused: dict[str, str] = {}
         skips = self.config.study.get("impossible") == SKIP
         common = set.intersection(*map(set, job_overrides)) if job_overrides else set()
@@ -164,7 +172,8 @@ class StudyLauncher(Launcher):
                 if not skips or not error.problem.startswith(UNKNOWN_SETTING):  # a name is a slip of the pen
                     raise UserError(f"{error.problem}  [{shown}]", error.way_out) from raised
                 refused[shown] = error.problem
-        if refused and not found:
+                found.append(None)
+        if refused and not any(found):
             raise UserError(
                 f"no run can exist: {next(iter(refused.values()))}", "change what this says of every run"
             )
