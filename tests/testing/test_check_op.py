@@ -108,6 +108,10 @@ def test_the_command_prints_a_table_and_fails_with_the_operator(ablate: Callable
         assert done.code == 2
         assert words in done.err
     assert ablate("check-op", "elsa", "--check", "gradchek").code == 2
+    assert ablate("check-op").code == ablate("check-op", "elsa", "--all").code == 2
+    everything = ablate("check-op", "--all", "--check", "state")
+    assert everything.code == 0
+    assert [line.split()[0] for line in everything.out.splitlines()[1:]] == ops.names()
 
 
 def test_a_check_that_does_not_exist_is_refused() -> None:

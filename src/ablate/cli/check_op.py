@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
 from ablate.cli.parsing import add_verb, positive
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+DIM, DIM_OF_ALL = 16, 32  # channels
 STYLES = {"ok": "green", "failed": "red", "skipped": "yellow"}
 
 
@@ -19,9 +24,14 @@ def add(verbs: argparse._SubParsersAction) -> None:
         "ablate check-op my_operator.py --dim 32",
     )
     sub.add_argument(
-        "operator", metavar="NAME|FILE", help="an operator, or a Python file that registers some"
+        "operator", metavar="NAME|FILE", nargs="?", help="an operator, or a Python file that registers some"
     )
-    sub.add_argument("--dim", type=positive, default=16, help="channels (default: %(default)s)")
+    sub.add_argument("--all", action="store_true", help="every operator that is registered, a line each")
+    sub.add_argument(
+        "--dim",
+        type=positive,
+        help=f"channels (default: {DIM}, of all operators {DIM_OF_ALL}, for the one of 32 heads)",
+    )
     sub.add_argument("--heads", type=positive, default=2, help="heads of the host (default: %(default)s)")
     sub.add_argument(
         "--resolution",
@@ -37,18 +47,30 @@ def add(verbs: argparse._SubParsersAction) -> None:
 
 
 def check_op(arguments: argparse.Namespace) -> None:
-    """Print a table of the checks; exit with 1 if one fails."""
+    """Print a table of the checks; exit with 1 if one fails.
+
+    Raises:
+        UserError: neither an operator nor `--all`, or both.
+    """
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     from ablate import ops, testing
+    from ablate.errors import UserError
     from ablate.testing.run import FAILED
 
     console, failed = Console(highlight=False), 0
     path = arguments.operator
-    for name in ops.registry.load_file(path) if path.endswith(".py") else [path]:
-        subject = testing.Subject(name, {}, arguments.dim, arguments.heads, tuple(arguments.resolution))
+    if arguments.all == (path is not None):
+        raise UserError(
+            "`ablate check-op` needs an operator, a file, or --all", "e.g. ablate check-op my_operator.py"
+        )
+    if arguments.all:
+        failed = _of_all(arguments, console)
+    for name in [] if arguments.all else ops.registry.load_file(path) if path.endswith(".py") else [path]:
+        dim = arguments.dim or DIM
+        subject = testing.Subject(name, {}, dim, arguments.heads, tuple(arguments.resolution))
         table = Table(box=None, pad_edge=False, header_style="bold")
         for title in (name, "stride", "", ""):
             table.add_column(title, overflow="fold")
@@ -62,3 +84,31 @@ def check_op(arguments: argparse.Namespace) -> None:
     if failed:
         console.print(f"{failed} check{'s' * (failed != 1)} failed")
         sys.exit(1)
+
+
+def _of_all(arguments: argparse.Namespace, console: Console) -> int:
+    """Print a line for every operator: how many checks it passes, skips and fails; return how many fail."""
+    from collections import Counter
+
+    from rich.table import Table
+
+    from ablate import ops, testing
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("operator")
+    for outcome in STYLES:
+        table.add_column(outcome, justify="right")
+    table.add_column("", overflow="fold")
+    failed = 0
+    with console.status("") as status:
+        for name in ops.names():
+            status.update(name)
+            dim = arguments.dim or DIM_OF_ALL
+            subject = testing.Subject(name, {}, dim, arguments.heads, tuple(arguments.resolution))
+            found = list(testing.results(subject, arguments.check))
+            counts = Counter(one.outcome for one in found)
+            broken = ", ".join(dict.fromkeys(one.check for one in found if one.outcome == "failed"))
+            table.add_row(name, *(str(counts[outcome]) for outcome in STYLES), broken)
+            failed += counts["failed"]
+    console.print(table)
+    return failed
