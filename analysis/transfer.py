@@ -1,4 +1,4 @@
-"""Gains in classification beside gains in segmentation and in detection, from their records: `make figures`."""
+"""Gains in classification beside those in segmentation and detection, from their records: `make figures`."""
 
 from __future__ import annotations
 
@@ -42,13 +42,15 @@ def main(output: Path = EXPERIMENTS) -> None:
         gains = differences(folder, task)
         for part in ("figures", "tables"):
             (output / name / part).mkdir(parents=True, exist_ok=True)
-        paths = figures.save(draw(gains, name, task), output / name / "figures" / "transfer", formats=("svg",))
+        paths = figures.save(
+            draw(gains, name, task), output / name / "figures" / "transfer", formats=("svg",)
+        )
         paths += tabulate(gains, task).save(output / name / "tables")
         print(f"transfer, {name}: {len(paths)} files")
 
 
 def differences(folder: Path, task: Task) -> dict[str, pd.DataFrame]:
-    """Return differences from the host's own operator in points, operators × seeds, of each task and beginning."""
+    """Return differences from the host's own operator in points, by task and beginning: operators × seeds."""
     classified = pd.read_csv(folder / "classification.csv")
     runs = pd.read_csv(folder / "results.csv", keep_default_na=False, na_values=[""])
     from_weights = runs["task.init"].str.startswith("study:")
@@ -105,8 +107,8 @@ def tabulate(gains: dict[str, pd.DataFrame], task: Task) -> Table:
     ]
     count, seeds = gains[CLASSIFIED].shape
     note = (
-        f"Differences from {_baselines(gains)}, paired by seed, n = {seeds}, with 95 % Student's t intervals. "
-        f"Correlation of the {count} operators' means with those of classification, and Fisher's 95 % "
+        f"Differences from {_baselines(gains)}, paired by seed, n = {seeds}, with 95 % Student's t intervals."
+        f" Correlation of the {count} operators' means with those of classification, and Fisher's 95 % "
         f"interval: {'; '.join(said)}."
     )
     return Table("transfer", "Gains in two tasks", rows, note)

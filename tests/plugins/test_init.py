@@ -10,8 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from ablate import scaffold
+from ablate import cli, scaffold
+from ablate.cli.completion import complete
 from ablate.configuration import conf_dir
+
+
+def test_an_operator_is_the_default(ablate: Callable, tmp_path: Path) -> None:
+    assert ablate("init", "mine_by_default").code == 0
+    assert (
+        "The operator mine_by_default"
+        in (tmp_path / "mine_by_default/mine_by_default/__init__.py").read_text()
+    )
+    done = ablate("init", "operator")
+    assert (done.code, "a name is missing" in done.err) == (2, True)
+    assert complete(cli._parser(), ["init", "ho"]) == ["host"]
 
 
 def test_every_kind_works_as_it_is_written(ablate: Callable, tmp_path: Path) -> None:

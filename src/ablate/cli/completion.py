@@ -12,7 +12,8 @@ from ablate.cli.parsing import add_verb
 from ablate.errors import UserError
 
 WORDS = "--words"  # asks for the completions of the last of the words that follow
-STUDY, RUN, LEVEL, OPERATOR, INFRA = "STUDY", "RUN", "LEVEL", ("NAME", "NAME|FILE"), "infra.KEY=VALUE"
+STUDY, RUN, LEVEL, KIND, INFRA = "STUDY", "RUN", "LEVEL", "KIND", "infra.KEY=VALUE"
+OPERATOR = ("NAME", "NAME|FILE")
 OVERRIDES = ("train", "plan")  # verbs whose words are those of Hydra
 
 BASH = r"""
@@ -150,6 +151,10 @@ class Place:
             from ablate.compose.completion import operators
 
             return operators()
+        if action.metavar == KIND:
+            from ablate.scaffold import TRIES
+
+            return [*TRIES]
         if action.metavar == INFRA:
             from ablate.compose.completion import settings_of_infra
 
