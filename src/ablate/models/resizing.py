@@ -8,6 +8,7 @@ maps are taken to be square, as in timm. Tables of sliding neighborhoods depend 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from functools import cache
 
@@ -130,7 +131,8 @@ def _interpolation(offsets: int, size: int) -> Tensor:
     """
     if offsets == 1:  # one position, of which only offset 0 is known
         return torch.ones(2 * size - 1, 1, device="cpu")
-    with torch.device("cpu"):  # also where a network is built on the meta device
+    # on the CPU also where a network is built on the meta device; PyTorch's warnings are of timm's own lines
+    with torch.device("cpu"), warnings.catch_warnings(action="ignore"):
         basis = torch.eye(offsets)[:, :, None].expand(-1, -1, offsets)  # table k is 1 in row k
         shape = (offsets, 2 * size - 1, 2 * size - 1)
         resized = resize_rel_pos_bias_table(basis, (size, size), shape).reshape(shape)  # timm 1.0.22: flat
