@@ -144,7 +144,7 @@ def check(
 
 
 class Reading(TypedDict, total=False):
-    """What a caller of `create` may choose of `Batching`."""
+    """Fields of `Batching` that a caller of `create` may give by name."""
 
     evaluation_batch_size: int | None
     device: str | torch.device

@@ -1,4 +1,4 @@
-"""Which finished runs were computed by code or data that have changed since."""
+"""Changes of code and data since a run was computed."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ def register_preset(
 
 
 class Card(TypedDict, total=False):
-    """What `register` is told of an operator: the fields of `OperatorSpec` that its class does not show."""
+    """Fields of `OperatorSpec` that an operator's class does not show, as arguments of `register` by name."""
 
     paper: Required[str]
     year: Required[int]
