@@ -58,6 +58,7 @@ DATA_SETS.update(
 )
 
 Kind = TypeVar("Kind", bound=type)
+MOST_TODAY = 50_000  # files
 
 
 def register(name: str, version: str = "") -> Callable[[Kind], Kind]:
@@ -204,12 +205,15 @@ def module_of(config: Mapping[str, Any]) -> str:
     return type(_data_set(config)).__module__
 
 
-def content(config: Mapping[str, Any], data_root: Path | None = None) -> dict[str, str]:
+def content(
+    config: Mapping[str, Any], data_root: Path | None = None, most: int | None = None
+) -> dict[str, str]:
     """Return digests of a data set's files by what they are of; empty if it has none, or they are not here.
 
     Args:
         config: a node of `conf/data`.
         data_root: folder that holds the data sets.
+        most: number of files of a folder from which on it is not looked at; all are without.
 
     Returns:
         `data NAME`: of their names, and of the size and the first bytes of samples; `sizes of data NAME`: of
@@ -219,7 +223,9 @@ def content(config: Mapping[str, Any], data_root: Path | None = None) -> dict[st
     root = default_data_root() if data_root is None else data_root.expanduser()
     origin, files = getattr(data_set, "origin", None), getattr(data_set, "files", None)
     if origin is not None and (place := origin.find(root)) is not None:
-        paths = listed(place, origin.contents)
+        paths = listed(place, origin.contents, most)
+        if paths is None:
+            return {}
     elif origin is None and files is not None:
         place, paths = Path("/"), sorted(Path(path).absolute().as_posix()[1:] for path in files(root))
     else:
@@ -236,13 +242,14 @@ def content(config: Mapping[str, Any], data_root: Path | None = None) -> dict[st
 
 @lru_cache
 def _content_today(node: str, data_root: Path | None) -> dict[str, str]:
-    return content(json.loads(node), data_root)
+    return content(json.loads(node), data_root, MOST_TODAY)
 
 
 def content_today(config: Mapping[str, Any]) -> dict[str, str]:
     """Return `content` of the data of a run's whole configuration, computed once in a process.
 
-    Empty also if the run's data set is not known here.
+    Empty also if the run's data set is not known here, or has more than MOST_TODAY files, which would take
+    `ablate status` too long to look at.
     """
     root = config["infra"]["data_root"]
     try:

@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from ablate.errors import UserError
@@ -21,9 +22,17 @@ def default_data_root() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ablate"
 
 
-def listed(place: Path, contents: tuple[str, ...]) -> list[str]:
-    """Return the paths of the files below some names of a folder, but hidden ones, relative to it."""
-    return sorted(path for name in contents for path in _files(place, name))
+def listed(place: Path, contents: tuple[str, ...], most: int | None = None) -> list[str] | None:
+    """Return the paths of the files below some names of a folder, but hidden ones, relative to it.
+
+    Args:
+        place: the folder.
+        contents: the names.
+        most: None is returned where there are more files; all are listed without.
+    """
+    found = (path for name in contents for path in _files(place, name))
+    paths = sorted(found if most is None else islice(found, most + 1))
+    return None if most is not None and len(paths) > most else paths
 
 
 def digest_of_files(place: Path, paths: Sequence[str], names: Sequence[str]) -> str:

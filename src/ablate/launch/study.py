@@ -94,6 +94,8 @@ def run_study(
     """
     asked, requests = len(requests), cells.chosen(requests, portion=portion)
     if (show := _ahead.get()) is not None:
+        for levels, reason in (refused or {}).items():
+            print(f"skipped, since it cannot exist: {levels}: {reason}", file=sys.stderr)
         show(requests, launch)
         sys.exit(0)
     place = from_environment()
