@@ -14,7 +14,7 @@ from ablate.data.cifar import CIFAR10
 from ablate.data.contract import Storage
 from ablate.data.fashion_mnist import DEBIAN_FOLDER, FashionMNIST
 from ablate.data.idx import read_idx
-from ablate.data.origin import Origin, digest_of_files
+from ablate.data.origin import Origin, digest_of_files, digest_of_sizes, listed
 from ablate.errors import UserError
 
 
@@ -127,8 +127,17 @@ def test_the_digest_of_files_follows_what_is_in_them_and_not_where_they_are(tmp_
             (tmp_path / place / "train" / "cat" / f"{number}.png").write_bytes(bytes([number % 251]))
         (tmp_path / place / "notes.txt").write_text(place)  # not of the data set
         (tmp_path / place / "train" / ".cache").write_text(place)
-    here, there = (digest_of_files(tmp_path / place, ("train",)) for place in ("here", "there"))
+
+    def digests(place: str) -> tuple[str, str]:
+        paths = listed(tmp_path / place, ("train",))
+        assert paths is not None
+        return digest_of_files(tmp_path / place, paths, paths), digest_of_sizes(tmp_path / place, paths)
+
+    here, there = digests("here"), digests("there")
     assert here == there
+    (tmp_path / "there" / "train" / "cat" / "1.png").write_bytes(b"longer")  # it is no sample
+    assert digests("there")[0] == here[0]
+    assert digests("there")[1] != here[1]
     changed = []
     for change in (
         lambda folder: (folder / "0.png").write_bytes(b"other"),
@@ -136,5 +145,6 @@ def test_the_digest_of_files_follows_what_is_in_them_and_not_where_they_are(tmp_
         lambda folder: (folder / "300.png").write_bytes(b""),
     ):
         change(tmp_path / "here" / "train" / "cat")
-        changed.append(digest_of_files(tmp_path / "here", ("train",)))
-    assert len({here, *changed}) == 4
+        changed.append(digests("here")[0])
+    assert len({here[0], *changed}) == 4
+    assert listed(tmp_path / "here", ("train",), most=300) is None
