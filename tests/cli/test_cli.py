@@ -50,7 +50,8 @@ def test_a_study_from_sweep_to_report(ablate: Callable, tmp_path: Path) -> None:
     assert report.out.splitlines()[-2] == "page/index.html"
     assert (tmp_path / "page" / "index.html").stat().st_size > 10_000
     drawn = {path.name for path in (tmp_path / "page").glob("*.png")}
-    names = ("differences", "pairs", "confidence", "accuracy_macs", "learning_curves", "by_class", "gained")
+    names = ("differences", "pairs", "confidence", "accuracy_macs", "by_class", "gained")
+    names += ("learning_curves", "all_curves")
     assert drawn == {f"{name}.png" for name in names}
     assert "Gained" in (tmp_path / "page" / "images.md").read_text()  # runs kept their predictions
     unpaired = ablate("report", "small", "--unpaired", "--output", "groups")

@@ -168,6 +168,7 @@ def strangely_named():
     frame = frame.assign(macs=1e6, parameters=1e5, throughput=100.0)
     curves = [{"condition": name, "seed": 0, "epoch": epoch} for name in STRANGE for epoch in (1, 2)]
     metrics = pd.DataFrame(curves).assign(validation_top1=80.0, state="finished", seconds=1.0)
+    metrics = metrics.assign(train_loss=1.0, validation_loss=2.0)
     metrics["signature"] = metrics["condition"]
     return evidence.examine(Manifest("strange", factors=["op"], runs=planned), frame, metrics)
 

@@ -36,14 +36,25 @@ class Reached:
     seconds: float  # of training
 
 
-def band(metrics: pd.DataFrame, condition: str) -> pd.DataFrame:
-    """Mean, band, least and greatest of the validation accuracy, by epoch.
+def others(metrics: pd.DataFrame) -> list[str]:
+    """Return the columns of all other curves: the training loss, and the other validation metrics."""
+    return [
+        name
+        for name in metrics.columns
+        if (name == "train_loss" or name.startswith("validation_"))
+        and name != column(metrics)
+        and np.isfinite(pd.to_numeric(metrics[name], errors="coerce")).any()
+    ]
+
+
+def band(metrics: pd.DataFrame, condition: str, shown: str | None = None) -> pd.DataFrame:
+    """Mean, band, least and greatest of a column by epoch; of that which `column` returns if None.
 
     The band is the 95 % t interval of five runs or more, and the range of fewer, whose interval would fill a
     figure. Over its finished runs, or while it has none over those under way; by the epochs that all of
     these have.
     """
-    if (shown := column(metrics)) not in metrics:
+    if (shown := shown or column(metrics)) not in metrics:
         return pd.DataFrame()
     rows = metrics[(metrics["condition"] == condition) & np.isfinite(metrics[shown].astype(float))]
     finished = rows[rows["state"] == FINISHED]

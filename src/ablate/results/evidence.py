@@ -134,6 +134,8 @@ class Evidence:
             drawn["by_class"] = lambda: figures.by_class(found, self.classes)
         drawn["accuracy_macs"] = lambda: figures.accuracy_against_macs(found)
         drawn["learning_curves"] = lambda: figures.learning_curves(found, self.metrics)
+        if curves.others(self.metrics):
+            drawn["all_curves"] = lambda: figures.all_curves(found, self.metrics)
         return drawn
 
 

@@ -109,6 +109,8 @@ def regenerate(folder: Path, conf_dir: Path, output: Path) -> list[Path]:
     for study, evidence in read(folder, conf_dir).items():
         part = "" if study == folder.name else study.rpartition("/")[2]
         for name, draw in evidence.drawings().items():
+            if name == "all_curves":  # a record shows the metric that it compares; curves.csv has the others
+                continue
             if name != "learning_curves" or len(evidence.metrics):
                 target = output / "figures" / part
                 target.mkdir(parents=True, exist_ok=True)

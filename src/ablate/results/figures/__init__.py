@@ -12,7 +12,7 @@ from ablate.results.figures.cost import accuracy_against_macs
 from ablate.results.figures.differences import forest
 from ablate.results.figures.exchanged import exchanged
 from ablate.results.figures.factors import heat_map, main_effects
-from ablate.results.figures.learning import learning_curves
+from ablate.results.figures.learning import all_curves, learning_curves
 from ablate.results.figures.maps import panels
 from ablate.results.figures.pairs import slopes
 from ablate.results.figures.places import places
@@ -23,6 +23,7 @@ from ablate.results.figures.walk import roadmap
 
 __all__ = [
     "accuracy_against_macs",
+    "all_curves",
     "by_class",
     "confidence_curves",
     "critical_difference",

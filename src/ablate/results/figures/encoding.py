@@ -47,9 +47,12 @@ class Encoding:
         return replace(self, looks={name: self.looks[name] for name in shown})
 
     def legend_unless_direct(self, figure: Figure, axes: Axes, lines: bool) -> None:
+        """Do as `legend`, unless the looks are named where they are drawn."""
+        if not self.direct:
+            self.legend(figure, axes, lines)
+
+    def legend(self, figure: Figure, axes: Axes, lines: bool) -> None:
         """Name all looks in a legend below the axes, in a figure made higher by as much."""
-        if self.direct:
-            return
         columns = self._factor_columns(lines) if self.levels else self._condition_columns(lines)
         height = max(map(len, columns))
         figure.set_figheight(figure.get_figheight() + LINE * height)

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ablate.results import formats
 from ablate.results.comparisons import Findings
-from ablate.results.curves import band, column
+from ablate.results.curves import band, column, others
 from ablate.results.figures import placement
 from ablate.results.figures.canvas import WIDTH, Drawing, fit, say
 from ablate.results.figures.encoding import BASELINE_WIDTH, Encoding, encode
@@ -21,6 +21,7 @@ from ablate.results.figures.style import FAINT, RC, Look
 from ablate.store.metrics import find
 
 MANY_CURVES = 24
+ACROSS = 3  # panels of other metrics side by side
 
 
 def best(findings: Findings) -> list[str]:
@@ -67,6 +68,45 @@ def learning_curves(findings: Findings, metrics: pd.DataFrame) -> Figure:
         _label_ends(grid[0], ends, encoding.looks)
     encoding.legend_unless_direct(figure, grid[0], lines=True)
     fit(figure, *grid)
+    return figure
+
+
+@rc_context(RC)
+def all_curves(findings: Findings, metrics: pd.DataFrame) -> Figure:
+    """Training loss and every other validation metric over the epochs: mean over seeds, a panel for each.
+
+    Conditions and runs are those of `learning_curves`.
+    """
+    encoding, names = encode(findings), others(metrics)
+    groups = dict(list(metrics.groupby("condition", sort=False)))
+    looks = [name for name in encoding.looks if name in groups and name in best(findings)]
+    encoding = encoding.only(looks)
+    rows = -(-len(names) // ACROSS)
+    figure = Drawing(figsize=(WIDTH, 1.9 * rows + 0.6))
+    grid = figure.subplots(rows, ACROSS, squeeze=False).ravel()
+    figure.subplots_adjust(wspace=0.35, hspace=0.5)
+    for axes in grid[len(names) :]:
+        axes.remove()
+    for axes, name in zip(grid, names, strict=False):
+        words = formats.metric_name(name) if name.startswith("validation_") else name.replace("_", " ")
+        axes.set_title(words, loc="left", fontsize=8)
+        for condition in looks:
+            curve = band(groups[condition], condition, name)
+            if len(curve):
+                style, single = encoding.looks[condition], len(curve) == 1
+                axes.plot(
+                    curve.index,
+                    curve["mean"],
+                    color=style.color,
+                    linestyle=style.line,
+                    marker=style.marker if single else "",
+                    linewidth=BASELINE_WIDTH if encoding.levels and condition == encoding.baseline else 1.2,
+                )
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
+        axes.grid(color=FAINT, alpha=0.25, linewidth=0.6)
+        axes.tick_params(labelsize=7)
+    encoding.legend(figure, grid[ACROSS * (rows - 1)], lines=True)
+    fit(figure, *grid[: len(names)])
     return figure
 
 
