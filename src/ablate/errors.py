@@ -22,6 +22,10 @@ class UserError(ValueError):
         super().__init__(f"{problem}\n  → {way_out}" if way_out else problem)
 
 
+class UnknownSettingError(UserError):
+    """A setting that a configuration does not have: of one combination of a sweep, others may have it."""
+
+
 class BrokenOperatorError(UserError):
     """An operator's own code raised while it was built: a mistake of one condition, not of the command."""
 

@@ -11,6 +11,9 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask
 
+from ablate import data
+from ablate.data.contract import INSTANCES
+
 CATEGORIES = [{"id": 7, "name": "dog"}, {"id": 3, "name": "cat"}, {"id": 90, "name": "bird"}]
 SIZES = [(40, 60), (61, 35), (33, 97), (50, 50), (9, 120), (44, 30), (70, 71), (40, 60)]  # height, width
 MODES = ["RGB", "L", "RGB", "CMYK", "RGB", "RGBA", "P", "RGB"]
@@ -22,6 +25,28 @@ FORMAT = {
     "long_side": 96,
     "validation_images": 2,
 }
+
+
+AUGMENT = {
+    "horizontal_flip": 0.5,
+    "short_sides": [40, 48, 64],
+    "crop": 0.5,
+    "crop_short_sides": [50, 60],
+    "crop_sides": [30, 45],
+}
+
+
+def create(root: Path, *, augment: Any = AUGMENT, batch_size: int = 2, **options: Any) -> Any:
+    config = FORMAT | options.pop("config", {})
+    return data.create(
+        config,
+        seed=0,
+        batch_size=batch_size,
+        augment=augment,
+        data_root=root,
+        annotation=INSTANCES,
+        **options,
+    )
 
 
 def rectangle(left: float, top: float, width: float, height: float) -> list[float]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from tests.plugins import laboratory
 from tests.plugins.laboratory import FILE, TINY, file_with_configuration, importable
 
@@ -153,6 +154,31 @@ def test_a_file_that_the_command_names(typed: Typed, tmp_path: Path) -> None:
     _, said = typed("train", f"infra.plugins=[code/{file.name}]", *fixed, "seed=1", code=2)
     assert "ZeroDivisionError" in said
     assert f"{file}:1" in said
+
+
+def test_a_preset_is_made_of_another_and_never_of_itself(typed: Typed, tmp_path: Path) -> None:
+    (tmp_path / "presets.py").write_text("")
+    folder = tmp_path / "conf" / "op"
+    folder.mkdir(parents=True)
+    made = {
+        "wide_elsa": "elsa, _self_]\nname: wide_elsa\nchannel:\n  heads: C",
+        "wider": "wide_elsa, override region: neighborhood, _self_]\nname: wider\nregion:\n  kernel: 5",
+        "one": "two, _self_]\nname: one",
+        "two": "one, _self_]\nname: two",
+        "lost": "elza, _self_]\nname: lost",
+    }
+    for name, text in made.items():
+        (folder / f"{name}.yaml").write_text(f"# Of a test.\ndefaults: [{text}\n")
+    _, said = typed("ops", "wide_elsa", "infra.plugins=[presets.py]")
+    assert "op.channel.heads=C" in said
+    small = ("data=synthetic", "recipe=debug", "recipe.epochs=1", *TINY)
+    _, said = typed("train", "op=wider", "infra.plugins=[presets.py]", *small)
+    assert "test top-1" in said
+    config = yaml.safe_load(next((tmp_path / "runs").glob("*/config.yaml")).read_text())["op"]
+    assert (config["name"], config["channel"]["heads"], config["region"]["kernel"]) == ("wider", "C", 5)
+    _, said = typed("ops", "infra.plugins=[presets.py]")
+    assert "is made of itself" in said
+    assert "names 'elza', which is no preset" in said
 
 
 HALF = """

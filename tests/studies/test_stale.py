@@ -70,6 +70,9 @@ def test_an_edited_operator_end_to_end(typed, tmp_path: Path) -> None:
     assert (code, said.count("stale: mine changed since")) == (0, 2)
     assert "4 finished (2 of them stale)" in said
     assert "ablate retry s --stale" in said
+    configs = (tmp_path / "runs").glob("*/config.yaml")
+    run = next(path.parent.name for path in configs if "name: mine\n" in path.read_text())
+    assert "which draws it: mine changed since" in typed("look", run)[1]
     assert typed("report", "s")[0] == 0  # of one code yet: that of before
     code, said = typed("train", "-m", "op=mine,dwconv", "seed=0,1,2", *TINY)
     assert code == 0

@@ -11,6 +11,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.tasks.configured import configure
+from torch import nn
+from torchvision.models.segmentation.deeplabv3 import ASPPPooling
+from torchvision.models.segmentation.fcn import FCNHead
 
 from ablate import data
 from ablate.data import OUTSIDE
@@ -35,6 +38,27 @@ def test_pooling_is_pytorchs(height: int, width: int, side: int) -> None:
     x = torch.randn(2, 3, height, width, dtype=torch.float64)
     found = upernet.pooled(x, side)
     torch.testing.assert_close(found, F.adaptive_avg_pool2d(x, side), rtol=1e-6, atol=1e-6)
+
+
+def copied(ours: nn.Module, theirs: nn.Module) -> nn.Module:
+    """Ours with the state of theirs, whose tensors have the same order."""
+    values = list(theirs.state_dict().values())
+    ours.load_state_dict(dict(zip(ours.state_dict(), values, strict=True)))
+    return ours.eval()
+
+
+@torch.no_grad()
+def test_heads_are_torchvisions_where_they_coincide() -> None:
+    """The auxiliary head, and a branch of the pyramid that pools the whole map."""
+    torch.manual_seed(0)
+    x = torch.randn(2, 16, 5, 7)
+    theirs = FCNHead(16, 3).eval()
+    found = copied(upernet.FCN(16, 4, 3, 0.1), theirs)(x)
+    torch.testing.assert_close(found, theirs(x), rtol=1e-6, atol=1e-6)
+    pooling = ASPPPooling(16, 4).eval()
+    branch = copied(upernet.UPerNet((8, 16), 4, (1,), 3, 0.0).pooling[0], pooling)
+    found = upernet.enlarged(branch(upernet.pooled(x, 1)), x.shape[-2:])
+    torch.testing.assert_close(found, pooling(x), rtol=1e-6, atol=1e-6)
 
 
 @settings(max_examples=30, deadline=None)

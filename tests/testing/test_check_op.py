@@ -44,6 +44,8 @@ FAULTS = {  # what an operator does wrong, and the checks that say so
     "raises": ("", "raise RuntimeError('on purpose')", {"shape": ".py:"}),
     "evaluates": ("", "return self.layer(x) if self.training else self.layer(x).mean((1, 2), keepdim=True)",
                   {"shape": "(2, 1, 1, 16)"}),
+    "coarse": ("", "return self.layer(x) * (1 if x.dtype.itemsize > 2 else 1.1)",
+               {"half precision": "away from float64"}),
     "lists": ("", "return [self.layer(x)]", {"shape": "list"}),
     "crowd": ("", "assert len(x) > 1, 'alone'\n        return self.layer(x)", {"meta": "alone"}),
     "constructor": ("raise RuntimeError('on purpose')", "return self.layer(x)", {"shape": "cannot be built"}),

@@ -39,16 +39,13 @@ def add(verbs: argparse._SubParsersAction) -> None:
 
 def look(arguments: argparse.Namespace) -> None:
     """Draw what a run's operators look at and what it predicts, and print the paths of the figures."""
-    from ablate.execution.provenance import changed_since
-    from ablate.store.folder import find
     from ablate.studies.look import look
 
-    changed = changed_since([find(arguments.runs_dir, arguments.run)])[0]
-    if changed:
-        said = ", ".join(changed[:3])
-        print(f"computed by other code than today's, which draws it: {said} changed since", file=sys.stderr)
     at = tuple(arguments.at)
     done = look(arguments.runs_dir, arguments.run, arguments.images, at, arguments.output)
+    if done.changed:
+        said = ", ".join(done.changed[:3])
+        print(f"computed by other code than today's, which draws it: {said} changed since", file=sys.stderr)
     if done.drawn < done.found:
         print(f"the first {done.drawn} of {done.found} maps are drawn", file=sys.stderr)
     for line in (*done.predicted, *done.paths):

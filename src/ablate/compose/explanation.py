@@ -13,7 +13,7 @@ from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseExceptio
 
 from ablate import plugins
 from ablate.configuration import conf_dirs
-from ablate.errors import UserError, unknown
+from ablate.errors import UnknownSettingError, UserError, unknown
 
 FOLDERS = ("study", "variant")
 NULL_GROUP = re.compile(r"(op|host|data|recipe|infra|study|variant)(/\w+)?=null")
@@ -73,9 +73,10 @@ def explain(error: Exception, typed: Sequence[str] = ()) -> UserError:
     if isinstance(cause, OmegaConfBaseException) and isinstance(cause.parent_node, DictConfig):
         key = str(cause.full_key)
         parent, _, last = key.rpartition(".")
-        return unknown(
+        found = unknown(
             f"setting of {parent}:" if parent else "setting", last, [str(k) for k in cause.parent_node]
         )
+        return UnknownSettingError(found.problem, found.way_out)
     lines = [line for line in str(error).splitlines() if line.strip()]
     hidden = re.compile(r"Set the environment variable|provider=|Config search path")
     shown = [line for line in lines if not hidden.search(line)]

@@ -17,9 +17,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from ablate.compose.study import SKIP
-from ablate.errors import UserError
-
-UNKNOWN_SETTING = "unknown setting"  # of Hydra's composition: the beginning of its explanation
+from ablate.errors import UnknownSettingError, UserError
 
 if TYPE_CHECKING:
     from ablate.compose.request import Request
@@ -169,7 +167,7 @@ class StudyLauncher(Launcher):
                 )
                 if len(job_overrides) == 1 or not shown:
                     raise
-                if not skips or not error.problem.startswith(UNKNOWN_SETTING):  # a name is a slip of the pen
+                if not skips or not isinstance(error, UnknownSettingError):  # any other is a slip of the pen
                     raise UserError(f"{error.problem}  [{shown}]", error.way_out) from raised
                 refused[shown] = error.problem
                 found.append(None)

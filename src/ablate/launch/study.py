@@ -18,8 +18,8 @@ from ablate.execution.follower import follow_and_end
 from ablate.execution.interruption import CLAIM_LOST, FAILURE, INTERRUPTION, termination_as_interrupt
 from ablate.execution.outcome import CLAIMED, SKIPPED, SUPERSEDED, Outcome
 from ablate.execution.place import from_environment
-from ablate.execution.provenance import changed_since
 from ablate.execution.serving import served
+from ablate.execution.staleness import changed_since
 from ablate.launch.submission import Submission
 from ablate.launch.submit import submit
 from ablate.launch.summary import sum_up

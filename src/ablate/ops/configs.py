@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from ablate.configuration import CONF_OP, conf_dirs, conf_file
-from ablate.errors import unknown
+from ablate.errors import UserError, unknown
 from ablate.ops.axes import AXES
 
 
@@ -37,14 +37,18 @@ def level(axis: str, name: str) -> dict[str, Any]:
 
 
 def preset(name: str) -> dict[str, Any] | None:
-    """The settings of `conf/op/<name>.yaml` with its levels filled in; None if there is no such file."""
+    """The settings of `conf/op/<name>.yaml` with its levels filled in; None if there is no such file.
+
+    Raises:
+        UserError: it names a level or preset that does not exist, or is made of itself.
+    """
     path = conf_file(CONF_OP, f"{name}.yaml")
     if path is None:
         return None
     settings = {key: value for key, value in _read(path).items() if key != "defaults"}
     chosen: dict[str, Any] = {}
-    for base in _bases(name):  # of another preset, whose settings this one changes
-        chosen.update(preset(base) or {})
+    for base in _bases(name):
+        chosen |= preset(base) or {}
     chosen |= {axis: level(axis, choice) for axis, choice in _levels_of(name).items()}
     for key, value in settings.items():  # a level's settings may be changed one by one, as in Hydra
         chosen[key] = {**chosen[key], **value} if key in chosen and isinstance(value, Mapping) else value
@@ -108,9 +112,20 @@ def _levels_of(name: str) -> dict[str, str]:
     }
 
 
-def _bases(name: str) -> list[str]:
-    """The presets that a preset's own defaults list names."""
-    return [base for base in _defaults(name) if isinstance(base, str) and base not in ("_self_", name)]
+def _bases(name: str, within: tuple[str, ...] = ()) -> list[str]:
+    """The presets that a preset's own defaults list names, whose settings it changes.
+
+    Raises:
+        UserError: one of them, or of theirs, does not exist, or is made of itself.
+    """
+    found = [base for base in _defaults(name) if isinstance(base, str) and base != "_self_"]
+    for base in found:
+        if base in (*within, name):
+            raise UserError(f"conf/op/{base}.yaml is made of itself", "name other presets in its defaults")
+        if conf_file(CONF_OP, f"{base}.yaml") is None:
+            raise UserError(f"conf/op/{name}.yaml names {base!r}, which is no preset", "see `ablate ops`")
+        _bases(base, (*within, name))
+    return found
 
 
 def _defaults(name: str) -> list[Any]:

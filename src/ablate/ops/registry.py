@@ -17,7 +17,7 @@ from torch import nn
 from ablate import plugins
 from ablate.configuration import CONF_OP, conf_dirs
 from ablate.errors import BrokenOperatorError, UserError, place_of, unknown
-from ablate.ops import axes, configs
+from ablate.ops import axes, configs, description
 from ablate.ops.checks import kernel_fits
 from ablate.ops.local import LocalOperator
 from ablate.ops.settings import Settings
@@ -110,12 +110,12 @@ def register_preset(
             paper=paper,
             year=year,
             defaults=defaults,
-            channel_setting=describe_channel(config),
-            spatial_processing=describe_spatial(config),
+            channel_setting=description.of_channel(config),
+            spatial_processing=description.of_spatial(config),
             equation=equation,
             quirks=quirks,
             strides=(1, 2),
-            equivariance=_equivariance(config),
+            equivariance=description.equivariance(config),
             host=host,
             config=config,
             version=str(version),
@@ -340,44 +340,6 @@ def _check_sliding(entry: OperatorSpec, config: Mapping[str, Any], slot: axes.Sl
         kernel_fits(
             f"op.{setting}", config[setting], dilation, border, slot.resolution, dilation_path="op.dilation"
         )
-
-
-def describe_channel(config: axes.OperatorConfig) -> str:
-    """The channel setting in a few words, as in the zoo table."""
-    channel = config.channel
-    parts = [
-        {"C": "a filter per channel", "1x": "the host's heads"}.get(channel.heads, f"{channel.heads} heads")
-    ]
-    if channel.ghost_lambda or channel.ghost_gamma:
-        parts.append(f"ghost head λ={channel.ghost_lambda} γ={channel.ghost_gamma:g}")
-    projected = [name for name in ("value", "output") if getattr(channel, name) != "identity"]
-    parts.append(f"{' and '.join(projected)} projection" if projected else "no projections")
-    return ", ".join(parts)
-
-
-def describe_spatial(config: axes.OperatorConfig) -> str:
-    """The spatial processing in a few words: region, weights, norm."""
-    region, weights = config.region, config.weights
-    where = region.describe(normalized=config.norm.name != "identity")
-    symbols = {"content": "q·k", "query_position": "q·rᵏ", "key_position": "rᵠ·k", "bias": "rᵇ"}
-    if isinstance(weights, axes.PairwiseConfig):
-        what = " + ".join(symbols[term] for term in weights.terms)
-    elif isinstance(weights, axes.HadamardConfig):
-        what = " + ".join(symbols[term] for term in weights.terms) + " on q⊙k"
-    else:
-        what = {
-            "hadamard_conv": "q⊙k through convolutions",
-            "bottleneck": "centre feature, bottleneck",
-            "linear": "centre feature, linear",
-            "pooled": "pooled feature, bottleneck",
-            "static": "static",
-        }[weights.name]
-    norm = {"softmax": "softmax", "filter_norm": "filter-norm", "identity": "no norm"}[config.norm.name]
-    return f"{where}; {what}; {norm}"
-
-
-def _equivariance(config: axes.OperatorConfig) -> int:
-    return 1 if config.region.sliding and not isinstance(config.weights, axes.PooledConfig) else 0
 
 
 def _add(entry: OperatorSpec) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -96,10 +97,9 @@ def analyse(manifest: Manifest, runs: pd.DataFrame, *, higher: bool = True) -> B
         runs: one row per run, as `collect` returns them.
         higher: a higher figure is better.
     """
-    kinds, treatments = separated(manifest, runs)
-    if not kinds or not treatments:
+    if (laid := laid_out(manifest, runs)) is None:
         return None
-    where, what = (named(runs, factors) for factors in (kinds, treatments))
+    kinds, treatments, where, what = laid
     reference = _reference(manifest, treatments, what, runs)
     figures = {
         (str(place), str(condition)): by_seed(group, manifest.metric)
@@ -120,10 +120,29 @@ def analyse(manifest: Manifest, runs: pd.DataFrame, *, higher: bool = True) -> B
     return Beyond(reference, tuple(kinds), tuple(effects)) if effects else None
 
 
-def separated(manifest: Manifest, runs: pd.DataFrame) -> tuple[list[str], list[str]]:
-    """Return the factors of a study that say where runs are compared, and those that say what is compared."""
+class LaidOut(NamedTuple):
+    """Places and conditions of a study.
+
+    Attributes:
+        kinds: factors that say where runs are compared.
+        treatments: factors that say what is compared.
+        where: place of each run.
+        what: condition of each run within its place.
+    """
+
+    kinds: list[str]
+    treatments: list[str]
+    where: pd.Series[str]
+    what: pd.Series[str]
+
+
+def laid_out(manifest: Manifest, runs: pd.DataFrame) -> LaidOut | None:
+    """Separate places from conditions; None where a study has one place, or nothing to compare."""
     kinds = [factor for factor in manifest.factors if factor in CONTEXT and runs[factor].nunique() > 1]
-    return kinds, [factor for factor in manifest.factors if factor not in kinds]
+    treatments = [factor for factor in manifest.factors if factor not in kinds]
+    if not kinds or not treatments:
+        return None
+    return LaidOut(kinds, treatments, _named(runs, kinds), _named(runs, treatments))
 
 
 def random_effects(
@@ -191,7 +210,7 @@ def _errors(differences: Sequence[Sequence[float]]) -> list[float]:
     return [math.sqrt(pooled / len(each)) for each in differences]
 
 
-def named(runs: pd.DataFrame, factors: Sequence[str]) -> pd.Series[str]:
+def _named(runs: pd.DataFrame, factors: Sequence[str]) -> pd.Series[str]:
     """Levels of some factors of each run, in one text."""
     parts = []
     for factor, short in zip(factors, short_names(factors), strict=True):

@@ -26,7 +26,7 @@ from scipy.special import fdtrc
 
 from ablate.results import statistics
 from ablate.results.allpairs import range_quantile
-from ablate.results.beyond import named, separated
+from ablate.results.beyond import laid_out
 from ablate.results.comparisons import by_seed
 from ablate.results.statistics import CONFIDENCE
 from ablate.store.manifest import Manifest
@@ -98,10 +98,9 @@ def analyse(manifest: Manifest, runs: pd.DataFrame, *, higher: bool = True) -> R
         runs: one row per run, as `collect` returns them.
         higher: a higher figure is better.
     """
-    kinds, treatments = separated(manifest, runs)
-    if not kinds or not treatments:
+    if (laid := laid_out(manifest, runs)) is None:
         return None
-    where, what = (named(runs, factors) for factors in (kinds, treatments))
+    where, what = laid.where, laid.what
     conditions = list(dict.fromkeys(what))
     if not FEWEST <= len(conditions) <= MOST:
         return None
@@ -113,7 +112,7 @@ def analyse(manifest: Manifest, runs: pd.DataFrame, *, higher: bool = True) -> R
     if len(table) < PLACES:
         return None
     found = rank(np.array(table), conditions, higher=higher)
-    return replace(found, kinds=tuple(kinds), left_out=int(where.nunique()) - len(table))
+    return replace(found, kinds=tuple(laid.kinds), left_out=int(where.nunique()) - len(table))
 
 
 def rank(table: Array, names: Sequence[str], *, higher: bool = True, confidence: float = CONFIDENCE) -> Ranks:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ablate import data, hosts, tasks
 from ablate.errors import UserError
+from ablate.execution.staleness import changed_since
 from ablate.ops import inspection
 from ablate.ops.local import LocalOperator
 from ablate.results import figures
@@ -35,12 +36,14 @@ class Look:
         drawn: number of maps in it.
         found: number of maps that the operators have.
         predicted: of each image file that is not of the data set, what the network says of it.
+        changed: modules and data that are not those which computed the run.
     """
 
     paths: Sequence[Path]
     drawn: int
     found: int
     predicted: Sequence[str] = ()
+    changed: Sequence[str] = ()
 
 
 def look(runs_dir: Path, run: str, images: int | Path, at: tuple[float, float], output: Path | None) -> Look:
@@ -87,7 +90,8 @@ def look(runs_dir: Path, run: str, images: int | Path, at: tuple[float, float], 
         pairs = [(one.labels, one.predictions) for one in answers]
         names = data.info(config["data"]).names(tasks.of_run(config).annotation)
         paths += figures.save(figures.predictions(pictures, pairs, names), target / f"{name}-predictions")
-    return Look(paths, min(MOST_MAPS, len(columns)), len(columns), predicted)
+    (changed,) = changed_since([folder])
+    return Look(paths, min(MOST_MAPS, len(columns)), len(columns), predicted, changed)
 
 
 def _predicted(model: nn.Module, config: dict[str, Any], files: Sequence[str], images: Tensor) -> list[str]:

@@ -14,7 +14,7 @@ from ablate.compose.check import possible
 from ablate.compose.infra import read as read_infra
 from ablate.compose.request import Request
 from ablate.errors import UserError
-from ablate.execution.provenance import changed_since
+from ablate.execution.staleness import changed_since
 from ablate.launch.plan import Plan
 from ablate.results import comparisons, equivalence, statistics
 from ablate.results.collect import collect

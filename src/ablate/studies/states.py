@@ -11,7 +11,7 @@ from typing import Any
 
 from ablate.execution import serving
 from ablate.execution.claim import living_holder
-from ablate.execution.provenance import changed_since
+from ablate.execution.staleness import changed_since
 from ablate.execution.status import expected_end
 from ablate.launch.slurm import client, queue
 from ablate.launch.slurm.queue import Queue

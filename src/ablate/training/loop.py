@@ -132,7 +132,9 @@ class Training:
         self.requested = Requested()
         self.period = 60 * infra["checkpoint_minutes"]
         self.saved = time.monotonic()
-        self.watched: FirstSteps | None = FirstSteps(self.model, config["op"]["name"])
+        self.watched: FirstSteps | None = FirstSteps(
+            self.model, config["op"]["name"], self.reporter.note, compiled=infra["compile"]
+        )
         self.callbacks = Callbacks(self)
 
     def _build_optimizer(self, fused: bool) -> None:
@@ -152,26 +154,15 @@ class Training:
         title = f"{self.config['op']['name']} in {self.config['host']['name']}, seed {self.config['seed']}"
         self.reporter.started(title, self.steps, self.step)
         try:
-            self._watch()
+            if self.watched is not None:
+                images = torch.zeros((2, *self.splits.image_shape), device=self.device)
+                self.watched.begin(images.contiguous(memory_format=self.memory_format), self._autocast())
             while self.epoch < self.epochs:
                 self._train_epoch()
                 self._end_epoch()
             return self._test()
         finally:
             self.reporter.finished()
-
-    def _watch(self) -> None:
-        """Check the operators' outputs in the first batch, and beside it where the network is compiled."""
-        assert self.watched is not None
-        if self.config["infra"]["compile"]:
-            x = torch.zeros((2, *self.splits.image_shape), device=self.device)
-            self.watched.check(x.contiguous(memory_format=self.memory_format), self._autocast())
-        else:
-            self.watched.hook()
-
-    def _say_idle(self, *, last: bool = False) -> None:
-        if self.watched is not None and (said := self.watched.note(last=last)) is not None:
-            self.reporter.note(said)
 
     def _train_epoch(self) -> None:
         """Train what is left of the current epoch."""
@@ -219,7 +210,6 @@ class Training:
                 step_loss += self._backward(batch)
         if self.watched is not None:
             self.watched.stepped()
-            self._say_idle()
         now.images += self.recipe.batch_size
         self.step += 1
         self._update()
@@ -302,12 +292,11 @@ class Training:
     def _end_epoch(self) -> None:
         """Metrics first, then the checkpoint: a crash between the two repeats the epoch and its line."""
         done, averaged = self.under_way, self.ema.module if self.ema else self.model
-        self._say_idle(last=True)
-        if (watched := self.watched) is not None and not self.config["infra"]["compile"]:
-            watched.hook(averaged)
+        if self.watched is not None:
+            self.watched.evaluate(averaged)
         found = self._evaluate(averaged, self.splits.validation, self._pause).metrics
-        if watched is not None:
-            watched.unhook()
+        if self.watched is not None:
+            self.watched.unhook()
             self.watched = None
         self._refuse_non_finite("validation", found)
         self.context.on_step()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,8 +13,6 @@ from ablate.errors import UserError
 from ablate.ops import Slot
 
 HELP = "`ablate check-op` shows all that is wrong with an operator"
-
-
 PATIENCE = 10  # steps after which parameters that no gradient has reached are named
 
 
@@ -21,11 +20,18 @@ class FirstSteps:
     """Watch the operators of a network: outputs in a step and an evaluation, gradients in the first steps.
 
     A wrong shape would otherwise be broadcast by the residual connection around an operator, without a word.
+
+    Args:
+        model: the network.
+        name: of the operator.
+        note: is called with the parameters that no gradient has reached in PATIENCE steps, or in an epoch of
+            fewer.
+        compiled: the network is compiled; hooks would make its graph anew.
     """
 
-    def __init__(self, model: nn.Module, name: str) -> None:
-        self.name, self.model = name, model
-        self.steps, self.said = 0, False
+    def __init__(self, model: nn.Module, name: str, note: Callable[[str], None], *, compiled: bool) -> None:
+        self.model, self.name, self.note, self.compiled = model, name, note, compiled
+        self.steps = 0
         self.handles: list[Any] = []
         self.idle = {
             f"{path}.{inner}": parameter
@@ -34,32 +40,57 @@ class FirstSteps:
             if parameter.requires_grad
         }
 
-    def hook(self, model: nn.Module | None = None) -> None:
-        """Watch the outputs of the next batch, of this network or of one with averaged weights."""
+    def begin(self, images: Tensor, precision: torch.autocast) -> None:
+        """Watch the outputs of the first batch; of a compiled network those of these images, beside training.
+
+        Args:
+            images: (B, C, H, W).
+            precision: of the network.
+        """
+        self._hook(self.model)
+        if not self.compiled:
+            return
+        training = self.model.training
+        with torch.random.fork_rng([images.device] if images.is_cuda else []), torch.no_grad(), precision:
+            self.model.eval()(images)
         self.unhook()
-        self.handles = [
-            operator.register_forward_hook(self._watch(path, slot))
-            for path, operator, slot in hosts.operators(self.model if model is None else model)
-        ]
+        self.model.train(training)
+
+    def stepped(self) -> None:
+        """Look at the gradients of a step, before they are used."""
+        self.unhook()
+        self.steps += 1
+        self.idle = {name: parameter for name, parameter in self.idle.items() if parameter.grad is None}
+        if self.steps == PATIENCE:
+            self._say_idle()
+
+    def evaluate(self, model: nn.Module) -> None:
+        """Watch the outputs of an evaluation, of the network or of its averaged weights, until `unhook`."""
+        if self.steps < PATIENCE:
+            self._say_idle()
+        if not self.compiled:
+            self._hook(model)
 
     def unhook(self) -> None:
         """Watch no outputs any more."""
         while self.handles:
             self.handles.pop().remove()
 
-    def check(self, x: Tensor, precision: torch.autocast) -> None:
-        """Check the outputs for a batch beside training: hooks would make a compiled graph anew.
+    def _hook(self, model: nn.Module) -> None:
+        self.handles = [
+            operator.register_forward_hook(self._watch(path, slot))
+            for path, operator, slot in hosts.operators(model)
+        ]
 
-        Args:
-            x: images, (B, C, H, W).
-            precision: of the network.
-        """
-        training = self.model.training
-        with torch.random.fork_rng([x.device] if x.is_cuda else []), torch.no_grad(), precision:
-            self.hook()
-            self.model.eval()(x)
-        self.unhook()
-        self.model.train(training)
+    def _say_idle(self) -> None:
+        if not self.idle:
+            return
+        names = [*self.idle]
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        self.note(
+            f"operator {self.name!r}: in {self.steps} step{'s' * (self.steps != 1)} no gradient reached "
+            f"{', '.join(names[:3])}{more}; if they are not to be learned, make them buffers; {HELP}"
+        )
 
     def _watch(self, path: str, slot: Slot) -> Any:
         def check(operator: nn.Module, inputs: tuple[Tensor, ...], y: Any) -> None:
@@ -80,29 +111,6 @@ class FirstSteps:
                 raise self._error(path, f"returns {y.dtype} for an input of {x.dtype}")
 
         return check
-
-    def stepped(self) -> None:
-        """Look at the gradients of a step, before they are used."""
-        self.unhook()
-        self.steps += 1
-        self.idle = {name: parameter for name, parameter in self.idle.items() if parameter.grad is None}
-
-    def note(self, *, last: bool = False) -> str | None:
-        """Name the parameters that no gradient has reached in PATIENCE steps, once; None if there are none.
-
-        Args:
-            last: there are no more steps.
-        """
-        if self.said or not self.idle or (self.steps < PATIENCE and not last):
-            return None
-        self.said = True
-        names = [*self.idle]
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        return (
-            f"operator {self.name!r}: in {self.steps} step{'s' * (self.steps != 1)} no gradient reached "
-            f"{', '.join(names[:3])}{more}; "
-            f"if they are not to be learned, make them buffers; {HELP}"
-        )
 
     def _error(self, path: str, words: str) -> UserError:
         return UserError(f"operator {self.name!r} in {path} {words}", f"correct its forward; {HELP}")

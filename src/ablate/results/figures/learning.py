@@ -79,7 +79,8 @@ def all_curves(findings: Findings, metrics: pd.DataFrame) -> Figure:
     """
     encoding, names = encode(findings), others(metrics)
     groups = dict(list(metrics.groupby("condition", sort=False)))
-    looks = [name for name in encoding.looks if name in groups and name in best(findings)]
+    shown = set(best(findings)) & groups.keys()
+    looks = [name for name in encoding.looks if name in shown]
     encoding = encoding.only(looks)
     rows = -(-len(names) // ACROSS)
     figure = Drawing(figsize=(WIDTH, 1.9 * rows + 0.6))

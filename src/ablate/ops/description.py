@@ -1,0 +1,44 @@
+"""A point of the equation in words, and what follows from its levels; for its entry in the registry."""
+
+from __future__ import annotations
+
+from ablate.ops import axes
+
+
+def of_channel(config: axes.OperatorConfig) -> str:
+    """The channel setting in a few words, as in the zoo table."""
+    channel = config.channel
+    parts = [
+        {"C": "a filter per channel", "1x": "the host's heads"}.get(channel.heads, f"{channel.heads} heads")
+    ]
+    if channel.ghost_lambda or channel.ghost_gamma:
+        parts.append(f"ghost head λ={channel.ghost_lambda} γ={channel.ghost_gamma:g}")
+    projected = [name for name in ("value", "output") if getattr(channel, name) != "identity"]
+    parts.append(f"{' and '.join(projected)} projection" if projected else "no projections")
+    return ", ".join(parts)
+
+
+def of_spatial(config: axes.OperatorConfig) -> str:
+    """The spatial processing in a few words: region, weights, norm."""
+    region, weights = config.region, config.weights
+    where = region.describe(normalized=config.norm.name != "identity")
+    symbols = {"content": "q·k", "query_position": "q·rᵏ", "key_position": "rᵠ·k", "bias": "rᵇ"}
+    if isinstance(weights, axes.PairwiseConfig):
+        what = " + ".join(symbols[term] for term in weights.terms)
+    elif isinstance(weights, axes.HadamardConfig):
+        what = " + ".join(symbols[term] for term in weights.terms) + " on q⊙k"
+    else:
+        what = {
+            "hadamard_conv": "q⊙k through convolutions",
+            "bottleneck": "centre feature, bottleneck",
+            "linear": "centre feature, linear",
+            "pooled": "pooled feature, bottleneck",
+            "static": "static",
+        }[weights.name]
+    norm = {"softmax": "softmax", "filter_norm": "filter-norm", "identity": "no norm"}[config.norm.name]
+    return f"{where}; {what}; {norm}"
+
+
+def equivariance(config: axes.OperatorConfig) -> int:
+    """The step by which its outputs move with its inputs; 0: none."""
+    return 1 if config.region.sliding and not isinstance(config.weights, axes.PooledConfig) else 0
