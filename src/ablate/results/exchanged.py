@@ -145,16 +145,17 @@ def _exchange(
         net = sign * change.sum(axis=0)
         ranked = sorted(places, key=lambda at: (-net[at], -sign * surer[at], at))[:MOST]
         counts.append(len(places))
+        changed = {at: np.flatnonzero(change[:, at] == sign).tolist() for at in ranked}
         kinds.append(
             tuple(
                 Exchanged(
                     position=at,
                     label=int(before[0].label[at]),
-                    before=_most(before, np.flatnonzero(change[:, at] == sign), at),
-                    after=_most(after, np.flatnonzero(change[:, at] == sign), at),
-                    pairs=int(pairs[at]),
+                    before=_most(before, chosen, at),
+                    after=_most(after, chosen, at),
+                    pairs=len(chosen),
                 )
-                for at in ranked
+                for at, chosen in changed.items()
             )
         )
     signatures = tuple(of[seed] for of in runs for seed in seeds)
@@ -190,9 +191,7 @@ def show(exchanges: Sequence[Exchange], runs_dir: Path, source: Source | None) -
         found = source(configs[0], positions)
     except UserError as error:
         return Shown(reason=error.problem)
-    except (
-        Exception
-    ) as error:  # of a data set of somebody's own: a figure less is no reason to have no report
+    except Exception as error:  # of somebody's own data set: one figure less is no reason for no report
         return Shown(reason=f"{type(error).__name__}: {error}")
     if [label for _, label in found] != [labels[position] for position in positions]:
         return Shown(reason="the data set that is here has other labels than the runs were tested on")
