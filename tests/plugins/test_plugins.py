@@ -154,6 +154,10 @@ def test_a_file_that_the_command_names(typed: Typed, tmp_path: Path) -> None:
     _, said = typed("train", f"infra.plugins=[code/{file.name}]", *fixed, "seed=1", code=2)
     assert "ZeroDivisionError" in said
     assert f"{file}:1" in said
+    _, said = typed("report", "s")  # the page of its runs is there, and says what it lacks
+    assert "not loaded" in said
+    page = (tmp_path / "runs" / "studies" / "s" / "report" / "index.html").read_text()
+    assert '<p class="notice">not loaded: ' in page
 
 
 def test_a_preset_is_made_of_another_and_never_of_itself(typed: Typed, tmp_path: Path) -> None:

@@ -208,7 +208,8 @@ class Study:
             )
         evidence = self.evidence(**choices)
         folder = Path(output) if output is not None else folder_of(self._folder(), [self.name])
-        return write(evidence, self.runs_dir or folder / "no-runs", folder, pictures.of_run)[0]
+        runs_dir, notices = self.runs_dir or folder / "no-runs", plugins.lines_of_broken()
+        return write(evidence, runs_dir, folder, pictures.of_run, notices)[0]
 
     def table(self, name: str = "table", **choices: Unpack[Choices]) -> Table:
         """Return a table of the report: its `frame()`, `values()`, `markdown()`, `latex()`.

@@ -76,6 +76,7 @@ def report(arguments: argparse.Namespace) -> None:
     """Write page, figures and tables; print a short table and the path of the page."""
     from rich.console import Console
 
+    from ablate import plugins
     from ablate.results import tables
     from ablate.results.report import Options, examined, folder_of, write
     from ablate.results.selection import Selection
@@ -94,7 +95,8 @@ def report(arguments: argparse.Namespace) -> None:
     )
     runs_dir, studies = arguments.runs_dir, list(dict.fromkeys(arguments.study))
     evidence = examined(runs_dir, studies, options)
-    page = write(evidence, runs_dir, arguments.output or folder_of(runs_dir, studies), pictures.of_run)[0]
+    folder = arguments.output or folder_of(runs_dir, studies)
+    page = write(evidence, runs_dir, folder, pictures.of_run, plugins.lines_of_broken())[0]
     console = Console(highlight=False)
     short = tables.short_table(evidence.findings)
     console.print(_drawn(short))

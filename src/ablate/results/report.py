@@ -158,7 +158,11 @@ def examined(runs_dir: Path, studies: Sequence[str], options: Options = USUAL) -
 
 
 def write(
-    evidence: Evidence, runs_dir: Path, folder: Path, source: exchanged.Source | None = None
+    evidence: Evidence,
+    runs_dir: Path,
+    folder: Path,
+    source: exchanged.Source | None = None,
+    notices: Sequence[str] = (),
 ) -> list[Path]:
     """Write page, figures, tables and CSV files of a study into a folder; return the paths, page first.
 
@@ -167,6 +171,7 @@ def write(
         runs_dir: where the runs lie.
         folder: is made if it does not exist.
         source: of test images, `studies.pictures.of_run`; None: none are shown.
+        notices: what else a reader of the page should know, such as plug-ins that could not be loaded.
     """
     paths = write_evidence(evidence, folder)
     shown = exchanged.show(evidence.exchanges, runs_dir, source)
@@ -182,7 +187,7 @@ def write(
         write_csv(frame, folder / name)
     drawings = {path.stem: path for path in paths if path.suffix == ".svg"}
     page = folder / "index.html"
-    write_text(page, _page(evidence, runs_dir, drawings, pictured, shown))
+    write_text(page, _page(evidence, runs_dir, drawings, pictured, shown, notices))
     return [page, *paths, *(folder / name for name in frames)]
 
 
@@ -240,6 +245,7 @@ def _page(
     drawings: dict[str, Path],
     pictured: _Pictured,
     shown: exchanged.Shown,
+    notices: Sequence[str],
 ) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("ablate.results", "."),
@@ -266,6 +272,7 @@ def _page(
         families=sentences.other_families(evidence.paths, evidence.factorial, evidence.matched),
         pictured=pictured,
         exchanged=shown,
+        notices=notices,
         finished=int((findings.runs["state"] == FINISHED).sum()),
         states={str(state): int(count) for state, count in states.items()},
         fixed=_fixed(findings.runs),
