@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 WORDS = "the arguments are those of `ablate train`; --quick measures no step"
 OWN = ("--quick", "--dry-run")  # options that are not Hydra's
-COLUMNS = ("condition", "seeds", "finished", "stale", "running", "left", "a run", "by")
+STATES = ("finished", "stale", "running", "left")
 
 
 def add(verbs: argparse._SubParsersAction) -> None:
@@ -85,10 +85,11 @@ def _print(found: Prospect, console: Any, *, slurm: bool) -> None:
     from ablate.results.formats import memory
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in COLUMNS:
+    states = [state for state in STATES if any(one.states.get(state) for one in found.conditions)]
+    for title in ("condition", "seeds", *states, "a run", "by"):
         table.add_column(title, overflow="fold")
     for one in found.conditions:
-        counts = (str(one.states.get(state, 0) or "") for state in COLUMNS[2:6])
+        counts = (str(one.states.get(state, 0) or "") for state in states)
         took = "?" if one.seconds is None else duration(one.seconds)
         table.add_row(escape(one.label), str(one.seeds), *counts, took, one.source)
     console.print(table)
