@@ -201,9 +201,9 @@ def test_a_large_study_has_a_light_page_soon(shape, tmp_path):
     study.save(tmp_path)
     for run in runs:
         fabricate_run(tmp_path, run, float(found[int(run.factors["op"][2:]), run.seed]))
-    start = time.perf_counter()
+    start = time.process_time()  # not of the clock: other work beside it is no fault of the report's
     page = report(tmp_path, "large")[0]
-    assert time.perf_counter() - start < 30
+    assert time.process_time() - start < 30
     assert page.stat().st_size < 3_000_000
     text = page.read_text(encoding="utf-8")
     assert ("The first 250 of 300 rows" in text) == (conditions == 300)
