@@ -32,6 +32,7 @@ CASES: dict[str, Callable[[], nn.Module]] = {
     "slide_k3": lambda: ops.create("slide", 24, heads=3),
     "csa_k3": lambda: ops.create("csa", 16, heads=2),
     "ddf_mul_k3": lambda: ops.create("ddf", 20, heads=1),
+    "focal_w3_l2": lambda: ops.create("focal", 24, heads=1),
     "lesa_g4_eval": lambda: ops.create("lesa", 32, heads=4, resolution=(6, 6)),
     "lesa_g4_train": lambda: ops.create("lesa", 32, heads=4, resolution=(6, 6)).train(),
 }

@@ -53,6 +53,16 @@ STARTS: dict[str, tuple[dict[str, object], dict[str, float], tuple[str, ...]]] =
         {"weights.query_key.weight": 0.02, "weights.position.key_position": 0.02, "ghost.add": 0.02},
         ("weights.query_key.bias",),
     ),
+    "focal": (
+        {},
+        {
+            "query_context_gates.weight": 0.02,
+            "output.weight": 0.02,
+            "modulator.weight": DEFAULT,
+            "contexts.1.weight": UNIFORM / 5,
+        },
+        ("query_context_gates.bias", "output.bias"),
+    ),
     "i_d_dwconv": ({}, {"weights.reduce.weight": DEFAULT, "weights.expand.weight": 2 * DEFAULT}, ()),
     "involution": (
         {},

@@ -81,6 +81,23 @@ def ddf(operator: nn.Module, x: Tensor, given: SimpleNamespace) -> Tensor:
     return summed(x, sliding(*x.shape[1:3], given.kernel, stride=given.stride), filters)
 
 
+def focal(operator: nn.Module, x: Tensor, given: SimpleNamespace) -> Tensor:
+    channels, levels = x.shape[-1], given.levels
+    query, context, gates = operator.query_context_gates(x).split([channels, channels, levels + 1], -1)
+    summed = torch.zeros_like(x)
+    for level, convolution in enumerate(operator.contexts):
+        assert convolution.weight.shape[-1] == given.kernel + given.growth * level
+        context = F.gelu(convolved(context, convolution.weight, None))
+        summed = summed + gates[..., level, None] * context
+    summed = summed + gates[..., levels, None] * F.gelu(context.mean((1, 2)))[:, None, None]
+    modulated = query * operator.modulator(summed / (levels + 1 if given.divide else 1))
+    if given.norm:
+        centred = modulated - modulated.mean(-1, keepdim=True)
+        modulated = centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+        modulated = modulated * operator.norm.weight + operator.norm.bias
+    return operator.output(modulated)
+
+
 def carafe(operator: nn.Module, x: Tensor, given: SimpleNamespace) -> Tensor:
     encode = operator.encode
     logits = convolved(operator.compress(x), encode.weight, encode.bias)
@@ -300,6 +317,7 @@ RESTATED: dict[str, tuple[Callable[..., Tensor], list[dict[str, object]]]] = {
     "csa": (csa, [{"grid": 1}, {"heads": "C", "kernel": 5, "grid": 3}]),
     "ddf": (ddf, [{"combination": "add", "heads": "1x"}, {"heads": "C", "kernel": 5}]),
     "dynamic_conv": (dynamic_conv, [{"temperature": 0.7, "squeeze": 0.5, "groups": "C"}]),
+    "focal": (focal, [{"levels": 3, "divide": True}, {"levels": 1, "growth": 4, "kernel": 5, "norm": True}]),
     "lesa": (lesa, [{"positions": "two_dimensional"}, {"positions": "decomposed"}, *LESA]),
     "lesa_qr": (lesa, [{"positions": "flattened"}, {"fusion": "sum"}]),
     "lesa_window": (lesa_window, [{"shift": "none"}, {"window": 4}, *LESA]),

@@ -28,6 +28,8 @@ OTHER: dict[str, tuple[object, ...]] = {
     "reduction": (2,),
     "squeeze": (0.5,),
     "temperature": (1.0,),
+    "levels": (3,),
+    "growth": (4,),
     # of the axes
     "ghost_lambda": (1, 2),
     "ghost_gamma": (0.5,),
