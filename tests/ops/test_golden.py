@@ -16,7 +16,13 @@ from ablate.errors import UserError
 from ablate.models.dwnet import DWNetAttention
 
 GOLDEN = Path(__file__).parent.parent / "golden"
-CHANNELS_FIRST = ("involution", "ddf", "d_dwconv", "lesa")  # of the authors' module, by the file's name
+CHANNELS_FIRST = (
+    "involution",
+    "ddf",
+    "d_dwconv",
+    "lesa",
+    "dilated_reparam",
+)  # of the authors' module, by the file's name
 
 CASES: dict[str, Callable[[], nn.Module]] = {
     "elsa_k5_lam1_gamma1": lambda: ops.create(
@@ -32,6 +38,9 @@ CASES: dict[str, Callable[[], nn.Module]] = {
     "slide_k3": lambda: ops.create("slide", 24, heads=3),
     "csa_k3": lambda: ops.create("csa", 16, heads=2),
     "ddf_mul_k3": lambda: ops.create("ddf", 20, heads=1),
+    "dilated_reparam_k7_eval": lambda: ops.create("dilated_reparam", 16, heads=1, kernel=7),
+    "dilated_reparam_k7_train": lambda: ops.create("dilated_reparam", 16, heads=1, kernel=7),
+    "dilated_reparam_k7_merged": lambda: ops.create("dilated_reparam", 16, heads=1, kernel=7).merge(),
     "focal_w3_l2": lambda: ops.create("focal", 24, heads=1),
     "lesa_g4_eval": lambda: ops.create("lesa", 32, heads=4, resolution=(6, 6)),
     "lesa_g4_train": lambda: ops.create("lesa", 32, heads=4, resolution=(6, 6)).train(),

@@ -30,6 +30,7 @@ STARTS: dict[str, tuple[dict[str, object], dict[str, float], tuple[str, ...]]] =
         {"scale": math.sqrt(2) / 5, "spatial.weight": DEFAULT, "expand.weight": UNIFORM / math.sqrt(C // 5)},
         (),
     ),
+    "dilated_reparam": ({}, {"sum.convolutions.0.weight": 0.02, "sum.convolutions.2.weight": 0.02}, ()),
     "dwconv": ({}, {"weights.filters": UNIFORM / K}, ()),
     "dynamic_conv": (
         {},

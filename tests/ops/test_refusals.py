@@ -67,6 +67,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
     "no map": ("lesa", {}, {"resolution": None}, "give resolution=(height, width)"),
     "neither term": ("lesa_qr", {"unary": "none", "binary": "none"}, {}, "keep op.unary=conv or"),
     "LESA's window": ("lesa_window", {"window": 8}, {"resolution": (7, 9)}, "larger than the map of 7×9"),
+    "no branches": ("dilated_reparam", {"kernel": 3}, {}, "5, 7, 9, 11, 13, 15, 17, or op.branches=none"),
     "growth to even kernels": ("focal", {"growth": 3}, {}, "use 4"),
     "stride": ("slide", {}, {"stride": 2}, "possible strides: 1;"),
     "large stride": ("lsa", {}, {"stride": 3}, "possible strides: 1, 2;"),

@@ -40,6 +40,8 @@ FORMULAS: list[tuple[str, dict[str, object], int, int, int]] = [
     ("slide", {}, 43_035 - 32 * 9 * 9, 69_696 - 2 * 96 * 81, 0),
     ("sasa", {}, 3 * 96**2 + 2 * 7 * 16, 3 * 96**2 + 7 * 96 + 2 * 49 * 96, 0),
     ("lesa", {"heads": 8}, 217_560, 6 * 96**2 + 9 * 96 * 12 + 7 * 96 * 3136 // 2, 0),
+    # parameters of training; its multiply-accumulates are counted in evaluation, where it is one convolution
+    ("dilated_reparam", {}, 27_072, 16_224, 0),
     ("focal", {}, 40_803, 40_800 - 4 * 96, 0),
     ("focal", {"levels": 3, "norm": True}, 40_803 + 97 + 49 * 96 + 192, 40_800 - 4 * 96 + 50 * 96, 0),
 ]

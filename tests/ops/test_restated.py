@@ -45,6 +45,16 @@ def conv(operator: nn.Module, x: Tensor, given: SimpleNamespace) -> Tensor:
     return convolved(x, operator.convolution.weight, operator.convolution.bias, given.stride)
 
 
+def dilated_reparam(operator: nn.Module, x: Tensor, given: SimpleNamespace) -> Tensor:
+    """Branch by branch, in evaluation too."""
+    y = 0
+    for convolution, norm in operator.sum.parts():
+        (kernel, _), (dilation, _) = convolution.kernel_size, convolution.dilation
+        taps = neighbors(x, kernel, dilation=dilation, stride=given.stride)
+        y = y + batch_norm(torch.einsum("bhwtc,ct->bhwc", taps, convolution.weight.flatten(1)), norm)
+    return y
+
+
 def mixture(operator: nn.Module, x: Tensor, given: SimpleNamespace, shares: Tensor) -> Tensor:
     kernels, found = operator.mixture, []
     for sample, share in zip(x, shares, strict=True):
@@ -316,6 +326,7 @@ RESTATED: dict[str, tuple[Callable[..., Tensor], list[dict[str, object]]]] = {
     "conv": (conv, [{"groups": "1x", "kernel": 5}, {"groups": "C", "bias": False}]),
     "csa": (csa, [{"grid": 1}, {"heads": "C", "kernel": 5, "grid": 3}]),
     "ddf": (ddf, [{"combination": "add", "heads": "1x"}, {"heads": "C", "kernel": 5}]),
+    "dilated_reparam": (dilated_reparam, [{"kernel": 5}, {"kernel": 3, "branches": "none"}]),
     "dynamic_conv": (dynamic_conv, [{"temperature": 0.7, "squeeze": 0.5, "groups": "C"}]),
     "focal": (focal, [{"levels": 3, "divide": True}, {"levels": 1, "growth": 4, "kernel": 5, "norm": True}]),
     "lesa": (lesa, [{"positions": "two_dimensional"}, {"positions": "decomposed"}, *LESA]),

@@ -24,8 +24,8 @@ from ablate.ops.registry import register
     quirks=(
         "gates are linear and signed: neither a sigmoid nor a softmax over the levels",
         "the mean over the map is taken of the last level, after its GELU",
-        "op.divide=true divides the context by the number of levels, op.norm=true adds a layer norm before the "
-        "output projection; the released classification models of sizes tiny to base do neither",
+        "op.divide=true divides the context by the number of levels, op.norm=true adds a layer norm before "
+        "the output projection; the released classification models of sizes tiny to base do neither",
         "FocalNet has two (op.levels=2, SRF) or three levels (op.levels=3, LRF)",
     ),
 )
