@@ -42,6 +42,7 @@ CASES: dict[str, Callable[[], nn.Module]] = {
     "dilated_reparam_k7_train": lambda: ops.create("dilated_reparam", 16, heads=1, kernel=7),
     "dilated_reparam_k7_merged": lambda: ops.create("dilated_reparam", 16, heads=1, kernel=7).merge(),
     "focal_w3_l2": lambda: ops.create("focal", 24, heads=1),
+    "rasa_sr2_r2": lambda: ops.create("rasa", 24, heads=3, reduction=2),
     "lesa_g4_eval": lambda: ops.create("lesa", 32, heads=4, resolution=(6, 6)),
     "lesa_g4_train": lambda: ops.create("lesa", 32, heads=4, resolution=(6, 6)).train(),
 }

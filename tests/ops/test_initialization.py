@@ -104,6 +104,17 @@ STARTS: dict[str, tuple[dict[str, object], dict[str, float], tuple[str, ...]]] =
         ("value.bias",),
     ),
     "outlook": ({}, {"weights.expand.weight": 0.02, "value.weight": 0.02}, ("weights.expand.bias",)),
+    "rasa": (
+        {"reduction": 2},
+        {
+            "query.weight": 0.02,
+            "key_value.weight": 0.02,
+            "output.weight": 0.02,
+            "atrous": math.sqrt(2 / 9),
+            "reduce.weight": math.sqrt(2 / 4 / C),
+        },
+        ("output.bias", "reduce.bias"),
+    ),
     "san_pairwise": ({}, {"centre.weight": DEFAULT, "weights.2.weight": UNIFORM / math.sqrt(C / 4 + 2)}, ()),
     "san_patchwise": ({}, {"value.weight": DEFAULT, "weights.5.weight": UNIFORM / math.sqrt(C / 8)}, ()),
     "sasa": ({}, {"query_key_value.weight": DEFAULT, "rows": 32**-0.5, "columns": 32**-0.5}, ()),

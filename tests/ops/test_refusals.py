@@ -68,6 +68,9 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
     "neither term": ("lesa_qr", {"unary": "none", "binary": "none"}, {}, "keep op.unary=conv or"),
     "LESA's window": ("lesa_window", {"window": 8}, {"resolution": (7, 9)}, "larger than the map of 7×9"),
     "no branches": ("dilated_reparam", {"kernel": 3}, {}, "5, 7, 9, 11, 13, 15, 17, or op.branches=none"),
+    "no rate": ("rasa", {"rates": []}, {}, "use [1, 3, 5]"),
+    "keys of no map": ("rasa", {}, {"resolution": None}, "or an integer"),
+    "no key": ("rasa", {"reduction": 15}, {}, "use op.reduction=14 or less"),
     "growth to even kernels": ("focal", {"growth": 3}, {}, "use 4"),
     "stride": ("slide", {}, {"stride": 2}, "possible strides: 1;"),
     "large stride": ("lsa", {}, {"stride": 3}, "possible strides: 1, 2;"),
@@ -137,6 +140,7 @@ MAPS: dict[str, tuple[dict[str, Any], tuple[int, int] | None, str, str]] = {
         "built for a map of 5×7, this one is 7×5",
         "for this image",
     ),
+    "rasa": ({"reduction": 6}, None, "op.reduction=6 leaves no key of a map of 7×5", "op.reduction=5"),
     "san_pairwise": ({"kernel": 11}, None, "op.kernel=11 reflects 5 positions at each border", "up to 9"),
     "san_patchwise": ({"kernel": 11}, None, "the map has 7×5", "use a kernel up to 9"),
 }

@@ -42,6 +42,9 @@ FORMULAS: list[tuple[str, dict[str, object], int, int, int]] = [
     ("lesa", {"heads": 8}, 217_560, 6 * 96**2 + 9 * 96 * 12 + 7 * 96 * 3136 // 2, 0),
     # parameters of training; its multiply-accumulates are counted in evaluation, where it is one convolution
     ("dilated_reparam", {}, 27_072, 16_224, 0),
+    ("rasa", {"reduction": 4}, 185_568, 138_048, 0),
+    # its published reduction of the first stage, by 8, to 49 keys
+    ("rasa", {}, 4 * 96**2 + 13 * 96 + 64 * 96**2, 2 * (3 * 96**2 + 27 * 96 + 2 * 96**2 // 64 + 98 * 96), 0),
     ("focal", {}, 40_803, 40_800 - 4 * 96, 0),
     ("focal", {"levels": 3, "norm": True}, 40_803 + 97 + 49 * 96 + 192, 40_800 - 4 * 96 + 50 * 96, 0),
 ]

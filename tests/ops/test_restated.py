@@ -170,6 +170,35 @@ def sasa(operator: nn.Module, x: Tensor, given: SimpleNamespace) -> Tensor:
     return block_means(summed(value.flatten(3), taps, weights)[:, :height, :width], given.stride)
 
 
+def rasa(operator: nn.Module, x: Tensor, given: SimpleNamespace) -> Tensor:
+    """Position by position: every query meets every key of the reduced map."""
+    heads, step = operator.heads, operator.reduction
+    weight = operator.atrous.flatten(1)
+
+    def attention(u: Tensor) -> Tensor:
+        near = [neighbors(operator.query(u), given.kernel, dilation=rate) for rate in given.rates]
+        query = sum(F.silu(torch.einsum("bhwtc,ct->bhwc", taps, weight)) for taps in near)
+        source = u
+        if step > 1:
+            rows, columns = range(0, u.shape[1] - step + 1, step), range(0, u.shape[2] - step + 1, step)
+            blocks = [u[:, y : y + step, z : z + step] for y in rows for z in columns]
+            convolved = torch.stack(
+                [torch.einsum("byzc,ocyz->bo", block, operator.reduce.weight) for block in blocks], 1
+            )
+            source = operator.norm(convolved + operator.reduce.bias)[:, None]  # (B, 1, keys, C)
+        key, value = operator.key_value(source).flatten(1, 2).unflatten(-1, (2, heads, -1)).unbind(2)
+        by_head = query.unflatten(-1, (heads, -1))
+        weights = softmax(torch.einsum("bhwgd,bngd->bhwgn", by_head, key) / by_head.shape[-1] ** 0.5)
+        return operator.output(torch.einsum("bhwgn,bngd->bhwgd", weights, value).flatten(3))
+
+    if given.depth == 1:
+        return attention(x)
+    outputs: list[Tensor] = []
+    for _ in range(given.depth):
+        outputs.append(F.silu(attention(x + sum(outputs))))
+    return outputs[-1]
+
+
 def slide(operator: nn.Module, x: Tensor, given: SimpleNamespace) -> Tensor:
     """Both paths one after the other: the fixed shifts, and the learned convolution."""
     width, taps = x.shape[-1] // operator.heads, given.kernel**2
@@ -333,6 +362,7 @@ RESTATED: dict[str, tuple[Callable[..., Tensor], list[dict[str, object]]]] = {
     "lesa_qr": (lesa, [{"positions": "flattened"}, {"fusion": "sum"}]),
     "lesa_window": (lesa_window, [{"shift": "none"}, {"window": 4}, *LESA]),
     "outlook": (outlook, [{"value_bias": True, "grid": 1}, {"heads": "C", "kernel": 5, "grid": 3}]),
+    "rasa": (rasa, [{"reduction": 1, "depth": 3, "heads": "C"}, {"depth": 1, "rates": [2], "kernel": 5}]),
     "san_pairwise": (san_pairwise, [{"share": 2, "reduction": 1}, {"share": 1, "kernel": 5}]),
     "san_patchwise": (san_patchwise, [{"share": 2, "reduction": 1}, {"share": 1, "kernel": 5}]),
     "sasa": (sasa, [{"border": "mask", "dilation": 2}, {"border": "inside"}, {"kernel": 5}]),

@@ -30,6 +30,8 @@ OTHER: dict[str, tuple[object, ...]] = {
     "temperature": (1.0,),
     "levels": (3,),
     "growth": (4,),
+    "rates": ([2],),
+    "depth": (1, 3),
     # of the axes
     "ghost_lambda": (1, 2),
     "ghost_gamma": (0.5,),

@@ -1,4 +1,4 @@
-"""Tensors of outlook attention, CSA, slide attention and SAN."""
+"""Tensors of outlook attention, CSA, RASA, slide attention and SAN."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from ablate.official.operators import Place, by_table
 from ablate.ops.zoo.outlook import ConvolutionalSelfAttention, OutlookAttention
+from ablate.ops.zoo.rasa import RecursiveAtrousSelfAttention
 from ablate.ops.zoo.san import PairwiseSelfAttention, PatchwiseSelfAttention
 from ablate.ops.zoo.slide import SlideAttention
 
@@ -42,6 +43,17 @@ def _slide(operator: nn.Module, name: str, tensor: Tensor) -> dict[str, Tensor] 
     return _slide_renamed(operator, name, tensor)
 
 
+_rasa = by_table(
+    {
+        r"q\.weight": "query.weight",
+        r"kv\.weight": "key_value.weight",
+        r"proj\.(weight|bias)": r"output.\1",
+        r"sr\.(weight|bias)": r"reduce.\1",
+        r"norm\.(weight|bias)": r"norm.\1",
+        r"ds\.weight": "atrous",
+    }
+)
+
 _san = by_table(
     {
         r"conv1\.(weight|bias)": r"centre.\1",
@@ -56,6 +68,7 @@ PLACES: dict[type[nn.Module], Place] = {
     OutlookAttention: _outlook,
     ConvolutionalSelfAttention: _csa,
     SlideAttention: _slide,
+    RecursiveAtrousSelfAttention: _rasa,
     PairwiseSelfAttention: _san,
     PatchwiseSelfAttention: _san,
 }
