@@ -15,6 +15,7 @@ __all__ = ["EXCEPTIONS", "FORMS", "OWN", "PRESETS", "build", "close", "drawn", "
 EXCEPTIONS: dict[str, dict[str, Any]] = {
     "lsa": {"region": {"size": 3}},
     "lesa_window": {"window": 3},
+    "aggregated": {"reduction": "L/2"},
     "rasa": {"reduction": "L/2"},
     "dilated_reparam": {"kernel": 7},
     "involution": {"channel": {"heads": "C/4"}, "region": {"kernel": 3}},

@@ -24,6 +24,8 @@ CHANNELS_FIRST = (
     "dilated_reparam",
 )  # of the authors' module, by the file's name
 
+TOKENS = {"aggregated_w3_sr2": (8, 6)}  # maps whose rows the authors' module has in one dimension
+
 CASES: dict[str, Callable[[], nn.Module]] = {
     "elsa_k5_lam1_gamma1": lambda: ops.create(
         "elsa", 24, heads=3, channel={"ghost_lambda": 1}, region={"kernel": 5}
@@ -42,6 +44,7 @@ CASES: dict[str, Callable[[], nn.Module]] = {
     "dilated_reparam_k7_train": lambda: ops.create("dilated_reparam", 16, heads=1, kernel=7),
     "dilated_reparam_k7_merged": lambda: ops.create("dilated_reparam", 16, heads=1, kernel=7).merge(),
     "focal_w3_l2": lambda: ops.create("focal", 24, heads=1),
+    "aggregated_w3_sr2": lambda: ops.create("aggregated", 24, heads=3, resolution=(8, 6), reduction=2),
     "rasa_sr2_r2": lambda: ops.create("rasa", 24, heads=3, reduction=2),
     "lesa_g4_eval": lambda: ops.create("lesa", 32, heads=4, resolution=(6, 6)),
     "lesa_g4_train": lambda: ops.create("lesa", 32, heads=4, resolution=(6, 6)).train(),
@@ -72,6 +75,8 @@ def test_equal_to_the_authors(name: str, dtype: torch.dtype) -> None:
     operator = CASES[name]().to(dtype).train(name.endswith("_train"))
     official.load(operator, under(golden, "param"))
     move = (lambda t: t.permute(0, 2, 3, 1)) if name.startswith(CHANNELS_FIRST) else (lambda t: t)
+    if name in TOKENS:
+        move = lambda t: t.unflatten(1, TOKENS[name])  # noqa: E731
     x = move(golden["x"]).contiguous().requires_grad_()
     y = operator(x)
     (y * move(golden["grad_y"])).sum().backward()

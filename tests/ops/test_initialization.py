@@ -16,6 +16,21 @@ RESNET = math.sqrt(2 / C)  # kaiming-normal, fan-out, of a 1Ã—1 convolution C â†
 
 # Settings beside the defaults; standard deviations; what is zero.
 STARTS: dict[str, tuple[dict[str, object], dict[str, float], tuple[str, ...]]] = {
+    "aggregated": (
+        {"reduction": 1},
+        {
+            "query.weight": 0.02,
+            "key_value.weight": 0.02,
+            "output.weight": 0.02,
+            "distance.0.weight": 0.02,
+            "distance.2.weight": 0.02,
+            "pool.weight": math.sqrt(2 / C),
+            "query_embedding": 0.02,
+            "tokens": 0.02,
+            "relative_position_bias_table": 4e-4,
+        },
+        ("query.bias", "key_value.bias", "output.bias", "pool.bias", "token_bias"),
+    ),
     "carafe": (
         {},
         {"compress.weight": math.sqrt(2 / (C + 64)), "encode.weight": 0.001},

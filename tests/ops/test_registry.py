@@ -42,6 +42,14 @@ FORMULAS: list[tuple[str, dict[str, object], int, int, int]] = [
     ("lesa", {"heads": 8}, 217_560, 6 * 96**2 + 9 * 96 * 12 + 7 * 96 * 3136 // 2, 0),
     # parameters of training; its multiply-accumulates are counted in evaluation, where it is one convolution
     ("dilated_reparam", {}, 27_072, 16_224, 0),
+    # per image: keys and values of the pooled tokens, and half of the bias by distance, which a batch shares
+    (
+        "aggregated",
+        {},
+        50_844,
+        5 * 96**2 + 27 * 96 + 2 * 49 * 96,
+        2 * 96**2 * 49 + 512 * 5 * 104**2 // 2,
+    ),
     ("rasa", {"reduction": 4}, 185_568, 138_048, 0),
     # its published reduction of the first stage, by 8, to 49 keys
     ("rasa", {}, 4 * 96**2 + 13 * 96 + 64 * 96**2, 2 * (3 * 96**2 + 27 * 96 + 2 * 96**2 // 64 + 98 * 96), 0),

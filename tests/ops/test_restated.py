@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from types import SimpleNamespace
 
@@ -168,6 +169,52 @@ def sasa(operator: nn.Module, x: Tensor, given: SimpleNamespace) -> Tensor:
 
     taps = sliding(*x.shape[1:3], given.kernel, dilation=given.dilation, border=given.border)
     return block_means(summed(value.flatten(3), taps, weights)[:, :height, :width], given.stride)
+
+
+def aggregated(operator: nn.Module, x: Tensor, given: SimpleNamespace) -> Tensor:
+    """Position by position: neighbors inside the map, then the tokens of cells that may share positions."""
+    heads, (height, width) = operator.heads, x.shape[1:3]
+    cells = [
+        [range(n * side // count, -(-(n + 1) * side // count)) for n in range(count)]
+        for side, count in ((height, height // operator.reduction), (width, width // operator.reduction))
+    ]
+
+    def parts(y: Tensor) -> list[Tensor]:
+        return list(operator.key_value(y).unflatten(-1, (2, heads, -1)).unbind(-3))
+
+    def unit(y: Tensor) -> Tensor:
+        return y / y.norm(dim=-1, keepdim=True)
+
+    query = unit(operator.query(x).unflatten(-1, (heads, -1)))
+    key, value = parts(x)
+    before = F.gelu(operator.pool(x))
+    pooled = [
+        (rows, columns, before[:, list(rows)][:, :, list(columns)].mean((1, 2)))
+        for rows in cells[0]
+        for columns in cells[1]
+    ]
+    found = torch.zeros_like(value)
+    for (row, column), met in sliding(height, width, given.kernel, border="mask").items():
+        q = query[:, row, column]
+        scale = F.softplus(operator.temperature)[:, None] * math.log(len(met) + len(pooled))
+        asked, logits, values, more = (q + operator.query_embedding) * scale, [], [], []
+        for neighbor, offset in met:
+            bias = operator.relative_position_bias_table[:, offset]
+            logits.append((asked * unit(at(key, neighbor))).sum(-1) + bias)
+            values.append(at(value, neighbor))
+            more.append((q * operator.tokens[..., offset]).sum(-1) + operator.token_bias[:, offset])
+        for rows, columns, mean in pooled:
+            far_key, far_value = parts(operator.norm(mean))
+            apart = [row - sum(rows) / len(rows), column - sum(columns) / len(columns)]
+            ratios = [a / max(side - 1, 1) for a, side in zip(apart, (height, width), strict=True)]
+            u = 8 * torch.tensor(ratios, dtype=x.dtype)
+            spaced = u.sign() * (u.abs() + 1).log2() / 3
+            logits.append((asked * unit(far_key)).sum(-1) + operator.distance(spaced))
+            values.append(far_value)
+        weights = softmax(torch.stack(logits, -1))
+        weights = weights + F.pad(torch.stack(more, -1), (0, len(pooled)))
+        found[:, row, column] = (weights[..., None] * torch.stack(values, 2)).sum(2)
+    return operator.output(found.flatten(3))
 
 
 def rasa(operator: nn.Module, x: Tensor, given: SimpleNamespace) -> Tensor:
@@ -350,6 +397,7 @@ def lesa_fused(operator: nn.Module, x: Tensor, binary: Tensor | None, given: Sim
 LESA = [{"fusion": "sum"}, {"fusion": "static"}, {"unary": "none"}, {"binary": "none"}, {"heads": "1"}]
 # Every operator of its own: its restatement, and the settings beside its defaults to compare it at.
 RESTATED: dict[str, tuple[Callable[..., Tensor], list[dict[str, object]]]] = {
+    "aggregated": (aggregated, [{"reduction": 1, "heads": "C"}, {"kernel": 5, "reduction": 3}]),
     "carafe": (carafe, [{"heads": "1x", "kernel": 5}, {"encoder_kernel": 1, "compressed": 3}]),
     "condconv": (condconv, [{"groups": "1x", "experts": 3, "bias": False}]),
     "conv": (conv, [{"groups": "1x", "kernel": 5}, {"groups": "C", "bias": False}]),

@@ -1,10 +1,11 @@
-"""Tensors of outlook attention, CSA, RASA, slide attention and SAN."""
+"""Tensors of outlook attention, CSA, RASA, slide attention, SAN and aggregated attention."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
 from ablate.official.operators import Place, by_table
+from ablate.ops.zoo.aggregated import AggregatedAttention
 from ablate.ops.zoo.outlook import ConvolutionalSelfAttention, OutlookAttention
 from ablate.ops.zoo.rasa import RecursiveAtrousSelfAttention
 from ablate.ops.zoo.san import PairwiseSelfAttention, PatchwiseSelfAttention
@@ -64,6 +65,30 @@ _san = by_table(
     }
 )
 
+_aggregated_renamed = by_table(
+    {
+        r"q\.(weight|bias)": r"query.\1",
+        r"kv\.(weight|bias)": r"key_value.\1",
+        r"proj\.(weight|bias)": r"output.\1",
+        r"sr\.(weight|bias)": r"pool.\1",
+        r"norm\.(weight|bias)": r"norm.\1",
+        r"cpb_fc1\.(weight|bias)": r"distance.0.\1",
+        r"cpb_fc2\.(weight|bias)": r"distance.2.\1",
+        r"relative_pos_bias_local": "relative_position_bias_table",
+        r"learnable_tokens": "tokens",
+    }
+)
+
+
+def _aggregated(operator: nn.Module, name: str, tensor: Tensor) -> dict[str, Tensor] | None:
+    """TransNeXt's module; what a map has to do with it is computed here, and not stored."""
+    assert isinstance(operator, AggregatedAttention)
+    if name in ("temperature", "query_embedding", "learnable_bias"):
+        ours = {"learnable_bias": "token_bias"}.get(name, name)
+        return {ours: tensor.reshape(operator.get_parameter(ours).shape)}
+    return _aggregated_renamed(operator, name, tensor)
+
+
 PLACES: dict[type[nn.Module], Place] = {
     OutlookAttention: _outlook,
     ConvolutionalSelfAttention: _csa,
@@ -71,4 +96,5 @@ PLACES: dict[type[nn.Module], Place] = {
     RecursiveAtrousSelfAttention: _rasa,
     PairwiseSelfAttention: _san,
     PatchwiseSelfAttention: _san,
+    AggregatedAttention: _aggregated,
 }
