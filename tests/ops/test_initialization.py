@@ -119,6 +119,16 @@ STARTS: dict[str, tuple[dict[str, object], dict[str, float], tuple[str, ...]]] =
         ("value.bias",),
     ),
     "outlook": ({}, {"weights.expand.weight": 0.02, "value.weight": 0.02}, ("weights.expand.bias",)),
+    "plg": (
+        {},
+        {
+            "query_key_value.weight": 0.02,
+            "global_query.weight": 0.02,
+            "global_key_value.weight": 0.02,
+            "output.weight": 0.02,
+        },
+        ("query_key_value.bias", "global_query.bias", "global_key_value.bias", "output.bias"),
+    ),
     "rasa": (
         {"reduction": 2},
         {

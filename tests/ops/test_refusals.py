@@ -70,6 +70,8 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
     "no branches": ("dilated_reparam", {"kernel": 3}, {}, "5, 7, 9, 11, 13, 15, 17, or op.branches=none"),
     "tokens of no map": ("aggregated", {}, {"resolution": None}, "or an integer"),
     "no token": ("aggregated", {"reduction": 15}, {}, "use op.reduction=14 or less"),
+    "a head for two regions": ("plg", {"heads": "1"}, {}, "use an even number"),
+    "PLG's window": ("plg", {"window": 8}, {"resolution": (7, 9)}, "larger than the map of 7×9"),
     "no rate": ("rasa", {"rates": []}, {}, "use [1, 3, 5]"),
     "keys of no map": ("rasa", {}, {"resolution": None}, "or an integer"),
     "no key": ("rasa", {"reduction": 15}, {}, "use op.reduction=14 or less"),

@@ -50,6 +50,8 @@ FORMULAS: list[tuple[str, dict[str, object], int, int, int]] = [
         5 * 96**2 + 27 * 96 + 2 * 49 * 96,
         2 * 96**2 * 49 + 512 * 5 * 104**2 // 2,
     ),
+    # keys and values of 49 tokens per image, which are half of its heads' channels
+    ("plg", {}, 37_248, 9_216 * 3 + 2 * 96 * 49, 49 * 2 * 48 * 96),
     ("rasa", {"reduction": 4}, 185_568, 138_048, 0),
     # its published reduction of the first stage, by 8, to 49 keys
     ("rasa", {}, 4 * 96**2 + 13 * 96 + 64 * 96**2, 2 * (3 * 96**2 + 27 * 96 + 2 * 96**2 // 64 + 98 * 96), 0),

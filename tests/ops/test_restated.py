@@ -217,6 +217,35 @@ def aggregated(operator: nn.Module, x: Tensor, given: SimpleNamespace) -> Tensor
     return operator.output(found.flatten(3))
 
 
+def plg(operator: nn.Module, x: Tensor, given: SimpleNamespace) -> Tensor:
+    """Position by position: the window of each for the first heads, the pooled map for the others."""
+    (height, width), size = x.shape[1:3], given.window
+    filled = F.pad(x, (0, 0, 0, -width % size, 0, -height % size))
+    cells = [
+        [range(n * side // count, -(-(n + 1) * side // count)) for n in range(count)]
+        for side, count in ((height, min(height, given.pooled)), (width, min(width, given.pooled)))
+    ]
+    blocks = [x[:, list(rows)][:, :, list(columns)] for rows in cells[0] for columns in cells[1]]
+    pooled = torch.stack([block.mean((1, 2)) + block.amax((1, 2)) for block in blocks], 1)
+
+    def attended(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
+        """(B, C) by (B, n, C)."""
+        q, k, v = (t.unflatten(-1, (heads, -1)) for t in (query, key, value))
+        weights = softmax(torch.einsum("bgd,bngd->bgn", q, k) / q.shape[-1] ** 0.5)
+        return torch.einsum("bgn,bngd->bgd", weights, v).flatten(1)
+
+    query, key, value = operator.query_key_value(filled).chunk(3, -1)
+    everywhere, found = operator.global_key_value(pooled).chunk(2, -1), []
+    for row in range(height):
+        for column in range(width):
+            top, left = row // size * size, column // size * size
+            window = (t[:, top : top + size, left : left + size].flatten(1, 2) for t in (key, value))
+            near = attended(query[:, row, column], *window, operator.local_heads)
+            asked = operator.global_query(x[:, row, column])
+            found.append(torch.cat([near, attended(asked, *everywhere, operator.global_heads)], -1))
+    return operator.output(torch.stack(found, 1).unflatten(1, (height, width)))
+
+
 def rasa(operator: nn.Module, x: Tensor, given: SimpleNamespace) -> Tensor:
     """Position by position: every query meets every key of the reduced map."""
     heads, step = operator.heads, operator.reduction
@@ -410,6 +439,7 @@ RESTATED: dict[str, tuple[Callable[..., Tensor], list[dict[str, object]]]] = {
     "lesa_qr": (lesa, [{"positions": "flattened"}, {"fusion": "sum"}]),
     "lesa_window": (lesa_window, [{"shift": "none"}, {"window": 4}, *LESA]),
     "outlook": (outlook, [{"value_bias": True, "grid": 1}, {"heads": "C", "kernel": 5, "grid": 3}]),
+    "plg": (plg, [{"window": 4, "pooled": 2}, {"heads": "C", "pooled": 9}]),
     "rasa": (rasa, [{"reduction": 1, "depth": 3, "heads": "C"}, {"depth": 1, "rates": [2], "kernel": 5}]),
     "san_pairwise": (san_pairwise, [{"share": 2, "reduction": 1}, {"share": 1, "kernel": 5}]),
     "san_patchwise": (san_patchwise, [{"share": 2, "reduction": 1}, {"share": 1, "kernel": 5}]),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ablate.errors import UserError
 from ablate.kernels.geometry import constant
-from ablate.kernels.layout import merge_heads, split_heads
+from ablate.kernels.layout import merge_heads, pool_cells, split_heads
 from ablate.ops.axes import NeighborhoodConfig
 from ablate.ops.axes.regions import NeighborhoodRegion
 from ablate.ops.checks import odd_kernel
@@ -144,8 +144,8 @@ class AggregatedAttention(nn.Module):
 
     def pooled(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
         """(B, H, W, C) → (B, rows, columns, C) of the grid."""
-        images = F.gelu(self.pool(x)).permute(0, 3, 1, 2)
-        return self.norm(F.adaptive_avg_pool2d(images, grid).permute(0, 2, 3, 1))
+        pooled: Tensor = self.norm(pool_cells(F.gelu(self.pool(x)), grid))
+        return pooled
 
     def bias_by_distance(
         self, height: int, width: int, grid: tuple[int, int], device: torch.device
