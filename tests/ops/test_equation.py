@@ -34,7 +34,7 @@ Logits = Callable[[Position, list[Tap]], Tensor]  # (B or 1, G, taps) at a posit
 
 def equation(operator: LocalOperator, config: axes.OperatorConfig, slot: Slot, x: Tensor) -> Tensor:
     """Σ_j ( (o_Δ[c])^λ · Norm_j(A_ij[g(c)]) + γ · s_Δ[c] ) · v_j[c], with all that stands around it."""
-    channel, region = config.channel, config.region
+    channel, region = config.channel, config.region.at(slot)
     _, height, width, _ = x.shape
     own_stride = slot.stride if strides_itself(config) else 1
     shift = (0, 0)

@@ -26,6 +26,7 @@ CASES: dict[str, Callable[[], nn.Module]] = {
         "elsa", 24, heads=2, weights={"group_width": 4}, region={"kernel": 3}
     ),
     "na_k5_d1": lambda: ops.create("na", 24, heads=3, region={"kernel": 5}),
+    "dinat_k3_d3": lambda: ops.create("dinat", 24, heads=3, region={"kernel": 3, "dilation": 3}),
     "involution_k7_eval": lambda: ops.create("involution", 32, heads=1),
     "d_dwconv_k7_eval": lambda: ops.create("d_dwconv", 16, heads=1),
     "dwblock_k7_eval": lambda: DWNetAttention(16, ops.create("dwconv", 16, heads=1)),

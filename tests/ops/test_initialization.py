@@ -30,6 +30,11 @@ STARTS: dict[str, tuple[dict[str, object], dict[str, float], tuple[str, ...]]] =
         {"scale": math.sqrt(2) / 5, "spatial.weight": DEFAULT, "expand.weight": UNIFORM / math.sqrt(C // 5)},
         (),
     ),
+    "dinat": (
+        {},
+        {"weights.position.relative_position_bias_table": 0.02, "value.weight": 0.02},
+        ("value.bias",),
+    ),
     "dwconv": ({}, {"weights.filters": UNIFORM / K}, ()),
     "dynamic_conv": (
         {},

@@ -130,6 +130,25 @@ def test_three_ways_to_see_the_whole_map(side: int, weights: str, terms: list[st
     close(inside(x), whole(x))
 
 
+@settings(max_examples=8, deadline=None)
+@given(st.sampled_from([1, 3]), st.integers(1, 3))
+def test_dinat_in_odd_blocks_attends_to_whole_residue_classes(kernel: int, dilation: int) -> None:
+    """Where K · δ is the side of the map: δ² dense attentions, each over every δ-th row and column."""
+    size = (kernel * dilation, kernel * dilation)
+    odd = drawn(build("dinat", resolution=size, index=1, region={"kernel": kernel}))
+    dense = build("na", resolution=size, region={"kernel": kernel}).double()
+    dense.load_state_dict(odd.state_dict())
+    even = build("dinat", resolution=size, region={"kernel": kernel}).double()
+    even.load_state_dict(odd.state_dict())
+    x = image(*size)
+    found = odd(x)
+    for row in range(dilation):
+        for column in range(dilation):
+            part = (slice(None), slice(row, None, dilation), slice(column, None, dilation))
+            close(found[part], dense(x[part]))
+    close(even(x), dense(x))
+
+
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("fusion", ["gated", "sum", "static"])
 def test_lesa_in_windows_is_lesa_on_a_map_of_one_window(fusion: str, training: bool) -> None:

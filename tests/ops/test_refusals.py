@@ -41,6 +41,8 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
         {},
         "inside, mask, zero",
     ),
+    "unknown dilation": ("dinat", {"region": {"dilation": "alternates"}}, {}, "did you mean 'alternate'"),
+    "alternate without its map": ("dinat", {}, {"resolution": None, "index": 1}, "give resolution="),
     "convolution of weights in a window": (
         "lsa",
         {"weights": "hadamard_conv"},

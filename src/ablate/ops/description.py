@@ -41,4 +41,6 @@ def of_spatial(config: axes.OperatorConfig) -> str:
 
 def equivariance(config: axes.OperatorConfig) -> int:
     """The step by which its outputs move with its inputs; 0: none."""
-    return 1 if config.region.sliding and not isinstance(config.weights, axes.PooledConfig) else 0
+    region = config.region
+    whole = isinstance(region, axes.NeighborhoodConfig) and region.dilation == axes.ALTERNATE
+    return 1 if region.sliding and not whole and not isinstance(config.weights, axes.PooledConfig) else 0

@@ -36,7 +36,8 @@ class LocalOperator(nn.Module):
         self.heads = resolve_heads(channel.heads, dim, slot.heads)
         stride = slot.stride if _strides_itself(config) else 1
         self.pooling = slot.stride // stride
-        region = config.region.without_norm() if config.norm.name == "identity" else config.region
+        region = config.region.at(slot)
+        region = region.without_norm() if config.norm.name == "identity" else region
         self.region = region.build(slot, stride)
         self.norm = NORMS[config.norm.name]
         self.weights = weights.build(config.weights, dim, self.heads, self.region)

@@ -22,7 +22,7 @@ from ablate.errors import UserError, unknown
 from ablate.ops.axes import channel, norms, regions, weights
 from ablate.ops.axes.channel import INITIALIZATIONS, PROJECTIONS, Channel, resolve_heads
 from ablate.ops.axes.norms import NormConfig
-from ablate.ops.axes.regions import BORDERS, SHIFTS, NeighborhoodConfig, RegionConfig, WindowConfig
+from ablate.ops.axes.regions import ALTERNATE, BORDERS, SHIFTS, NeighborhoodConfig, RegionConfig, WindowConfig
 from ablate.ops.axes.weights import (
     TERMS,
     BottleneckConfig,
@@ -37,6 +37,7 @@ from ablate.ops.axes.weights import (
 from ablate.ops.slot import Slot
 
 __all__ = [
+    "ALTERNATE",
     "AXES",
     "BORDERS",
     "INITIALIZATIONS",
@@ -112,13 +113,14 @@ def check(config: OperatorConfig, slot: Slot) -> None:
         UserError: the first reason found.
     """
     resolve_heads(config.channel.heads, slot.dim, slot.heads)
-    weights.check(config.weights, config.region, slot)
-    if config.norm.name == "filter_norm" and config.region.taps(slot) == 1:
+    region = config.region.at(slot)
+    weights.check(config.weights, region, slot)
+    if config.norm.name == "filter_norm" and region.taps(slot) == 1:
         raise UserError(
             "op/norm=filter_norm over a single tap: a standard deviation needs two",
             "use a larger region or op/norm=identity",
         )
-    config.region.check(slot)
+    region.check(slot)
 
 
 def _level(axis: str, config: Any) -> Any:

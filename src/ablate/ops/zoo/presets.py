@@ -37,6 +37,20 @@ register_preset(
     ),
 )
 register_preset(
+    "dinat",
+    paper="DiNAT, Hassani & Shi",
+    year=2022,
+    equation="y_i = Σ_j softmax_j( q_i·k_j/√d + r^b_{j−i} ) v_j   (j in the K×K, δ apart, moved inside)",
+    quirks=(
+        "blocks alternate in each stage: even ones have δ = 1, odd ones the largest that fits the map, "
+        "δ = ⌊side / K⌋, which at 224×224 is the published 8, 4, 2, 1; a number for op.region.dilation is "
+        "the δ of all blocks",
+        "the bias follows the true offset in units of δ: its table has (2K−1)² entries at any δ",
+        "at borders the neighborhood moves inside, within its residue class modulo δ; where K · δ is the "
+        "side of the map it is the whole class",
+    ),
+)
+register_preset(
     "dwconv",
     paper="DWNet, Han et al.",
     year=2022,

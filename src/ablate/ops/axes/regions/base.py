@@ -39,6 +39,14 @@ class RegionConfig(ABC):
             UserError: names the setting, and the largest value that fits.
         """
 
+    def at(self, slot: Slot) -> RegionConfig:
+        """Return the settings that hold in a slot, where one of them depends on it.
+
+        Raises:
+            UserError: the slot does not say what the setting depends on.
+        """
+        return self
+
     @abstractmethod
     def taps(self, slot: Slot) -> int:
         """Number of positions that one position meets; at least 4 where the map is not known."""
