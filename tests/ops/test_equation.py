@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -19,12 +19,13 @@ from tests.ops.definition import (
     at,
     batch_norm,
     block_means,
+    neighbors,
     sliding,
     summed,
     windows,
 )
 from tests.ops.small import PRESETS, build, close, drawn, image, small
-from torch import Tensor
+from torch import Tensor, nn
 
 from ablate import ops
 from ablate.ops import LocalOperator, Slot, axes, configs
@@ -60,10 +61,17 @@ def equation(operator: LocalOperator, config: axes.OperatorConfig, slot: Slot, x
         count = height * width
     logits = logits_of(operator, config, x, own_stride)
     ghost = operator.ghost
+    side = region.size if isinstance(region, axes.WindowConfig) else max(x.shape)
+    if config.norm.name == "group_norm":
+        normal = group_norm(operator, logits, taps, side)
 
     def filters(position: Position, met: list[Tap]) -> Tensor:
         offsets = [offset for _, offset in met]
-        weights = normalised(logits(position, met), config.norm.name, count)
+        weights = (
+            normal(position, met)
+            if config.norm.name == "group_norm"
+            else normalised(logits(position, met), config.norm.name, count)
+        )
         weights = weights.repeat_interleave(slot.dim // weights.shape[1], 1)  # (B, C, taps)
         if channel.ghost_lambda:
             weights = weights * ghost.multiply[:, offsets] ** channel.ghost_lambda
@@ -74,9 +82,13 @@ def equation(operator: LocalOperator, config: axes.OperatorConfig, slot: Slot, x
     y = summed(operator.value(x), taps, filters)
     if channel.bias:
         y = y + operator.bias
+    if channel.output == "batch_norm_skip":
+        y = batch_norm(y, operator.output.norm) + block_means(x, own_stride)
+    else:
+        y = operator.output(y)
     if own_stride == 1:
         y = y[:, :height, :width].roll(shift, (1, 2))
-    return block_means(operator.output(y), slot.stride // own_stride)
+    return block_means(y, slot.stride // own_stride)
 
 
 def strides_itself(config: axes.OperatorConfig) -> bool:
@@ -103,6 +115,11 @@ def logits_of(operator: LocalOperator, config: axes.OperatorConfig, x: Tensor, s
         groups = centres.shape[1] // level.group_width
         mixed = F.conv2d(centres, mix.weight, mix.bias, 1, reach, config.region.dilation, groups)
         maps = weights.expand(F.gelu(mixed.permute(0, 2, 3, 1)))
+    elif isinstance(level, axes.WideConvConfig):
+        sides = [config.region.size] * 2 if isinstance(config.region, axes.WindowConfig) else x.shape[1:3]
+        seen = batch_norm(weights.reduce(block_means(x, stride)), weights.reduce_norm).relu()
+        seen = batch_norm(in_tiles(seen, sides, weights.look), weights.look_norm)
+        maps = weights.expand(batch_norm(weights.mix(seen), weights.mix_norm).relu())
     elif isinstance(level, axes.LinearConfig):
         maps = weights.expand(block_means(x, stride))
     else:
@@ -120,6 +137,19 @@ def logits_of(operator: LocalOperator, config: axes.OperatorConfig, x: Tensor, s
         return maps[:, position[0] // step, position[1] // step][..., [offset for _, offset in met]]
 
     return of_centre
+
+
+def in_tiles(x: Tensor, sides: Sequence[int], convolution: nn.Module) -> Tensor:
+    """Apply a depthwise convolution that sees zeros outside each tile of (rows, columns)."""
+    found = torch.zeros_like(x)
+    for y in range(0, x.shape[1], sides[0]):
+        for z in range(0, x.shape[2], sides[1]):
+            tile = x[:, y : y + sides[0], z : z + sides[1]]
+            around = neighbors(tile, convolution.weight.shape[-1])  # (B, H, W, K², C)
+            found[:, y : y + sides[0], z : z + sides[1]] = torch.einsum(
+                "bhwtc,ct->bhwc", around, convolution.weight.flatten(1)
+            )
+    return found
 
 
 def pair_terms(
@@ -155,14 +185,31 @@ def pair_terms(
 
 def normalised(logits: Tensor, norm: str, count: int) -> Tensor:
     """Over the taps that count; `count` is how many a position in the middle of a large map has."""
-    if norm == "identity":
-        return logits
+    if norm in axes.ELEMENTWISE:
+        return torch.tanh(logits) if norm == "tanh" else logits
     if norm == "softmax":
         positive = (logits - logits.amax(-1, keepdim=True)).exp()
         return positive / positive.sum(-1, keepdim=True)
     centred = logits - logits.mean(-1, keepdim=True)
     deviation = (centred.square().sum(-1, keepdim=True) / max(logits.shape[-1] - 1, 1)).sqrt()
     return centred / (deviation + 1e-10) * math.sqrt(2 / count)
+
+
+def group_norm(operator: LocalOperator, logits: Logits, taps: Taps, side: int) -> Logits:
+    """Over taps and positions of a map, or of a window of `side`; then a gain and shift for each offset."""
+    groups: dict[Position, list[Tensor]] = {}
+    for (y, x), met in taps.items():
+        groups.setdefault((y // side, x // side), []).append(logits((y, x), met))
+    every = {group: torch.cat(found, -1) for group, found in groups.items()}
+    weight, bias = operator.norm.weight, operator.norm.bias
+
+    def normal(position: Position, met: list[Tap]) -> Tensor:
+        offsets, alike = [offset for _, offset in met], every[position[0] // side, position[1] // side]
+        centred = logits(position, met) - alike.mean(-1, keepdim=True)
+        deviation = (alike.var(-1, unbiased=False, keepdim=True) + 1e-5).sqrt()
+        return centred / deviation * weight[:, offsets] + bias[:, offsets]
+
+    return normal
 
 
 @pytest.mark.parametrize(
@@ -208,6 +255,7 @@ WEIGHTS = st.one_of(
     ),
     st.fixed_dictionaries({"name": st.just("pooled"), "reduction": st.sampled_from([2, 4])}),
     st.fixed_dictionaries({"name": st.sampled_from(["linear", "static"])}),
+    st.fixed_dictionaries({"name": st.just("wide_conv"), "kernel": st.sampled_from([3, 5])}),
 )
 NEIGHBORHOOD = st.fixed_dictionaries(
     {
@@ -228,7 +276,7 @@ CHANNEL = st.fixed_dictionaries(
         "ghost_gamma": st.sampled_from([0.0, 0.5]),
         "value": projections,
         "value_initialization": st.just("transformer"),
-        "output": projections,
+        "output": st.sampled_from(axes.OUTPUTS),
         "bias": st.booleans(),
     }
 )
@@ -254,7 +302,7 @@ def points(draw: st.DrawFn) -> tuple[dict[str, Any], Slot]:
         draw(st.integers(least := least_side(region), least + 5)),
         draw(st.integers(least, least + 5)),
     )
-    norm = {"name": draw(st.sampled_from(["softmax", "filter_norm", "identity"]))}
+    norm = {"name": draw(st.sampled_from(list(axes.LEVELS["norm"])))}
     config = {"name": "lsa", "channel": draw(CHANNEL), "weights": weights, "norm": norm, "region": region}
     return config, Slot(8, 2, resolution, draw(st.integers(1, 2)), index=draw(st.integers(0, 1)))
 

@@ -14,9 +14,16 @@ from torch import Tensor, nn
 from ablate import official, ops
 from ablate.errors import UserError
 from ablate.models.dwnet import DWNetAttention
+from ablate.official.operators import contiguous
 
 GOLDEN = Path(__file__).parent.parent / "golden"
-CHANNELS_FIRST = ("involution", "ddf", "d_dwconv", "lesa")  # of the authors' module, by the file's name
+CHANNELS_FIRST = (
+    "lsconv",
+    "involution",
+    "ddf",
+    "d_dwconv",
+    "lesa",
+)  # of the authors' module, by the file's name
 
 CASES: dict[str, Callable[[], nn.Module]] = {
     "elsa_k5_lam1_gamma1": lambda: ops.create(
@@ -28,6 +35,7 @@ CASES: dict[str, Callable[[], nn.Module]] = {
     "na_k5_d1": lambda: ops.create("na", 24, heads=3, region={"kernel": 5}),
     "dinat_k3_d3": lambda: ops.create("dinat", 24, heads=3, region={"kernel": 3, "dilation": 3}),
     "involution_k7_eval": lambda: ops.create("involution", 32, heads=1),
+    "lsconv_k7_k3_eval": lambda: ops.create("ls_conv", 32, heads=1),
     "d_dwconv_k7_eval": lambda: ops.create("d_dwconv", 16, heads=1),
     "dwblock_k7_eval": lambda: DWNetAttention(16, ops.create("dwconv", 16, heads=1)),
     "slide_k3": lambda: ops.create("slide", 24, heads=3),
@@ -61,7 +69,11 @@ def test_equal_to_the_authors(name: str, dtype: torch.dtype) -> None:
     golden = read(name, dtype)
     operator = CASES[name]().to(dtype).train(name.endswith("_train"))
     official.load(operator, under(golden, "param"))
-    move = (lambda t: t.permute(0, 2, 3, 1)) if name.startswith(CHANNELS_FIRST) else (lambda t: t)
+
+    def move(t: Tensor) -> Tensor:
+        t = t.permute(0, 2, 3, 1) if name.startswith(CHANNELS_FIRST) else t
+        return contiguous(t, operator.heads, 3) if name.startswith("lsconv") else t
+
     x = move(golden["x"]).contiguous().requires_grad_()
     y = operator(x)
     (y * move(golden["grad_y"])).sum().backward()

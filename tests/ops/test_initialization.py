@@ -81,6 +81,15 @@ STARTS: dict[str, tuple[dict[str, object], dict[str, float], tuple[str, ...]]] =
         (),
     ),
     "lesa_window": ({}, {"binary.position.relative": math.sqrt(3 / C), "unary.mix.weight": RESNET}, ()),
+    "ls_conv": (
+        {},
+        {
+            "weights.reduce.weight": DEFAULT,
+            "weights.look.weight": UNIFORM / K,
+            "weights.expand.weight": math.sqrt(2) * DEFAULT,
+        },
+        ("norm.bias", "output.norm.bias"),
+    ),
     "lsa": (
         {},
         {

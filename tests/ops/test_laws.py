@@ -216,6 +216,24 @@ def test_filter_norm_of_constant_weights_is_finite_in_half_precision() -> None:
     assert NORMS["filter_norm"](torch.zeros(2, 3, 3, 1, 9, dtype=torch.float16), None).isfinite().all()
 
 
+@pytest.mark.parametrize("weights", ["linear", "pooled", "static"])
+def test_group_norm_is_that_of_pytorch_with_a_group_for_each_filter(weights: str) -> None:
+    operator = drawn(build("dynamic_filter", weights=weights, norm="group_norm", region={"border": "zero"}))
+    x = image(6, 7)
+    logits = operator.weights(x, operator.region)  # (B, H, W, G, T), or what broadcasts to it
+    norm, channels_first = operator.norm, logits.permute(0, 3, 4, 1, 2).flatten(1, 2)
+    expected = F.group_norm(channels_first, 2, norm.weight.flatten(), norm.bias.flatten(), 1e-5)
+    close(norm(logits, None), expected.unflatten(1, (2, -1)).permute(0, 3, 4, 1, 2))
+
+
+def test_taps_that_do_not_count_enter_no_statistic_of_group_norm() -> None:
+    operator, x = drawn(build("dynamic_filter", norm="group_norm", region={"border": "mask"})), image(6, 7)
+    logits, valid = operator.weights(x, operator.region), operator.region.valid(x.shape, x.device)
+    filters = operator.norm(logits, valid)
+    close(operator.norm(logits.masked_fill(~valid, 9.0), valid), filters)
+    assert not filters.masked_fill(valid, 0).any()
+
+
 def test_inference_mode_leaves_no_trace_in_what_is_cached() -> None:
     for name in ops.names():
         operator, x = build(name, resolution=(6, 9), index=1), image(6, 9, dtype=torch.float32)

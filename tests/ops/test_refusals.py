@@ -50,6 +50,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
         "use op/region=neighborhood",
     ),
     "filter-norm over one tap": ("lsa", {"norm": "filter_norm", "region": {"size": 1}}, {}, "needs two"),
+    "channels without a half": ("lsa", {"weights": "wide_conv"}, {"dim": 27}, "use an even number"),
     "no terms": ("lsa", {"weights": {"terms": []}}, {}, "at least one"),
     "unknown term": ("lsa", {"weights": {"terms": ["contents"]}}, {}, "did you mean 'content'"),
     "wrong type": ("lsa", {"region": {"size": "seven"}}, {}, "expected int"),

@@ -23,6 +23,7 @@ FORMULAS: list[tuple[str, dict[str, object], int, int, int]] = [
     ("lsa", {"region": "neighborhood_inside"}, 37_755, 46_272, 0),
     ("dinat", {}, 37_755, 46_272, 0),
     ("dinat", {"region": {"dilation": 8}}, 37_755, 46_272, 0),
+    ("ls_conv", {}, 21 * 96**2 // 16 + 3156, 21 * 96**2 // 16 + 3216, 0),
     ("elsa", {"weights": {"group_width": 4}}, 57_907, 62_144 - 64, 0),
     ("dwconv", {}, 4_800, 4_704, 0),
     ("dwconv", DWCONV, 23_424, 23_136, 0),

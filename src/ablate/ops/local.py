@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ablate.kernels.layout import average_pool
-from ablate.ops.axes import OperatorConfig, weights
-from ablate.ops.axes.channel import GhostHead, projection, resolve_heads
-from ablate.ops.axes.norms import NORMS
+from ablate.ops.axes import OperatorConfig, norms, weights
+from ablate.ops.axes.channel import BatchNormSkip, GhostHead, projection, resolve_heads
 from ablate.ops.axes.weights import HadamardConfig, PairwiseConfig, StaticConfig
 from ablate.ops.slot import Slot
 
@@ -37,14 +36,14 @@ class LocalOperator(nn.Module):
         stride = slot.stride if _strides_itself(config) else 1
         self.pooling = slot.stride // stride
         region = config.region.at(slot)
-        region = region.without_norm() if config.norm.name == "identity" else region
+        region = region.without_norm() if config.norm.name in norms.ELEMENTWISE else region
         self.region = region.build(slot, stride)
-        self.norm = NORMS[config.norm.name]
         self.weights = weights.build(config.weights, dim, self.heads, self.region)
+        self.norm = norms.build(config.norm, self.heads, self.region)
         self.value = projection(channel.value, dim, channel.value_initialization)
         self.output = projection(channel.output, dim, "transformer")
         self.ghost = GhostHead(dim, self.region, channel.ghost_lambda, channel.ghost_gamma)
-        self.attends = _attends(config)
+        self.attends, self.norm_name = _attends(config), config.norm.name
         self.bias = nn.Parameter(torch.empty(dim)) if channel.bias else None
         if self.bias is not None:
             bound = 1 / math.sqrt(self.region.taps) if isinstance(config.weights, StaticConfig) else 0
@@ -63,10 +62,12 @@ class LocalOperator(nn.Module):
             y = self.region.aggregate(self.value(groups), filters, multiply, add, x.shape)
         if self.bias is not None:
             y = y + self.bias.to(y.dtype)
-        return average_pool(self.region.restore(self.output(y), x.shape), self.pooling)
+        skips = isinstance(self.output, BatchNormSkip)
+        y = self.output(y, self.region.centres(groups)) if skips else self.output(y)
+        return average_pool(self.region.restore(y, x.shape), self.pooling)
 
     def extra_repr(self) -> str:
-        return f"heads={self.heads}, region={type(self.region).__name__}, norm={self.norm.__name__}"
+        return f"heads={self.heads}, region={type(self.region).__name__}, norm={self.norm_name}"
 
 
 def _strides_itself(config: OperatorConfig) -> bool:

@@ -20,8 +20,8 @@ from typing import Any
 from ablate.configuration import read_settings
 from ablate.errors import UserError, unknown
 from ablate.ops.axes import channel, norms, regions, weights
-from ablate.ops.axes.channel import INITIALIZATIONS, PROJECTIONS, Channel, resolve_heads
-from ablate.ops.axes.norms import NormConfig
+from ablate.ops.axes.channel import INITIALIZATIONS, OUTPUTS, PROJECTIONS, Channel, resolve_heads
+from ablate.ops.axes.norms import ELEMENTWISE, NormConfig
 from ablate.ops.axes.regions import ALTERNATE, BORDERS, SHIFTS, NeighborhoodConfig, RegionConfig, WindowConfig
 from ablate.ops.axes.weights import (
     TERMS,
@@ -34,14 +34,17 @@ from ablate.ops.axes.weights import (
     StaticConfig,
     WeightsConfig,
 )
+from ablate.ops.axes.wide_conv import WideConvConfig
 from ablate.ops.slot import Slot
 
 __all__ = [
     "ALTERNATE",
     "AXES",
     "BORDERS",
+    "ELEMENTWISE",
     "INITIALIZATIONS",
     "LEVELS",
+    "OUTPUTS",
     "PROJECTIONS",
     "SHIFTS",
     "TERMS",
@@ -59,6 +62,7 @@ __all__ = [
     "Slot",
     "StaticConfig",
     "WeightsConfig",
+    "WideConvConfig",
     "WindowConfig",
     "check",
     "parse",

@@ -20,6 +20,7 @@ from ablate.ops.axes.regions import (
     RegionConfig,
     position_products,
 )
+from ablate.ops.axes.wide_conv import WideConvConfig, WideConvWeights
 from ablate.ops.checks import positive
 from ablate.ops.slot import Slot
 
@@ -95,6 +96,7 @@ WeightsConfig = (
     | LinearConfig
     | PooledConfig
     | StaticConfig
+    | WideConvConfig
 )
 LEVELS: dict[str, type] = {
     "pairwise": PairwiseConfig,
@@ -104,6 +106,7 @@ LEVELS: dict[str, type] = {
     "linear": LinearConfig,
     "pooled": PooledConfig,
     "static": StaticConfig,
+    "wide_conv": WideConvConfig,
 }
 
 
@@ -317,6 +320,8 @@ def check_values(config: WeightsConfig) -> None:
         positive("op.weights.group_width", config.group_width)
     if isinstance(config, (BottleneckConfig, PooledConfig)):
         positive("op.weights.reduction", config.reduction)
+    if isinstance(config, WideConvConfig):
+        config.check_values()
 
 
 def check(config: WeightsConfig, region: RegionConfig, slot: Slot) -> None:
@@ -336,6 +341,8 @@ def check(config: WeightsConfig, region: RegionConfig, slot: Slot) -> None:
             f"op.weights.reduction={config.reduction} does not divide the {slot.dim} channels of this slot",
             "choose a divisor",
         )
+    if isinstance(config, WideConvConfig):
+        config.check(slot)
 
 
 def build(config: WeightsConfig, dim: int, heads: int, region: Region) -> nn.Module:
@@ -350,6 +357,7 @@ def build(config: WeightsConfig, dim: int, heads: int, region: Region) -> nn.Mod
         LinearConfig: LinearWeights,
         PooledConfig: PooledWeights,
         StaticConfig: StaticWeights,
+        WideConvConfig: WideConvWeights,
     }
     return generators[type(config)](config, dim, heads, region)
 

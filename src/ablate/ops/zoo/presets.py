@@ -102,6 +102,24 @@ register_preset(
     ),
 )
 register_preset(
+    "ls_conv",
+    paper="LSNet, Wang et al.",
+    year=2025,
+    equation="y_i[c] = BN( Σ_Δ F_Δ[i, g(c)] · x_{i+Δ}[c] ) + x_i[c]   (Δ in 3×3)\n"
+    "F[i] = n(W₄ relu(BN(W₃ BN(depthwise_7×7(relu(BN(W₁ x))))))_i + b₄)   (one per 8 channels and position)\n"
+    "n: group norm of each filter over its taps and all positions",
+    quirks=(
+        "a filter depends on the whole image and on its size, by the statistics of the group norm; in "
+        "windows they are those of each window",
+        "the authors share filters by interleaved channels, channel c has filter c mod C/8; here channels of "
+        "a filter are contiguous, so that their weights fit after a permutation of channels, which "
+        "`ablate.official` makes for a single operator",
+        "the skip is part of the operator: a host with residual blocks adds its own; "
+        "op.channel.output=identity is the sum alone",
+        "with a stride, filters result from the mean over stride² positions, and so does the skip",
+    ),
+)
+register_preset(
     "elsa",
     paper="ELSA, Zhou et al., code",
     year=2021,

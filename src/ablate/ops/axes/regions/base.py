@@ -75,6 +75,7 @@ class Region(ABC):
     offsets: int  # entries of a relative-position table
     taps: int  # positions that one position meets
     stride = 1  # of the positions that filters are made for
+    positions: tuple[int, ...]  # dimensions of the queries in a tensor of logits
 
     def prepare(self, x: Tensor) -> Tensor:
         """(B, H, W, C) → the groups (B', H', W', C) that the region works on."""
