@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from ablate import ops
 from ablate.ops import LocalOperator, Slot, axes, configs
 
+PAIRS = (axes.PairwiseConfig, axes.HadamardConfig, axes.LearnedQueryConfig)
 Logits = Callable[[Position, list[Tap]], Tensor]  # (B or 1, G, taps) at a position
 
 
@@ -72,6 +73,8 @@ def equation(operator: LocalOperator, config: axes.OperatorConfig, slot: Slot, x
             if config.norm.name == "group_norm"
             else normalised(logits(position, met), config.norm.name, count)
         )
+        if isinstance(config.weights, axes.LearnedQueryConfig):
+            weights = mixed(operator, config.weights, weights, offsets)
         weights = weights.repeat_interleave(slot.dim // weights.shape[1], 1)  # (B, C, taps)
         if channel.ghost_lambda:
             weights = weights * ghost.multiply[:, offsets] ** channel.ghost_lambda
@@ -91,9 +94,19 @@ def equation(operator: LocalOperator, config: axes.OperatorConfig, slot: Slot, x
     return block_means(y, slot.stride // own_stride)
 
 
+def mixed(
+    operator: LocalOperator, level: axes.LearnedQueryConfig, weights: Tensor, offsets: list[int]
+) -> Tensor:
+    """Σ_q s_Δ[q, g] · F_ij[q, g]."""
+    gains = operator.weights.gains
+    if gains is not None:
+        weights = weights * (gains[:, offsets] if level.gains == "per_tap" else gains)
+    return weights.unflatten(1, (level.queries, operator.heads)).sum(1)
+
+
 def strides_itself(config: axes.OperatorConfig) -> bool:
     sliding_ = isinstance(config.region, axes.NeighborhoodConfig) and config.region.border != "inside"
-    return sliding_ and not isinstance(config.weights, (axes.PairwiseConfig, axes.HadamardConfig))
+    return sliding_ and not isinstance(config.weights, PAIRS)
 
 
 def filling(x: Tensor, rows: int, columns: int) -> tuple[int, ...]:
@@ -105,6 +118,8 @@ def logits_of(operator: LocalOperator, config: axes.OperatorConfig, x: Tensor, s
     weights, level, heads = operator.weights, config.weights, operator.heads
     if isinstance(level, (axes.PairwiseConfig, axes.HadamardConfig)):
         return pair_terms(operator, level, x)
+    if isinstance(level, axes.LearnedQueryConfig):
+        return learned_queries(operator, level, x)
     if isinstance(level, axes.StaticConfig):
         return lambda _, met: weights.filters[None, :, [offset for _, offset in met]]
     if isinstance(level, axes.HadamardConvConfig):
@@ -137,6 +152,25 @@ def logits_of(operator: LocalOperator, config: axes.OperatorConfig, x: Tensor, s
         return maps[:, position[0] // step, position[1] // step][..., [offset for _, offset in met]]
 
     return of_centre
+
+
+def learned_queries(operator: LocalOperator, level: axes.LearnedQueryConfig, x: Tensor) -> Logits:
+    """q̂·k_j + r^b_Δ for each query of each head."""
+    weights = operator.weights
+    query = weights.query.unflatten(-1, (operator.heads, -1))
+    length = query.square().sum(-1, keepdim=True).sqrt() + 1e-6 if level.normalized else 1
+    query = query / length * query.shape[-1] ** -0.5
+    key = weights.key(x).unflatten(-1, (operator.heads, -1))
+
+    def logits(position: Position, met: list[Tap]) -> Tensor:
+        found = [
+            (query * at(key, neighbor)[:, None]).sum(-1).flatten(1)
+            + weights.relative_position_bias_table[:, offset]
+            for neighbor, offset in met
+        ]
+        return torch.stack(found, -1)
+
+    return logits
 
 
 def in_tiles(x: Tensor, sides: Sequence[int], convolution: nn.Module) -> Tensor:
@@ -255,6 +289,14 @@ WEIGHTS = st.one_of(
     ),
     st.fixed_dictionaries({"name": st.just("pooled"), "reduction": st.sampled_from([2, 4])}),
     st.fixed_dictionaries({"name": st.sampled_from(["linear", "static"])}),
+    st.fixed_dictionaries(
+        {
+            "name": st.just("learned_query"),
+            "queries": st.integers(1, 3),
+            "normalized": st.booleans(),
+            "gains": st.sampled_from(["per_tap", "per_query", "none"]),
+        }
+    ),
     st.fixed_dictionaries({"name": st.just("wide_conv"), "kernel": st.sampled_from([3, 5])}),
 )
 NEIGHBORHOOD = st.fixed_dictionaries(

@@ -36,6 +36,7 @@ CASES: dict[str, Callable[[], nn.Module]] = {
     "dinat_k3_d3": lambda: ops.create("dinat", 24, heads=3, region={"kernel": 3, "dilation": 3}),
     "involution_k7_eval": lambda: ops.create("involution", 32, heads=1),
     "lsconv_k7_k3_eval": lambda: ops.create("ls_conv", 32, heads=1),
+    "qna_k3_q2": lambda: ops.create("qna", 24, heads=1),
     "d_dwconv_k7_eval": lambda: ops.create("d_dwconv", 16, heads=1),
     "dwblock_k7_eval": lambda: DWNetAttention(16, ops.create("dwconv", 16, heads=1)),
     "slide_k3": lambda: ops.create("slide", 24, heads=3),

@@ -81,6 +81,17 @@ STARTS: dict[str, tuple[dict[str, object], dict[str, float], tuple[str, ...]]] =
         (),
     ),
     "lesa_window": ({}, {"binary.position.relative": math.sqrt(3 / C), "unary.mix.weight": RESNET}, ()),
+    "qna": (
+        {},
+        {
+            "weights.key.weight": C**-0.5,
+            "value.weight": C**-0.5,
+            "output.weight": C**-0.5,
+            "weights.gains": 0.02,
+            "weights.query": 0.88 * 8**-0.5,  # cut at two deviations
+        },
+        ("weights.relative_position_bias_table",),
+    ),
     "ls_conv": (
         {},
         {

@@ -149,6 +149,46 @@ def test_dinat_in_odd_blocks_attends_to_whole_residue_classes(kernel: int, dilat
     close(even(x), dense(x))
 
 
+@settings(max_examples=10, deadline=None)
+@given(sizes, st.sampled_from(["1x", "C"]), st.integers(1, 3))
+def test_qna_of_equal_keys_is_a_depthwise_convolution_renormalized_at_the_border(
+    size: tuple[int, int], heads: str, queries: int
+) -> None:
+    """Numerator and denominator are two convolutions with e^(r^b), as in the paper."""
+    operator = drawn(build("qna", channel={"heads": heads}, weights={"queries": queries}))
+    nn.init.zeros_(operator.weights.key.weight)
+    x, weights = image(*size), operator.weights
+    value, inside = operator.value(x), torch.ones_like(x)
+    expected = torch.zeros_like(x)
+    for bias, gain in zip(
+        weights.relative_position_bias_table.exp().chunk(queries), weights.gains.chunk(queries), strict=True
+    ):
+        share = bias.repeat_interleave(8 // len(bias), 0)
+        mixed = (bias * gain).repeat_interleave(8 // len(bias), 0)
+        expected = expected + depthwise(value, mixed) / depthwise(inside, share)
+    close(operator(x), operator.output(expected))
+
+
+@pytest.mark.parametrize("border", ["zero", "mask", "inside"])
+def test_qna_is_the_ratio_of_two_convolutions_of_exponentials(border: str) -> None:
+    """At positions whose neighborhood is inside the map, whatever the border does elsewhere."""
+    operator, x = drawn(build("qna", region={"border": border})), image(6, 7)
+    weights, value = operator.weights, operator.value(x)
+    scores = weights.scores(x).exp()  # (B, H, W, queries · heads)
+    width = 8 // operator.heads
+    centre = slice(None) if border != "inside" else [6, 7, 8, 11, 12, 13, 16, 17, 18]
+    found = 0
+    for query in range(weights.queries):
+        own = slice(query * operator.heads, (query + 1) * operator.heads)
+        share = weights.relative_position_bias_table[own, centre].exp()
+        mixed = share * weights.gains[own, centre]
+        exponential = scores[..., own].repeat_interleave(width, -1)
+        numerator = depthwise(exponential * value, mixed.repeat_interleave(width, 0))
+        found = found + numerator / depthwise(exponential, share.repeat_interleave(width, 0))
+    inner = (slice(None), slice(1, -1), slice(1, -1))
+    close(operator(x)[inner], operator.output(found)[inner])
+
+
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("fusion", ["gated", "sum", "static"])
 def test_lesa_in_windows_is_lesa_on_a_map_of_one_window(fusion: str, training: bool) -> None:

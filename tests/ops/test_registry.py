@@ -58,6 +58,17 @@ def test_costs_equal_the_formulas(
     assert costs.macs(operator, 2, 56, 56, 96) == 2 * (per_position * 56 * 56 + per_image)
 
 
+def test_qna_has_the_costs_of_its_formula() -> None:
+    """The published sums, less K²C for each query beyond the first, of which the filters are mixed before."""
+    width, heads, queries, taps, positions = 96, 12, 2, 9, 56 * 56
+    operator = ops.create("qna", width, heads=3, resolution=(56, 56))
+    assert costs.parameters(operator) == queries * width + 3 * width**2 + 2 * taps * queries * heads
+    published = 2 * width**2 + queries * heads * width + queries * taps * (width + heads)
+    mixed_before = (queries - 1) * taps * width
+    folded = queries * width**2  # q̂Wᵀ, once per call
+    assert costs.macs(operator, 1, 56, 56, width) == (published - mixed_before) * positions + folded
+
+
 @pytest.mark.parametrize(("name", "kernel"), [("san_pairwise", 7), ("san_patchwise", 3)])
 def test_san_has_the_parameters_of_its_formula(name: str, kernel: int) -> None:
     width, relation, filters, taps = 96, 24, 12, kernel**2

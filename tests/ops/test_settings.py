@@ -33,7 +33,9 @@ OTHER: dict[str, tuple[object, ...]] = {
     "ghost_gamma": (0.5,),
     "value": axes.PROJECTIONS,
     "value_initialization": axes.INITIALIZATIONS,
-    "output": axes.PROJECTIONS,
+    "output": axes.OUTPUTS,
+    "queries": (1, 3),
+    "gains": axes.GAINS,
     "size": (4,),
     "shift": axes.SHIFTS,
     "border": axes.BORDERS,
@@ -80,7 +82,7 @@ def nothing_to_change(config: axes.OperatorConfig) -> set[str]:
     found = set()
     if config.channel.value == "identity":
         found |= {f"channel.value_initialization={value}" for value in axes.INITIALIZATIONS}
-    if config.norm.name == "identity":
+    if config.norm.name in axes.ELEMENTWISE:
         found |= {"region.border=zero", "region.border=mask"}
     return found
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ablate.ops import LocalOperator
+from ablate.ops.axes.learned_query import LearnedQueryWeights
 from ablate.ops.axes.weights import (
     BottleneckWeights,
     HadamardConvWeights,
@@ -159,8 +160,22 @@ def _ls_conv(operator: nn.Module, name: str, tensor: Tensor) -> dict[str, Tensor
 
 
 def contiguous(x: Tensor, filters: int, dim: int) -> Tensor:
-    """Bring the channels of each filter together, where channel c of a dimension has filter c mod `filters`."""
+    """Bring the channels of each filter together, in a dimension whose entry c has filter c mod `filters`."""
     return x.unflatten(dim, (-1, filters)).transpose(dim, dim + 1).flatten(dim, dim + 1)
+
+
+def _qna(operator: nn.Module, name: str, tensor: Tensor) -> dict[str, Tensor] | None:
+    """QnA's Flax tree joined by dots: kernels are (in, out), tables (K², queries · heads)."""
+    transposed = {
+        "Wk": "weights.key.weight",
+        "to_v.kernel": "value.weight",
+        "to_out.kernel": "output.weight",
+        "rpe_bias": "weights.relative_position_bias_table",
+        "attn_scale_weights": "weights.gains",
+    }
+    if name == "query":
+        return {"weights.query": tensor}
+    return {transposed[name]: tensor.flatten(0, -2).T.contiguous()} if name in transposed else None
 
 
 LOCAL: dict[type[nn.Module], Place] = {
@@ -170,4 +185,5 @@ LOCAL: dict[type[nn.Module], Place] = {
     PooledWeights: _pooled,
     StaticWeights: _depthwise,
     WideConvWeights: _ls_conv,
+    LearnedQueryWeights: _qna,
 }

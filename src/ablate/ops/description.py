@@ -36,6 +36,7 @@ def of_spatial(config: axes.OperatorConfig) -> str:
             "linear": "centre feature, linear",
             "pooled": "pooled feature, bottleneck",
             "static": "static",
+            "learned_query": "learned queries · k + rᵇ",
             "wide_conv": "surroundings through a wide convolution",
         }[weights.name]
     norm = {

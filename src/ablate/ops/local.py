@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ablate.kernels.layout import average_pool
 from ablate.ops.axes import OperatorConfig, norms, weights
 from ablate.ops.axes.channel import BatchNormSkip, GhostHead, projection, resolve_heads
+from ablate.ops.axes.learned_query import LearnedQueryConfig, LearnedQueryWeights
 from ablate.ops.axes.weights import HadamardConfig, PairwiseConfig, StaticConfig
 from ablate.ops.slot import Slot
 
@@ -39,9 +40,11 @@ class LocalOperator(nn.Module):
         region = region.without_norm() if config.norm.name in norms.ELEMENTWISE else region
         self.region = region.build(slot, stride)
         self.weights = weights.build(config.weights, dim, self.heads, self.region)
-        self.norm = norms.build(config.norm, self.heads, self.region)
+        filters = self.weights.generated if isinstance(self.weights, LearnedQueryWeights) else self.heads
+        self.norm = norms.build(config.norm, filters, self.region)
         self.value = projection(channel.value, dim, channel.value_initialization)
-        self.output = projection(channel.output, dim, "transformer")
+        flax = channel.value_initialization == "lecun"
+        self.output = projection(channel.output, dim, "lecun" if flax else "transformer")
         self.ghost = GhostHead(dim, self.region, channel.ghost_lambda, channel.ghost_gamma)
         self.attends, self.norm_name = _attends(config), config.norm.name
         self.bias = nn.Parameter(torch.empty(dim)) if channel.bias else None
@@ -58,6 +61,8 @@ class LocalOperator(nn.Module):
         else:
             logits = self.weights(groups, self.region)
             filters = self.norm(logits, self.region.valid(x.shape, x.device))
+            if isinstance(self.weights, LearnedQueryWeights):
+                filters = self.weights.mix(filters, self.region)
             multiply, add = self.ghost()
             y = self.region.aggregate(self.value(groups), filters, multiply, add, x.shape)
         if self.bias is not None:
@@ -71,7 +76,7 @@ class LocalOperator(nn.Module):
 
 
 def _strides_itself(config: OperatorConfig) -> bool:
-    pairs = isinstance(config.weights, (PairwiseConfig, HadamardConfig))
+    pairs = isinstance(config.weights, (PairwiseConfig, HadamardConfig, LearnedQueryConfig))
     return config.region.strides_itself and not pairs
 
 

@@ -21,6 +21,7 @@ from ablate.configuration import read_settings
 from ablate.errors import UserError, unknown
 from ablate.ops.axes import channel, norms, regions, weights
 from ablate.ops.axes.channel import INITIALIZATIONS, OUTPUTS, PROJECTIONS, Channel, resolve_heads
+from ablate.ops.axes.learned_query import GAINS, LearnedQueryConfig
 from ablate.ops.axes.norms import ELEMENTWISE, NormConfig
 from ablate.ops.axes.regions import ALTERNATE, BORDERS, SHIFTS, NeighborhoodConfig, RegionConfig, WindowConfig
 from ablate.ops.axes.weights import (
@@ -42,6 +43,7 @@ __all__ = [
     "AXES",
     "BORDERS",
     "ELEMENTWISE",
+    "GAINS",
     "INITIALIZATIONS",
     "LEVELS",
     "OUTPUTS",
@@ -52,6 +54,7 @@ __all__ = [
     "Channel",
     "HadamardConfig",
     "HadamardConvConfig",
+    "LearnedQueryConfig",
     "LinearConfig",
     "NeighborhoodConfig",
     "NormConfig",

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from ablate.configuration import read_settings
 from ablate.errors import UserError, unknown
+from ablate.ops.axes.learned_query import lecun_normal_
 from ablate.ops.axes.regions import Region
 
 PROJECTIONS = ("linear", "linear_no_bias", "identity")
 OUTPUTS = (*PROJECTIONS, "batch_norm_skip")
-INITIALIZATIONS = ("transformer", "convolution")
+INITIALIZATIONS = ("transformer", "convolution", "lecun")
 
 
 @dataclass(frozen=True)
@@ -136,12 +137,16 @@ def resolve_heads(heads: str, dim: int, host_heads: int, path: str = "op.channel
 
 
 def projection(kind: str, dim: int, initialization: str) -> nn.Module:
-    """Build one of `OUTPUTS`; a linear layer is initialised as in a transformer or as a convolution."""
+    """Build one of `OUTPUTS`; a linear layer is initialised as in a transformer, a convolution, or Flax."""
     if kind == "batch_norm_skip":
         return BatchNormSkip(dim)
     if kind == "identity":
         return nn.Identity()
     linear = nn.Linear(dim, dim, bias=kind == "linear")
+    if initialization == "lecun":
+        lecun_normal_(linear.weight)
+        if linear.bias is not None:
+            nn.init.zeros_(linear.bias)
     if initialization == "transformer":
         nn.init.trunc_normal_(linear.weight, std=0.02)
         if linear.bias is not None:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ablate.errors import UserError, unknown
+from ablate.ops.axes.learned_query import LearnedQueryConfig, LearnedQueryWeights
 from ablate.ops.axes.regions import (
     NeighborhoodConfig,
     NeighborhoodRegion,
@@ -97,6 +98,7 @@ WeightsConfig = (
     | PooledConfig
     | StaticConfig
     | WideConvConfig
+    | LearnedQueryConfig
 )
 LEVELS: dict[str, type] = {
     "pairwise": PairwiseConfig,
@@ -107,6 +109,7 @@ LEVELS: dict[str, type] = {
     "pooled": PooledConfig,
     "static": StaticConfig,
     "wide_conv": WideConvConfig,
+    "learned_query": LearnedQueryConfig,
 }
 
 
@@ -320,7 +323,7 @@ def check_values(config: WeightsConfig) -> None:
         positive("op.weights.group_width", config.group_width)
     if isinstance(config, (BottleneckConfig, PooledConfig)):
         positive("op.weights.reduction", config.reduction)
-    if isinstance(config, WideConvConfig):
+    if isinstance(config, (WideConvConfig, LearnedQueryConfig)):
         config.check_values()
 
 
@@ -358,6 +361,7 @@ def build(config: WeightsConfig, dim: int, heads: int, region: Region) -> nn.Mod
         PooledConfig: PooledWeights,
         StaticConfig: StaticWeights,
         WideConvConfig: WideConvWeights,
+        LearnedQueryConfig: LearnedQueryWeights,
     }
     return generators[type(config)](config, dim, heads, region)
 

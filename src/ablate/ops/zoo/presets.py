@@ -102,6 +102,22 @@ register_preset(
     ),
 )
 register_preset(
+    "qna",
+    paper="QnA, Arar et al.",
+    year=2022,
+    equation="y_i = Σ_j Σ_q s_{j−i}[q] · softmax_j( q̂[q]·k_j/√d + r^b_{j−i}[q] ) v_j   (j in the map, 3×3)\n"
+    "q̂ = q / ‖q‖   (n = 2 learned queries per head, the same for all positions and images)",
+    quirks=(
+        "the score of a key is the same for all positions that meet it: filters differ from static ones by "
+        "the content of the neighbors only",
+        "gains s are signed and start as normal(0, σ = 0.02), outside the softmax: at the start the output "
+        "is 2 to 3 % of an attention's; op.weights.gains=per_query is the paper's, per_tap the code's",
+        "the authors do not subtract a maximum before they exponentiate, which overflows in half precision "
+        "where queries are not normalized; this softmax does",
+        "with a stride, each block of the map is averaged; the authors' sum is at every stride-th position",
+    ),
+)
+register_preset(
     "ls_conv",
     paper="LSNet, Wang et al.",
     year=2025,

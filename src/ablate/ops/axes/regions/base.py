@@ -76,6 +76,7 @@ class Region(ABC):
     taps: int  # positions that one position meets
     stride = 1  # of the positions that filters are made for
     positions: tuple[int, ...]  # dimensions of the queries in a tensor of logits
+    head_dimension: int  # of the heads in it
 
     def prepare(self, x: Tensor) -> Tensor:
         """(B, H, W, C) → the groups (B', H', W', C) that the region works on."""

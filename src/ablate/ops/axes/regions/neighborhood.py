@@ -98,7 +98,7 @@ class NeighborhoodRegion(Region):
     and bottom, as in NAT (Hassani et al., 2023); the filling takes part. A dilated kernel must fit.
     """
 
-    positions = (1, 2)
+    positions, head_dimension = (1, 2), 3
 
     def __init__(self, config: NeighborhoodConfig, stride: int = 1, path: str = "op.region") -> None:
         assert isinstance(config.dilation, int)  # as it is in the slot

@@ -88,7 +88,7 @@ class GlobalConfig(RegionConfig):
 class AllPairsRegion(Region):
     """Every position of a group meets every other: windows, and the whole map as one window."""
 
-    positions = (2,)
+    positions, head_dimension = (2,), 1
 
     def __init__(self, height: int, width: int) -> None:
         self.height, self.width = height, width
