@@ -31,6 +31,7 @@ from ablate import ops
 from ablate.ops import LocalOperator, Slot, axes, configs
 
 PAIRS = (axes.PairwiseConfig, axes.HadamardConfig, axes.LearnedQueryConfig)
+OF_TAPS = ("softmax", "filter_norm")  # norms that leave nothing of weights that are alike for all taps
 Logits = Callable[[Position, list[Tap]], Tensor]  # (B or 1, G, taps) at a position
 
 
@@ -130,8 +131,14 @@ def logits_of(operator: LocalOperator, config: axes.OperatorConfig, x: Tensor, s
         groups = centres.shape[1] // level.group_width
         mixed = F.conv2d(centres, mix.weight, mix.bias, 1, reach, config.region.dilation, groups)
         maps = weights.expand(F.gelu(mixed.permute(0, 2, 3, 1)))
+    elif isinstance(level, axes.HadamardGateConfig):
+        seen = in_tiles(weights.query_key(block_means(x, stride)), tile_of(config, x), weights.look)
+        query, key = seen.chunk(2, -1)
+        hidden, scale = weights.gate.mix(query * key), weights.gate.scale
+        gain = weights.gate.expand(hidden / (1 + (-hidden).exp())) * scale
+        maps = gain[..., None].expand(*gain.shape, operator.region.offsets).flatten(-2)
     elif isinstance(level, axes.WideConvConfig):
-        sides = [config.region.size] * 2 if isinstance(config.region, axes.WindowConfig) else x.shape[1:3]
+        sides = tile_of(config, x)
         seen = batch_norm(weights.reduce(block_means(x, stride)), weights.reduce_norm).relu()
         seen = batch_norm(in_tiles(seen, sides, weights.look), weights.look_norm)
         maps = weights.expand(batch_norm(weights.mix(seen), weights.mix_norm).relu())
@@ -139,7 +146,7 @@ def logits_of(operator: LocalOperator, config: axes.OperatorConfig, x: Tensor, s
         maps = weights.expand(block_means(x, stride))
     else:
         if isinstance(level, axes.PooledConfig):  # of each window, or of the whole map
-            sides = [config.region.size] * 2 if isinstance(config.region, axes.WindowConfig) else x.shape[1:3]
+            sides = tile_of(config, x)
             tiles = x.unflatten(2, (-1, sides[1])).unflatten(1, (-1, sides[0]))
             x, stride = tiles.mean((2, 4)), 1
         maps = weights.expand(batch_norm(weights.reduce(block_means(x, stride)), weights.norm).relu())
@@ -173,6 +180,11 @@ def learned_queries(operator: LocalOperator, level: axes.LearnedQueryConfig, x: 
     return logits
 
 
+def tile_of(config: axes.OperatorConfig, x: Tensor) -> Sequence[int]:
+    """Rows and columns of a window, or of the map."""
+    return [config.region.size] * 2 if isinstance(config.region, axes.WindowConfig) else x.shape[1:3]
+
+
 def in_tiles(x: Tensor, sides: Sequence[int], convolution: nn.Module) -> Tensor:
     """Apply a depthwise convolution that sees zeros outside each tile of (rows, columns)."""
     found = torch.zeros_like(x)
@@ -183,7 +195,7 @@ def in_tiles(x: Tensor, sides: Sequence[int], convolution: nn.Module) -> Tensor:
             found[:, y : y + sides[0], z : z + sides[1]] = torch.einsum(
                 "bhwtc,ct->bhwc", around, convolution.weight.flatten(1)
             )
-    return found
+    return found if convolution.bias is None else found + convolution.bias
 
 
 def pair_terms(
@@ -297,6 +309,9 @@ WEIGHTS = st.one_of(
             "gains": st.sampled_from(["per_tap", "per_query", "none"]),
         }
     ),
+    st.fixed_dictionaries(
+        {"name": st.just("hadamard_gate"), "kernel": st.sampled_from([3, 5]), "scale": scales}
+    ),
     st.fixed_dictionaries({"name": st.just("wide_conv"), "kernel": st.sampled_from([3, 5])}),
 )
 NEIGHBORHOOD = st.fixed_dictionaries(
@@ -344,7 +359,8 @@ def points(draw: st.DrawFn) -> tuple[dict[str, Any], Slot]:
         draw(st.integers(least := least_side(region), least + 5)),
         draw(st.integers(least, least + 5)),
     )
-    norm = {"name": draw(st.sampled_from(list(axes.LEVELS["norm"])))}
+    norms = [n for n in axes.LEVELS["norm"] if weights["name"] != "hadamard_gate" or n not in OF_TAPS]
+    norm = {"name": draw(st.sampled_from(norms))}
     config = {"name": "lsa", "channel": draw(CHANNEL), "weights": weights, "norm": norm, "region": region}
     return config, Slot(8, 2, resolution, draw(st.integers(1, 2)), index=draw(st.integers(0, 1)))
 

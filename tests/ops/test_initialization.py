@@ -16,6 +16,17 @@ RESNET = math.sqrt(2 / C)  # kaiming-normal, fan-out, of a 1Ã—1 convolution C â†
 
 # Settings beside the defaults; standard deviations; what is zero.
 STARTS: dict[str, tuple[dict[str, object], dict[str, float], tuple[str, ...]]] = {
+    "attn_conv": (
+        {"heads": 2},
+        {
+            "convolution.query_key_value.weight": DEFAULT,
+            "convolution.look.weight": UNIFORM / 3,
+            "convolution.gate.mix.weight": math.sqrt(2) * DEFAULT,
+            "attention.key_value.weight": DEFAULT,
+            "output.weight": DEFAULT,
+        },
+        (),
+    ),
     "carafe": (
         {},
         {"compress.weight": math.sqrt(2 / (C + 64)), "encode.weight": 0.001},

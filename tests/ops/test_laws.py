@@ -299,3 +299,72 @@ def test_windows_attend_alike_in_one_pass_and_in_parts(
         found.append((y, *torch.autograd.grad(y.square().sum(), (x, *operator.parameters()))))
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other)
+
+
+@settings(max_examples=10, deadline=None)
+@given(sizes, kernels, st.sampled_from([1, 2, 4]))
+def test_attn_conv_alone_is_a_point_of_the_equation(size: tuple[int, int], kernel: int, heads: int) -> None:
+    """With a head per channel, tanh, λ=1, γ=0: F_ij[c] = o_Δ[c] · tanh(A_i[c]); its own bias is zero."""
+    own = drawn(build("attn_conv", host_heads=heads, branches="attn_conv", kernel=kernel))
+    point = build(
+        "dwconv",
+        host_heads=heads,
+        channel={"ghost_lambda": 1, "value": "linear", "output": "linear", "bias": False},
+        weights={"name": "hadamard_gate", "kernel": kernel},
+        norm="tanh",
+        region={"kernel": kernel},
+    ).double()
+    branch, given = own.convolution, own.state_dict()
+    branch.look.bias.data[16:] = 0
+    for ours, theirs in {"query_key_value": "query_key", "look": "look"}.items():
+        for part in ("weight", "bias"):
+            tensor = given[f"convolution.{ours}.{part}"]
+            point.get_parameter(f"weights.{theirs}.{part}").data = tensor[:16]
+    point.value.load_state_dict({k: v[16:] for k, v in branch.query_key_value.state_dict().items()})
+    point.ghost.multiply.data = branch.look.weight[16:].detach().flatten(1)
+    point.weights.gate.load_state_dict(branch.gate.state_dict())
+    point.output.load_state_dict(own.output.state_dict())
+    x = image(*size)
+    close(point(x), own(x))
+
+
+@pytest.mark.parametrize(
+    "region", ["neighborhood", "neighborhood_zero", "neighborhood_inside", "window", "global"]
+)
+@pytest.mark.parametrize("norm", ["tanh", "identity"])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_weights_that_are_alike_for_all_taps_are_a_gain(region: str, norm: str, stride: int) -> None:
+    """Without an entry for each tap and channel, value and every gradient are those of the general form."""
+    operator = drawn(
+        build(
+            "lsa",
+            resolution=(8, 9),
+            index=1,
+            stride=stride,
+            channel={"heads": "4", "ghost_lambda": 1, "ghost_gamma": 0.5},
+            weights="hadamard_gate",
+            norm=norm,
+            region=region,
+        )
+    )
+    assert operator.gates
+    x, found = image(8, 9).requires_grad_(), []
+    for operator.gates in (True, False):
+        y = operator(x)
+        found.append((y, *torch.autograd.grad(y.square().sum(), (x, *operator.parameters()))))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+@settings(max_examples=8, deadline=None)
+@given(sizes)
+def test_pooled_attention_of_equal_queries_is_the_mean_of_the_blocks(size: tuple[int, int]) -> None:
+    operator = drawn(build("attn_conv", branches="pooled", grid=2))
+    nn.init.zeros_(operator.attention.query.weight)
+    nn.init.zeros_(operator.attention.query.bias)
+    x = image(*size)
+    block = -(-min(size) // 2)
+    rows, columns = range(0, size[0], block), range(0, size[1], block)
+    blocks = [x[:, y : y + block, z : z + block].mean((1, 2)) for y in rows for z in columns]
+    value = operator.attention.key_value(torch.stack(blocks, 1).mean(1)).chunk(2, -1)[1]
+    close(operator(x), operator.output(value)[:, None, None].expand_as(x))

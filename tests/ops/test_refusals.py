@@ -52,6 +52,8 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
     "filter-norm over one tap": ("lsa", {"norm": "filter_norm", "region": {"size": 1}}, {}, "needs two"),
     "channels without a half": ("lsa", {"weights": "wide_conv"}, {"dim": 27}, "use an even number"),
     "unknown gains": ("qna", {"weights": {"gains": "per_taps"}}, {}, "did you mean 'per_tap'"),
+    "a norm of weights that are alike": ("lsa", {"weights": "hadamard_gate"}, {}, "use op/norm=tanh"),
+    "share of heads": ("attn_conv", {"pooled": 1.5}, {}, "use a number up to 1"),
     "no terms": ("lsa", {"weights": {"terms": []}}, {}, "at least one"),
     "unknown term": ("lsa", {"weights": {"terms": ["contents"]}}, {}, "did you mean 'content'"),
     "wrong type": ("lsa", {"region": {"size": "seven"}}, {}, "expected int"),

@@ -69,6 +69,25 @@ def test_qna_has_the_costs_of_its_formula() -> None:
     assert costs.macs(operator, 1, 56, 56, width) == (published - mixed_before) * positions + folded
 
 
+@pytest.mark.parametrize(
+    ("width", "heads", "kernel", "side", "block"), [(96, 3, 3, 56, 8), (384, 12, 7, 14, 2)]
+)
+def test_attn_conv_has_the_costs_of_its_formula(
+    width: int, heads: int, kernel: int, side: int, block: int
+) -> None:
+    """Of ⌈heads / 2⌉ heads with c channels and ⌊heads / 2⌋ pooled ones with g; two products do not count."""
+    settings = {"kernel": kernel}
+    operator = ops.create("attn_conv", width, heads=heads, resolution=(side, side), settings=settings)
+    g = heads // 2 * width // heads
+    c, tokens = width - g, (side // block) ** 2
+    first = 3 * width * c + 3 * c + 3 * c * (kernel**2 + 1) + 2 * c**2 + 2 * c
+    second = 3 * width * g + 3 * g
+    assert costs.parameters(operator) == first + second + width**2 + width
+    per_position = 3 * width * c + 3 * c * kernel**2 + 2 * c**2 + width * g + 2 * g * tokens + width**2
+    per_image = 2 * width * g * tokens
+    assert costs.macs(operator, 1, side, side, width) == per_position * side**2 + per_image
+
+
 @pytest.mark.parametrize(("name", "kernel"), [("san_pairwise", 7), ("san_patchwise", 3)])
 def test_san_has_the_parameters_of_its_formula(name: str, kernel: int) -> None:
     width, relation, filters, taps = 96, 24, 12, kernel**2
@@ -104,8 +123,10 @@ def test_every_level_works_on_every_preset_or_is_refused_with_a_reason(name: str
         y.sum().backward()
         assert all(parameter.grad is not None for parameter in operator.parameters())
     in_windows = {("region", "window"), ("region", "global")}
-    expected = {"elsa": in_windows, "lsa": {("weights", "hadamard_conv")}}
-    assert refused == expected.get(name, set())
+    expected = {"elsa": in_windows, "lsa": {("weights", "hadamard_conv")}}.get(name, set())
+    if ops.spec(name).defaults["norm"]["name"] == "softmax":
+        expected = expected | {("weights", "hadamard_gate")}
+    assert refused == expected
 
 
 def test_heads_in_every_form() -> None:

@@ -89,6 +89,30 @@ def carafe(operator: nn.Module, x: Tensor, given: SimpleNamespace) -> Tensor:
     return summed(x, taps, lambda position, _: at(masks, position))
 
 
+def attn_conv(operator: nn.Module, x: Tensor, given: SimpleNamespace) -> Tensor:
+    dim, low = x.shape[-1], int(2 * given.pooled)  # of the 2 heads
+    width, parts = dim // 2, []
+    if given.branches != "both":
+        low = 2 if given.branches == "pooled" else 0
+    if low < 2:
+        conv = operator.convolution
+        taps = neighbors(conv.query_key_value(x), given.kernel)
+        query, key, value = (
+            torch.einsum("bhwtc,ct->bhwc", taps, conv.look.weight.flatten(1)) + conv.look.bias
+        ).chunk(3, -1)
+        hidden = conv.gate.mix(query * key)
+        gain = conv.gate.expand(hidden / (1 + (-hidden).exp())) * width**-0.5
+        parts.append(value * (1 - 2 / (1 + (2 * gain).exp())))
+    if low:
+        other, side = operator.attention, -(-min(x.shape[1:3]) // given.grid)
+        query = other.query(x).flatten(1, 2).unflatten(-1, (low, width))
+        pooled = other.key_value(block_means(x, side)).flatten(1, 2)
+        key, value = pooled.unflatten(-1, (2, low, width)).unbind(2)
+        weights = softmax(torch.einsum("bigd,bpgd->bgip", query, key) * width**-0.5)
+        parts.append(torch.einsum("bgip,bpgd->bigd", weights, value).flatten(2).unflatten(1, x.shape[1:3]))
+    return operator.output(torch.cat(parts, -1))
+
+
 # Windows whose positions exchange values by weights of their centre
 
 
@@ -294,6 +318,10 @@ def lesa_fused(operator: nn.Module, x: Tensor, binary: Tensor | None, given: Sim
 LESA = [{"fusion": "sum"}, {"fusion": "static"}, {"unary": "none"}, {"binary": "none"}, {"heads": "1"}]
 # Every operator of its own: its restatement, and the settings beside its defaults to compare it at.
 RESTATED: dict[str, tuple[Callable[..., Tensor], list[dict[str, object]]]] = {
+    "attn_conv": (
+        attn_conv,
+        [{"branches": "attn_conv", "kernel": 5}, {"branches": "pooled", "grid": 2}, {"grid": 1}],
+    ),
     "carafe": (carafe, [{"heads": "1x", "kernel": 5}, {"encoder_kernel": 1, "compressed": 3}]),
     "condconv": (condconv, [{"groups": "1x", "experts": 3, "bias": False}]),
     "conv": (conv, [{"groups": "1x", "kernel": 5}, {"groups": "C", "bias": False}]),

@@ -1,10 +1,11 @@
-"""Tensors of outlook attention, CSA, slide attention and SAN."""
+"""Tensors of outlook attention, CSA, slide attention, SAN and CloFormer's attention."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
 from ablate.official.operators import Place, by_table
+from ablate.ops.zoo.attn_conv import CloFormerAttention
 from ablate.ops.zoo.outlook import ConvolutionalSelfAttention, OutlookAttention
 from ablate.ops.zoo.san import PairwiseSelfAttention, PatchwiseSelfAttention
 from ablate.ops.zoo.slide import SlideAttention
@@ -52,10 +53,23 @@ _san = by_table(
     }
 )
 
+_cloformer = by_table(
+    {
+        r"qkvs\.0\.(weight|bias)": r"convolution.query_key_value.\1",
+        r"convs\.0\.(weight|bias)": r"convolution.look.\1",
+        r"act_blocks\.0\.act_block\.0\.(weight|bias)": r"convolution.gate.mix.\1",
+        r"act_blocks\.0\.act_block\.2\.(weight|bias)": r"convolution.gate.expand.\1",
+        r"global_q\.(weight|bias)": r"attention.query.\1",
+        r"global_kv\.(weight|bias)": r"attention.key_value.\1",
+        r"proj\.(weight|bias)": r"output.\1",
+    }
+)
+
 PLACES: dict[type[nn.Module], Place] = {
     OutlookAttention: _outlook,
     ConvolutionalSelfAttention: _csa,
     SlideAttention: _slide,
     PairwiseSelfAttention: _san,
     PatchwiseSelfAttention: _san,
+    CloFormerAttention: _cloformer,
 }

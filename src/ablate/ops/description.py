@@ -36,6 +36,7 @@ def of_spatial(config: axes.OperatorConfig) -> str:
             "linear": "centre feature, linear",
             "pooled": "pooled feature, bottleneck",
             "static": "static",
+            "hadamard_gate": "q⊙k through two layers, alike for all taps",
             "learned_query": "learned queries · k + rᵇ",
             "wide_conv": "surroundings through a wide convolution",
         }[weights.name]

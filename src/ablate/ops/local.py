@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ablate.kernels.layout import average_pool
 from ablate.ops.axes import OperatorConfig, norms, weights
 from ablate.ops.axes.channel import BatchNormSkip, GhostHead, projection, resolve_heads
+from ablate.ops.axes.hadamard_gate import HadamardGateWeights, gated
 from ablate.ops.axes.learned_query import LearnedQueryConfig, LearnedQueryWeights
 from ablate.ops.axes.weights import HadamardConfig, PairwiseConfig, StaticConfig
 from ablate.ops.slot import Slot
@@ -39,13 +40,15 @@ class LocalOperator(nn.Module):
         region = config.region.at(slot)
         region = region.without_norm() if config.norm.name in norms.ELEMENTWISE else region
         self.region = region.build(slot, stride)
-        self.weights = weights.build(config.weights, dim, self.heads, self.region)
+        self.weights = weights.build(config.weights, slot, self.heads, self.region)
         filters = self.weights.generated if isinstance(self.weights, LearnedQueryWeights) else self.heads
         self.norm = norms.build(config.norm, filters, self.region)
         self.value = projection(channel.value, dim, channel.value_initialization)
         flax = channel.value_initialization == "lecun"
         self.output = projection(channel.output, dim, "lecun" if flax else "transformer")
         self.ghost = GhostHead(dim, self.region, channel.ghost_lambda, channel.ghost_gamma)
+        alike = isinstance(self.weights, HadamardGateWeights)
+        self.gates = alike and config.norm.name in norms.ELEMENTWISE
         self.attends, self.norm_name = _attends(config), config.norm.name
         self.bias = nn.Parameter(torch.empty(dim)) if channel.bias else None
         if self.bias is not None:
@@ -58,6 +61,11 @@ class LocalOperator(nn.Module):
         if self.attends and self.region.attends(groups):
             assert isinstance(self.weights, weights.PairwiseWeights)
             y = self.weights.attend(groups, self.value(groups), self.region, x.shape)
+        elif self.gates:
+            assert isinstance(self.weights, HadamardGateWeights)
+            gain = self.norm(self.weights.gain(groups, self.region), None)
+            multiply, add = self.ghost()
+            y = gated(self.value(groups), gain, self.region, multiply, add, x.shape)
         else:
             logits = self.weights(groups, self.region)
             filters = self.norm(logits, self.region.valid(x.shape, x.device))

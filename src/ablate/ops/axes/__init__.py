@@ -21,6 +21,7 @@ from ablate.configuration import read_settings
 from ablate.errors import UserError, unknown
 from ablate.ops.axes import channel, norms, regions, weights
 from ablate.ops.axes.channel import INITIALIZATIONS, OUTPUTS, PROJECTIONS, Channel, resolve_heads
+from ablate.ops.axes.hadamard_gate import HadamardGateConfig
 from ablate.ops.axes.learned_query import GAINS, LearnedQueryConfig
 from ablate.ops.axes.norms import ELEMENTWISE, NormConfig
 from ablate.ops.axes.regions import ALTERNATE, BORDERS, SHIFTS, NeighborhoodConfig, RegionConfig, WindowConfig
@@ -54,6 +55,7 @@ __all__ = [
     "Channel",
     "HadamardConfig",
     "HadamardConvConfig",
+    "HadamardGateConfig",
     "LearnedQueryConfig",
     "LinearConfig",
     "NeighborhoodConfig",
@@ -122,6 +124,8 @@ def check(config: OperatorConfig, slot: Slot) -> None:
     resolve_heads(config.channel.heads, slot.dim, slot.heads)
     region = config.region.at(slot)
     weights.check(config.weights, region, slot)
+    if isinstance(config.weights, HadamardGateConfig):
+        config.weights.check_norm(config.norm)
     if config.norm.name == "filter_norm" and region.taps(slot) == 1:
         raise UserError(
             "op/norm=filter_norm over a single tap: a standard deviation needs two",

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ablate.errors import UserError, unknown
+from ablate.ops.axes.hadamard_gate import HadamardGateConfig, HadamardGateWeights
 from ablate.ops.axes.learned_query import LearnedQueryConfig, LearnedQueryWeights
 from ablate.ops.axes.regions import (
     NeighborhoodConfig,
@@ -99,6 +100,7 @@ WeightsConfig = (
     | StaticConfig
     | WideConvConfig
     | LearnedQueryConfig
+    | HadamardGateConfig
 )
 LEVELS: dict[str, type] = {
     "pairwise": PairwiseConfig,
@@ -110,6 +112,7 @@ LEVELS: dict[str, type] = {
     "static": StaticConfig,
     "wide_conv": WideConvConfig,
     "learned_query": LearnedQueryConfig,
+    "hadamard_gate": HadamardGateConfig,
 }
 
 
@@ -323,7 +326,7 @@ def check_values(config: WeightsConfig) -> None:
         positive("op.weights.group_width", config.group_width)
     if isinstance(config, (BottleneckConfig, PooledConfig)):
         positive("op.weights.reduction", config.reduction)
-    if isinstance(config, (WideConvConfig, LearnedQueryConfig)):
+    if isinstance(config, (WideConvConfig, LearnedQueryConfig, HadamardGateConfig)):
         config.check_values()
 
 
@@ -348,8 +351,11 @@ def check(config: WeightsConfig, region: RegionConfig, slot: Slot) -> None:
         config.check(slot)
 
 
-def build(config: WeightsConfig, dim: int, heads: int, region: Region) -> nn.Module:
+def build(config: WeightsConfig, slot: Slot, heads: int, region: Region) -> nn.Module:
     """The generator of a checked configuration."""
+    dim = slot.dim
+    if isinstance(config, HadamardGateConfig):
+        return HadamardGateWeights(config, dim, heads, slot)
     if isinstance(config, HadamardConvConfig):
         assert isinstance(region, NeighborhoodRegion)  # `check` has refused the others
         return HadamardConvWeights(config, dim, heads, region)
