@@ -31,7 +31,11 @@ from ablate import ops
 from ablate.ops import LocalOperator, Slot, axes, configs
 
 PAIRS = (axes.PairwiseConfig, axes.HadamardConfig, axes.LearnedQueryConfig)
-OF_TAPS = ("softmax", "filter_norm")  # norms that leave nothing of weights that are alike for all taps
+OF_TAPS = (
+    "softmax",
+    "filter_norm",
+    "softmax_decay",
+)  # norms that leave nothing of weights that are alike for all taps
 Logits = Callable[[Position, list[Tap]], Tensor]  # (B or 1, G, taps) at a position
 
 
@@ -74,6 +78,9 @@ def equation(operator: LocalOperator, config: axes.OperatorConfig, slot: Slot, x
             if config.norm.name == "group_norm"
             else normalised(logits(position, met), config.norm.name, count)
         )
+        if config.norm.name == "softmax_decay":
+            factors = torch.stack([decay(operator, offset) for offset in offsets], -1)
+            weights = weights * factors.repeat(weights.shape[1] // operator.heads, 1)
         if isinstance(config.weights, axes.LearnedQueryConfig):
             weights = mixed(operator, config.weights, weights, offsets)
         weights = weights.repeat_interleave(slot.dim // weights.shape[1], 1)  # (B, C, taps)
@@ -161,6 +168,15 @@ def logits_of(operator: LocalOperator, config: axes.OperatorConfig, x: Tensor, s
     return of_centre
 
 
+def decay(operator: LocalOperator, offset: int) -> Tensor:
+    """γ_h to the power of |Δ row| + |Δ column|, with γ_h = 1 − 2^(−2 − 4h/heads)."""
+    rows, columns = operator.region.sides
+    step = operator.region.dilation
+    distance = step * (abs(offset // columns - rows // 2) + abs(offset % columns - columns // 2))
+    heads = torch.arange(operator.heads, dtype=torch.float64)
+    return (1 - 2 ** (-2 - 4 * heads / operator.heads)) ** distance
+
+
 def learned_queries(operator: LocalOperator, level: axes.LearnedQueryConfig, x: Tensor) -> Logits:
     """q̂·k_j + r^b_Δ for each query of each head."""
     weights = operator.weights
@@ -223,6 +239,8 @@ def pair_terms(
                 total = total + (tables.key_position[:, offset] * k).sum(-1)
             if "bias" in terms:
                 total = total + tables.relative_position_bias_table[:, offset]
+            if "decay" in terms:
+                total = total + decay(operator, offset).log()
             found.append(total)
         return torch.stack(found, -1)
 
@@ -233,7 +251,7 @@ def normalised(logits: Tensor, norm: str, count: int) -> Tensor:
     """Over the taps that count; `count` is how many a position in the middle of a large map has."""
     if norm in axes.ELEMENTWISE:
         return torch.tanh(logits) if norm == "tanh" else logits
-    if norm == "softmax":
+    if norm in ("softmax", "softmax_decay"):
         positive = (logits - logits.amax(-1, keepdim=True)).exp()
         return positive / positive.sum(-1, keepdim=True)
     centred = logits - logits.mean(-1, keepdim=True)

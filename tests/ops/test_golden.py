@@ -39,6 +39,8 @@ CASES: dict[str, Callable[[], nn.Module]] = {
     "lsconv_k7_k3_eval": lambda: ops.create("ls_conv", 32, heads=1),
     "qna_k3_q2": lambda: ops.create("qna", 24, heads=1),
     "cloformer_k3_w2": lambda: ops.create("attn_conv", 24, heads=4, pooled=0.25, grid=3),
+    "masa_full": lambda: ops.create("manhattan", 24, heads=3, decomposed=False),
+    "masa_decomposed": lambda: ops.create("manhattan", 24, heads=3),
     "d_dwconv_k7_eval": lambda: ops.create("d_dwconv", 16, heads=1),
     "dwblock_k7_eval": lambda: DWNetAttention(16, ops.create("dwconv", 16, heads=1)),
     "slide_k3": lambda: ops.create("slide", 24, heads=3),

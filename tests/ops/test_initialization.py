@@ -123,6 +123,11 @@ STARTS: dict[str, tuple[dict[str, object], dict[str, float], tuple[str, ...]]] =
         ("weights.query_key.bias", "value.bias", "output.bias"),
     ),
     "lsa_neighborhood": ({}, {"weights.query_key.weight": 0.02}, ("output.bias",)),
+    "manhattan": (
+        {},
+        {"query.weight": 0.02, "value.weight": 0.02, "output.weight": 0.02, "enhance.weight": UNIFORM / 5},
+        ("query.bias", "output.bias"),
+    ),
     "na": (
         {},
         {"weights.position.relative_position_bias_table": 0.02, "value.weight": 0.02},

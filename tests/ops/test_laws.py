@@ -368,3 +368,50 @@ def test_pooled_attention_of_equal_queries_is_the_mean_of_the_blocks(size: tuple
     blocks = [x[:, y : y + block, z : z + block].mean((1, 2)) for y in rows for z in columns]
     value = operator.attention.key_value(torch.stack(blocks, 1).mean(1)).chunk(2, -1)[1]
     close(operator(x), operator.output(value)[:, None, None].expand_as(x))
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(1, 9), st.booleans(), st.sampled_from([1, 2, 4]))
+def test_manhattan_attention_on_a_line_is_the_same_in_both_forms(length: int, down: bool, heads: int) -> None:
+    size = (length, 1) if down else (1, length)
+    whole = drawn(build("manhattan", host_heads=heads, decomposed=False))
+    parts = build("manhattan", host_heads=heads).double()
+    parts.load_state_dict(whole.state_dict())
+    x = image(*size)
+    close(parts(x), whole(x))
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.tuples(st.integers(1, 5), st.integers(1, 5)), st.sampled_from([1, 2, 8]))
+def test_full_manhattan_attention_without_rotation_is_a_point(size: tuple[int, int], heads: int) -> None:
+    own = drawn(build("manhattan", host_heads=heads, decomposed=False, rotation=False))
+    nn.init.zeros_(own.enhance.weight)
+    nn.init.zeros_(own.enhance.bias)
+    terms = {"terms": ["content", "decay"]}
+    point = build("lsa", host_heads=heads, resolution=size, region="global", weights=terms).double()
+    for part in ("weight", "bias"):
+        both = torch.cat([own.get_parameter(f"{name}.{part}") for name in ("query", "key")])
+        point.get_parameter(f"weights.query_key.{part}").data = both
+    point.value.load_state_dict(own.value.state_dict())
+    point.output.load_state_dict(own.output.state_dict())
+    x = image(*size)
+    close(point(x), own(x))
+
+
+@settings(max_examples=10, deadline=None)
+@given(sizes, kernels, st.sampled_from(["window", "neighborhood", "neighborhood_inside", "global"]))
+def test_the_term_decay_is_the_norm_softmax_decay_normalized_again(
+    size: tuple[int, int], kernel: int, region: str
+) -> None:
+    size = (max(size[0], 7), max(size[1], 7))
+    level = {"name": "neighborhood", "kernel": kernel} if region == "neighborhood" else region
+    printed = drawn(build("lsa", resolution=size, region=level, norm="softmax_decay"))
+    code = build("lsa", resolution=size, region=level, weights={"terms": ["content", "bias", "decay"]})
+    code.double().load_state_dict(printed.state_dict())
+    x, found = image(*size), []
+    for operator in (printed, code):
+        groups = operator.region.prepare(x)
+        valid = operator.region.valid(x.shape, x.device)
+        found.append(operator.norm(operator.weights(groups, operator.region), valid))
+    close(found[0] / found[0].sum(-1, keepdim=True), found[1])
+    assert (found[0].sum(-1) <= 1 + 1e-9).all()

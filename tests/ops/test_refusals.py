@@ -54,6 +54,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
     "unknown gains": ("qna", {"weights": {"gains": "per_taps"}}, {}, "did you mean 'per_tap'"),
     "a norm of weights that are alike": ("lsa", {"weights": "hadamard_gate"}, {}, "use op/norm=tanh"),
     "share of heads": ("attn_conv", {"pooled": 1.5}, {}, "use a number up to 1"),
+    "rotation of half pairs": ("manhattan", {"heads": "8"}, {}, "op.rotation=false"),
     "no terms": ("lsa", {"weights": {"terms": []}}, {}, "at least one"),
     "unknown term": ("lsa", {"weights": {"terms": ["contents"]}}, {}, "did you mean 'content'"),
     "wrong type": ("lsa", {"region": {"size": "seven"}}, {}, "expected int"),

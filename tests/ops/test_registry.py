@@ -41,6 +41,8 @@ FORMULAS: list[tuple[str, dict[str, object], int, int, int]] = [
     ("csa", {}, 115_827, 37_728, 0),
     # its two paths are one convolution here, and the fixed one's weights are no parameters
     ("slide", {}, 43_035 - 32 * 9 * 9, 69_696 - 2 * 96 * 81, 0),
+    ("manhattan", {}, 4 * 96**2 + 30 * 96, 4 * 96**2 + 25 * 96 + 2 * 96 * (56 + 56), 0),
+    ("manhattan", {"decomposed": False}, 39_744, 4 * 96**2 + 25 * 96 + 2 * 3136 * 96, 0),
     ("sasa", {}, 3 * 96**2 + 2 * 7 * 16, 3 * 96**2 + 7 * 96 + 2 * 49 * 96, 0),
     ("lesa", {"heads": 8}, 217_560, 6 * 96**2 + 9 * 96 * 12 + 7 * 96 * 3136 // 2, 0),
 ]

@@ -113,6 +113,43 @@ def attn_conv(operator: nn.Module, x: Tensor, given: SimpleNamespace) -> Tensor:
     return operator.output(torch.cat(parts, -1))
 
 
+def manhattan(operator: nn.Module, x: Tensor, given: SimpleNamespace) -> Tensor:
+    height, width, heads = *x.shape[1:3], 2
+    value = operator.value(x)
+    taps = neighbors(value, 5)
+    local = torch.einsum("bhwtc,ct->bhwc", taps, operator.enhance.weight.flatten(1)) + operator.enhance.bias
+    query, key, value = (
+        y.flatten(1, 2).unflatten(-1, (heads, -1)) for y in (operator.query(x), operator.key(x), value)
+    )
+    if given.rotation:  # as complex numbers, channel 2p + i · channel 2p + 1
+        pairs = query.shape[-1] // 2
+        theta = torch.tensor([10000 ** -(p / max(pairs - 1, 1)) for p in range(pairs)], dtype=x.dtype)
+        angle = torch.arange(height * width)[:, None, None] * theta
+        turn = torch.polar(torch.ones_like(angle), angle)
+        query, key = (
+            torch.view_as_real(torch.view_as_complex(y.unflatten(-1, (-1, 2)).contiguous()) * turn).flatten(
+                -2
+            )
+            for y in (query, key)
+        )
+    logits = torch.einsum("bigd,bjgd->bgij", query, key) * query.shape[-1] ** -0.5
+    head = torch.arange(heads)
+    gamma = (1 - 2 ** (-given.decay_initial - given.decay_range * head / heads)).to(x.dtype)[:, None, None]
+    row, column = torch.arange(height).repeat_interleave(width), torch.arange(width).repeat(height)
+    down, right = (row[:, None] - row).abs(), (column[:, None] - column).abs()
+
+    def attention(inside: Tensor, distance: Tensor) -> Tensor:
+        decayed = logits + distance * gamma.log()
+        return softmax(decayed.masked_fill(~inside, float("-inf")))
+
+    if given.decomposed:
+        filters = attention(right == 0, down) @ attention(down == 0, right)
+    else:
+        filters = attention(down >= 0, down + right)
+    y = torch.einsum("bgij,bjgd->bigd", filters, value).flatten(2).unflatten(1, (height, width))
+    return operator.output(y + local)
+
+
 # Windows whose positions exchange values by weights of their centre
 
 
@@ -331,6 +368,13 @@ RESTATED: dict[str, tuple[Callable[..., Tensor], list[dict[str, object]]]] = {
     "lesa": (lesa, [{"positions": "two_dimensional"}, {"positions": "decomposed"}, *LESA]),
     "lesa_qr": (lesa, [{"positions": "flattened"}, {"fusion": "sum"}]),
     "lesa_window": (lesa_window, [{"shift": "none"}, {"window": 4}, *LESA]),
+    "manhattan": (
+        manhattan,
+        [
+            {"decomposed": False, "decay_range": 6.0},
+            {"rotation": False, "decay_initial": 1.0},
+        ],
+    ),
     "outlook": (outlook, [{"value_bias": True, "grid": 1}, {"heads": "C", "kernel": 5, "grid": 3}]),
     "san_pairwise": (san_pairwise, [{"share": 2, "reduction": 1}, {"share": 1, "kernel": 5}]),
     "san_patchwise": (san_patchwise, [{"share": 2, "reduction": 1}, {"share": 1, "kernel": 5}]),

@@ -35,6 +35,8 @@ OTHER: dict[str, tuple[object, ...]] = {
     "value_initialization": axes.INITIALIZATIONS,
     "output": axes.OUTPUTS,
     "queries": (1, 3),
+    "decay_initial": (1.0,),
+    "decay_range": (2.0,),
     "pooled": (0.4, 1.0),
     "gains": axes.GAINS,
     "size": (4,),
@@ -42,7 +44,7 @@ OTHER: dict[str, tuple[object, ...]] = {
     "border": axes.BORDERS,
     "scale": (0.7,),
     "group_width": (2,),
-    "terms": (["content"], ["bias"], ["key_position", "query_position"]),
+    "terms": (["content"], ["bias"], ["key_position", "query_position"], ["content", "decay"]),
 }
 
 

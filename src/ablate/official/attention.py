@@ -1,4 +1,4 @@
-"""Tensors of outlook attention, CSA, slide attention, SAN and CloFormer's attention."""
+"""Tensors of outlook attention, CSA, slide attention, SAN, CloFormer and RMT."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from ablate.official.operators import Place, by_table
 from ablate.ops.zoo.attn_conv import CloFormerAttention
+from ablate.ops.zoo.manhattan import ManhattanAttention
 from ablate.ops.zoo.outlook import ConvolutionalSelfAttention, OutlookAttention
 from ablate.ops.zoo.san import PairwiseSelfAttention, PatchwiseSelfAttention
 from ablate.ops.zoo.slide import SlideAttention
@@ -65,6 +66,16 @@ _cloformer = by_table(
     }
 )
 
+_manhattan = by_table(
+    {
+        r"q_proj\.(weight|bias)": r"query.\1",
+        r"k_proj\.(weight|bias)": r"key.\1",
+        r"v_proj\.(weight|bias)": r"value.\1",
+        r"out_proj\.(weight|bias)": r"output.\1",
+        r"lepe\.conv\.(weight|bias)": r"enhance.\1",
+    }
+)
+
 PLACES: dict[type[nn.Module], Place] = {
     OutlookAttention: _outlook,
     ConvolutionalSelfAttention: _csa,
@@ -72,4 +83,5 @@ PLACES: dict[type[nn.Module], Place] = {
     PairwiseSelfAttention: _san,
     PatchwiseSelfAttention: _san,
     CloFormerAttention: _cloformer,
+    ManhattanAttention: _manhattan,
 }

@@ -24,7 +24,13 @@ def of_spatial(config: axes.OperatorConfig) -> str:
     """The spatial processing in a few words: region, weights, norm."""
     region, weights = config.region, config.weights
     where = region.describe(normalized=config.norm.name not in axes.ELEMENTWISE)
-    symbols = {"content": "q·k", "query_position": "q·rᵏ", "key_position": "rᵠ·k", "bias": "rᵇ"}
+    symbols = {
+        "content": "q·k",
+        "query_position": "q·rᵏ",
+        "key_position": "rᵠ·k",
+        "bias": "rᵇ",
+        "decay": "decay",
+    }
     if isinstance(weights, axes.PairwiseConfig):
         what = " + ".join(symbols[term] for term in weights.terms)
     elif isinstance(weights, axes.HadamardConfig):
@@ -45,6 +51,7 @@ def of_spatial(config: axes.OperatorConfig) -> str:
         "filter_norm": "filter-norm",
         "identity": "no norm",
         "tanh": "tanh",
+        "softmax_decay": "softmax × γ^distance",
         "group_norm": "group norm over taps and positions",
     }[config.norm.name]
     return f"{where}; {what}; {norm}"

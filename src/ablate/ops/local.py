@@ -42,7 +42,7 @@ class LocalOperator(nn.Module):
         self.region = region.build(slot, stride)
         self.weights = weights.build(config.weights, slot, self.heads, self.region)
         filters = self.weights.generated if isinstance(self.weights, LearnedQueryWeights) else self.heads
-        self.norm = norms.build(config.norm, filters, self.region)
+        self.norm = norms.build(config.norm, filters, self.heads, self.region)
         self.value = projection(channel.value, dim, channel.value_initialization)
         flax = channel.value_initialization == "lecun"
         self.output = projection(channel.output, dim, "lecun" if flax else "transformer")
@@ -91,6 +91,10 @@ def _strides_itself(config: OperatorConfig) -> bool:
 def _attends(config: OperatorConfig) -> bool:
     """Return True if the operator is plain softmax attention, which one kernel can compute."""
     channel, kind = config.channel, config.weights
-    plain = isinstance(kind, PairwiseConfig) and {"content"} <= set(kind.terms) <= {"content", "bias"}
+    plain = isinstance(kind, PairwiseConfig) and {"content"} <= set(kind.terms) <= {
+        "content",
+        "bias",
+        "decay",
+    }
     ghost = channel.ghost_lambda or channel.ghost_gamma
     return plain and config.norm.name == "softmax" and not ghost

@@ -29,7 +29,11 @@ class HadamardGateConfig:
 
     def check_norm(self, norm: NormConfig) -> None:
         """Refuse norms that leave nothing of a weight that is the same for all taps."""
-        left = {"softmax": "1/taps whatever the weight is", "filter_norm": "0 everywhere"}
+        left = {
+            "softmax": "1/taps whatever the weight is",
+            "filter_norm": "0 everywhere",
+            "softmax_decay": "γ^distance/taps whatever the weight is",
+        }
         if norm.name in left:
             raise UserError(
                 f"op/weights=hadamard_gate with op/norm={norm.name}: all taps of a position have the same "

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ablate.ops.axes.decay import SoftmaxDecay
 from ablate.ops.axes.regions import Region
 
 Norm = Callable[[Tensor, Tensor | None], Tensor]  # of logits, and the mask of the taps that count
@@ -108,9 +109,11 @@ NORMS: dict[str, Norm] = {
     "identity": identity,
     "tanh": tanh,
 }
-LEVELS: dict[str, type] = dict.fromkeys([*NORMS, "group_norm"], NormConfig)
+LEVELS: dict[str, type] = dict.fromkeys([*NORMS, "group_norm", "softmax_decay"], NormConfig)
 
 
-def build(config: NormConfig, filters: int, region: Region) -> Norm:
-    """Build the norm of a checked configuration for a number of filters: a function or a module."""
+def build(config: NormConfig, filters: int, heads: int, region: Region) -> Norm:
+    """Build the norm of a checked configuration, for one or several filters per head."""
+    if config.name == "softmax_decay":
+        return SoftmaxDecay(filters, heads, region)
     return GroupNorm(filters, region) if config.name == "group_norm" else NORMS[config.name]

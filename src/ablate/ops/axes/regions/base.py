@@ -77,6 +77,8 @@ class Region(ABC):
     stride = 1  # of the positions that filters are made for
     positions: tuple[int, ...]  # dimensions of the queries in a tensor of logits
     head_dimension: int  # of the heads in it
+    sides: tuple[int, int]  # rows and columns of a relative-position table, offset 0 in the middle
+    dilation = 1  # positions between two of its rows or columns
 
     def prepare(self, x: Tensor) -> Tensor:
         """(B, H, W, C) → the groups (B', H', W', C) that the region works on."""

@@ -107,6 +107,8 @@ class NeighborhoodRegion(Region):
         self.stride = stride
         self.neighborhood = Neighborhood(config.kernel, config.dilation, config.border, stride)
         self.taps, self.offsets = self.neighborhood.taps, self.neighborhood.offsets
+        side = 2 * config.kernel - 1 if config.border == "inside" else config.kernel
+        self.sides = (side, side)
 
     def prepare(self, x: Tensor) -> Tensor:
         """The map, filled up to K positions a side where border `inside` needs them.
