@@ -20,6 +20,8 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
     "rasa": {"reduction": "L/2"},
     "dilated_reparam": {"kernel": 7},
     "involution": {"channel": {"heads": "C/4"}, "region": {"kernel": 3}},
+    "ls_conv": {"channel": {"heads": "C/4"}, "region": {"kernel": 3}, "weights": {"kernel": 3}},
+    "qna": {"channel": {"heads": "C/4"}, "region": {"kernel": 3}},
     "i_d_dwconv": {"channel": {"heads": "C/4"}, "region": {"kernel": 3}},
 }
 FORMS = [(name, stride) for name in ops.names() for stride in ops.spec(name).strides]

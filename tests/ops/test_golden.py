@@ -14,17 +14,19 @@ from torch import Tensor, nn
 from ablate import official, ops
 from ablate.errors import UserError
 from ablate.models.dwnet import DWNetAttention
+from ablate.official.operators import contiguous
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 CHANNELS_FIRST = (
+    "lsconv",
+    "cloformer",
     "involution",
     "ddf",
     "d_dwconv",
     "lesa",
     "dilated_reparam",
 )  # of the authors' module, by the file's name
-
-TOKENS = {"aggregated_w3_sr2": (8, 6)}  # maps whose rows the authors' module has in one dimension
+TOKENS = {"aggregated_w3_sr2": (8, 6)}  # maps that the authors' module has row by row in one dimension
 
 CASES: dict[str, Callable[[], nn.Module]] = {
     "elsa_k5_lam1_gamma1": lambda: ops.create(
@@ -34,7 +36,13 @@ CASES: dict[str, Callable[[], nn.Module]] = {
         "elsa", 24, heads=2, weights={"group_width": 4}, region={"kernel": 3}
     ),
     "na_k5_d1": lambda: ops.create("na", 24, heads=3, region={"kernel": 5}),
+    "dinat_k3_d3": lambda: ops.create("dinat", 24, heads=3, region={"kernel": 3, "dilation": 3}),
     "involution_k7_eval": lambda: ops.create("involution", 32, heads=1),
+    "lsconv_k7_k3_eval": lambda: ops.create("ls_conv", 32, heads=1),
+    "qna_k3_q2": lambda: ops.create("qna", 24, heads=1),
+    "cloformer_k3_w2": lambda: ops.create("attn_conv", 24, heads=4, pooled=0.25, grid=3),
+    "masa_full": lambda: ops.create("manhattan", 24, heads=3, decomposed=False),
+    "masa_decomposed": lambda: ops.create("manhattan", 24, heads=3),
     "d_dwconv_k7_eval": lambda: ops.create("d_dwconv", 16, heads=1),
     "dwblock_k7_eval": lambda: DWNetAttention(16, ops.create("dwconv", 16, heads=1)),
     "slide_k3": lambda: ops.create("slide", 24, heads=3),
@@ -74,9 +82,12 @@ def test_equal_to_the_authors(name: str, dtype: torch.dtype) -> None:
     golden = read(name, dtype)
     operator = CASES[name]().to(dtype).train(name.endswith("_train"))
     official.load(operator, under(golden, "param"))
-    move = (lambda t: t.permute(0, 2, 3, 1)) if name.startswith(CHANNELS_FIRST) else (lambda t: t)
-    if name in TOKENS:
-        move = lambda t: t.unflatten(1, TOKENS[name])  # noqa: E731
+
+    def move(t: Tensor) -> Tensor:
+        t = t.unflatten(1, TOKENS[name]) if name in TOKENS else t
+        t = t.permute(0, 2, 3, 1) if name.startswith(CHANNELS_FIRST) else t
+        return contiguous(t, operator.heads, 3) if name.startswith("lsconv") else t
+
     x = move(golden["x"]).contiguous().requires_grad_()
     y = operator(x)
     (y * move(golden["grad_y"])).sum().backward()

@@ -31,6 +31,17 @@ STARTS: dict[str, tuple[dict[str, object], dict[str, float], tuple[str, ...]]] =
         },
         ("query.bias", "key_value.bias", "output.bias", "pool.bias", "token_bias"),
     ),
+    "attn_conv": (
+        {"heads": 2},
+        {
+            "convolution.query_key_value.weight": DEFAULT,
+            "convolution.look.weight": UNIFORM / 3,
+            "convolution.gate.mix.weight": math.sqrt(2) * DEFAULT,
+            "attention.key_value.weight": DEFAULT,
+            "output.weight": DEFAULT,
+        },
+        (),
+    ),
     "carafe": (
         {},
         {"compress.weight": math.sqrt(2 / (C + 64)), "encode.weight": 0.001},
@@ -46,6 +57,11 @@ STARTS: dict[str, tuple[dict[str, object], dict[str, float], tuple[str, ...]]] =
         (),
     ),
     "dilated_reparam": ({}, {"sum.convolutions.0.weight": 0.02, "sum.convolutions.2.weight": 0.02}, ()),
+    "dinat": (
+        {},
+        {"weights.position.relative_position_bias_table": 0.02, "value.weight": 0.02},
+        ("value.bias",),
+    ),
     "dwconv": ({}, {"weights.filters": UNIFORM / K}, ()),
     "dynamic_conv": (
         {},
@@ -102,6 +118,26 @@ STARTS: dict[str, tuple[dict[str, object], dict[str, float], tuple[str, ...]]] =
         (),
     ),
     "lesa_window": ({}, {"binary.position.relative": math.sqrt(3 / C), "unary.mix.weight": RESNET}, ()),
+    "qna": (
+        {},
+        {
+            "weights.key.weight": C**-0.5,
+            "value.weight": C**-0.5,
+            "output.weight": C**-0.5,
+            "weights.gains": 0.02,
+            "weights.query": 0.88 * 8**-0.5,  # cut at two deviations
+        },
+        ("weights.relative_position_bias_table",),
+    ),
+    "ls_conv": (
+        {},
+        {
+            "weights.reduce.weight": DEFAULT,
+            "weights.look.weight": UNIFORM / K,
+            "weights.expand.weight": math.sqrt(2) * DEFAULT,
+        },
+        ("norm.bias", "output.norm.bias"),
+    ),
     "lsa": (
         {},
         {
@@ -113,6 +149,11 @@ STARTS: dict[str, tuple[dict[str, object], dict[str, float], tuple[str, ...]]] =
         ("weights.query_key.bias", "value.bias", "output.bias"),
     ),
     "lsa_neighborhood": ({}, {"weights.query_key.weight": 0.02}, ("output.bias",)),
+    "manhattan": (
+        {},
+        {"query.weight": 0.02, "value.weight": 0.02, "output.weight": 0.02, "enhance.weight": UNIFORM / 5},
+        ("query.bias", "output.bias"),
+    ),
     "na": (
         {},
         {"weights.position.relative_position_bias_table": 0.02, "value.weight": 0.02},

@@ -41,6 +41,8 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
         {},
         "inside, mask, zero",
     ),
+    "unknown dilation": ("dinat", {"region": {"dilation": "alternates"}}, {}, "did you mean 'alternate'"),
+    "alternate without its map": ("dinat", {}, {"resolution": None, "index": 1}, "give resolution="),
     "convolution of weights in a window": (
         "lsa",
         {"weights": "hadamard_conv"},
@@ -48,6 +50,11 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
         "use op/region=neighborhood",
     ),
     "filter-norm over one tap": ("lsa", {"norm": "filter_norm", "region": {"size": 1}}, {}, "needs two"),
+    "channels without a half": ("lsa", {"weights": "wide_conv"}, {"dim": 27}, "use an even number"),
+    "unknown gains": ("qna", {"weights": {"gains": "per_taps"}}, {}, "did you mean 'per_tap'"),
+    "a norm of weights that are alike": ("lsa", {"weights": "hadamard_gate"}, {}, "use op/norm=tanh"),
+    "share of heads": ("attn_conv", {"pooled": 1.5}, {}, "use a number up to 1"),
+    "rotation of half pairs": ("manhattan", {"heads": "8"}, {}, "op.rotation=false"),
     "no terms": ("lsa", {"weights": {"terms": []}}, {}, "at least one"),
     "unknown term": ("lsa", {"weights": {"terms": ["contents"]}}, {}, "did you mean 'content'"),
     "wrong type": ("lsa", {"region": {"size": "seven"}}, {}, "expected int"),
@@ -126,7 +133,7 @@ def test_every_setting_of_an_operator_of_its_own_refuses_what_it_cannot_be(name:
 def test_every_size_on_an_axis_is_positive(name: str) -> None:
     for axis in ("weights", "region"):
         level = ops.spec(name).defaults[axis]
-        for setting in level.keys() & {"kernel", "dilation", "size", "reduction", "group_width"}:
+        for setting in level.keys() & {"kernel", "dilation", "size", "reduction", "group_width", "queries"}:
             for value in (0, -1):
                 message = refused(name, **{axis: {setting: value}})
                 assert f"op.{axis}.{setting}={value} is not positive" in message

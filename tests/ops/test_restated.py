@@ -117,6 +117,67 @@ def carafe(operator: nn.Module, x: Tensor, given: SimpleNamespace) -> Tensor:
     return summed(x, taps, lambda position, _: at(masks, position))
 
 
+def attn_conv(operator: nn.Module, x: Tensor, given: SimpleNamespace) -> Tensor:
+    dim, low = x.shape[-1], int(2 * given.pooled)  # of the 2 heads
+    width, parts = dim // 2, []
+    if given.branches != "both":
+        low = 2 if given.branches == "pooled" else 0
+    if low < 2:
+        conv = operator.convolution
+        taps = neighbors(conv.query_key_value(x), given.kernel)
+        query, key, value = (
+            torch.einsum("bhwtc,ct->bhwc", taps, conv.look.weight.flatten(1)) + conv.look.bias
+        ).chunk(3, -1)
+        hidden = conv.gate.mix(query * key)
+        gain = conv.gate.expand(hidden / (1 + (-hidden).exp())) * width**-0.5
+        parts.append(value * (1 - 2 / (1 + (2 * gain).exp())))
+    if low:
+        other, side = operator.attention, -(-min(x.shape[1:3]) // given.grid)
+        query = other.query(x).flatten(1, 2).unflatten(-1, (low, width))
+        pooled = other.key_value(block_means(x, side)).flatten(1, 2)
+        key, value = pooled.unflatten(-1, (2, low, width)).unbind(2)
+        weights = softmax(torch.einsum("bigd,bpgd->bgip", query, key) * width**-0.5)
+        parts.append(torch.einsum("bgip,bpgd->bigd", weights, value).flatten(2).unflatten(1, x.shape[1:3]))
+    return operator.output(torch.cat(parts, -1))
+
+
+def manhattan(operator: nn.Module, x: Tensor, given: SimpleNamespace) -> Tensor:
+    height, width, heads = *x.shape[1:3], 2
+    value = operator.value(x)
+    taps = neighbors(value, 5)
+    local = torch.einsum("bhwtc,ct->bhwc", taps, operator.enhance.weight.flatten(1)) + operator.enhance.bias
+    query, key, value = (
+        y.flatten(1, 2).unflatten(-1, (heads, -1)) for y in (operator.query(x), operator.key(x), value)
+    )
+    if given.rotation:  # as complex numbers, channel 2p + i · channel 2p + 1
+        pairs = query.shape[-1] // 2
+        theta = torch.tensor([10000 ** -(p / max(pairs - 1, 1)) for p in range(pairs)], dtype=x.dtype)
+        angle = torch.arange(height * width)[:, None, None] * theta
+        turn = torch.polar(torch.ones_like(angle), angle)
+        query, key = (
+            torch.view_as_real(torch.view_as_complex(y.unflatten(-1, (-1, 2)).contiguous()) * turn).flatten(
+                -2
+            )
+            for y in (query, key)
+        )
+    logits = torch.einsum("bigd,bjgd->bgij", query, key) * query.shape[-1] ** -0.5
+    head = torch.arange(heads)
+    gamma = (1 - 2 ** (-given.decay_initial - given.decay_range * head / heads)).to(x.dtype)[:, None, None]
+    row, column = torch.arange(height).repeat_interleave(width), torch.arange(width).repeat(height)
+    down, right = (row[:, None] - row).abs(), (column[:, None] - column).abs()
+
+    def attention(inside: Tensor, distance: Tensor) -> Tensor:
+        decayed = logits + distance * gamma.log()
+        return softmax(decayed.masked_fill(~inside, float("-inf")))
+
+    if given.decomposed:
+        filters = attention(right == 0, down) @ attention(down == 0, right)
+    else:
+        filters = attention(down >= 0, down + right)
+    y = torch.einsum("bgij,bjgd->bigd", filters, value).flatten(2).unflatten(1, (height, width))
+    return operator.output(y + local)
+
+
 # Windows whose positions exchange values by weights of their centre
 
 
@@ -427,6 +488,10 @@ LESA = [{"fusion": "sum"}, {"fusion": "static"}, {"unary": "none"}, {"binary": "
 # Every operator of its own: its restatement, and the settings beside its defaults to compare it at.
 RESTATED: dict[str, tuple[Callable[..., Tensor], list[dict[str, object]]]] = {
     "aggregated": (aggregated, [{"reduction": 1, "heads": "C"}, {"kernel": 5, "reduction": 3}]),
+    "attn_conv": (
+        attn_conv,
+        [{"branches": "attn_conv", "kernel": 5}, {"branches": "pooled", "grid": 2}, {"grid": 1}],
+    ),
     "carafe": (carafe, [{"heads": "1x", "kernel": 5}, {"encoder_kernel": 1, "compressed": 3}]),
     "condconv": (condconv, [{"groups": "1x", "experts": 3, "bias": False}]),
     "conv": (conv, [{"groups": "1x", "kernel": 5}, {"groups": "C", "bias": False}]),
@@ -438,6 +503,13 @@ RESTATED: dict[str, tuple[Callable[..., Tensor], list[dict[str, object]]]] = {
     "lesa": (lesa, [{"positions": "two_dimensional"}, {"positions": "decomposed"}, *LESA]),
     "lesa_qr": (lesa, [{"positions": "flattened"}, {"fusion": "sum"}]),
     "lesa_window": (lesa_window, [{"shift": "none"}, {"window": 4}, *LESA]),
+    "manhattan": (
+        manhattan,
+        [
+            {"decomposed": False, "decay_range": 6.0},
+            {"rotation": False, "decay_initial": 1.0},
+        ],
+    ),
     "outlook": (outlook, [{"value_bias": True, "grid": 1}, {"heads": "C", "kernel": 5, "grid": 3}]),
     "plg": (plg, [{"window": 4, "pooled": 2}, {"heads": "C", "pooled": 9}]),
     "rasa": (rasa, [{"reduction": 1, "depth": 3, "heads": "C"}, {"depth": 1, "rates": [2], "kernel": 5}]),

@@ -19,7 +19,7 @@ OTHER: dict[str, tuple[object, ...]] = {
     "groups": ("1x", "C"),
     "kernel": (5,),
     "encoder_kernel": (1, 5),
-    "grid": (1,),
+    "grid": (1, 2),
     "window": (4,),
     "dilation": (2,),
     "compressed": (16,),
@@ -38,13 +38,18 @@ OTHER: dict[str, tuple[object, ...]] = {
     "ghost_gamma": (0.5,),
     "value": axes.PROJECTIONS,
     "value_initialization": axes.INITIALIZATIONS,
-    "output": axes.PROJECTIONS,
+    "output": axes.OUTPUTS,
+    "queries": (1, 3),
+    "decay_initial": (1.0,),
+    "decay_range": (2.0,),
+    "pooled": (0.4, 1.0),
+    "gains": axes.GAINS,
     "size": (4,),
     "shift": axes.SHIFTS,
     "border": axes.BORDERS,
     "scale": (0.7,),
     "group_width": (2,),
-    "terms": (["content"], ["bias"], ["key_position", "query_position"]),
+    "terms": (["content"], ["bias"], ["key_position", "query_position"], ["content", "decay"]),
 }
 
 
@@ -85,7 +90,7 @@ def nothing_to_change(config: axes.OperatorConfig) -> set[str]:
     found = set()
     if config.channel.value == "identity":
         found |= {f"channel.value_initialization={value}" for value in axes.INITIALIZATIONS}
-    if config.norm.name == "identity":
+    if config.norm.name in axes.ELEMENTWISE:
         found |= {"region.border=zero", "region.border=mask"}
     return found
 

@@ -1,4 +1,4 @@
-"""Tensors of outlook attention, CSA, RASA, slide attention, SAN and aggregated attention."""
+"""Tensors of outlook attention, CSA, RASA, slide attention, SAN, CloFormer, RMT and TransNeXt."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from torch import Tensor, nn
 
 from ablate.official.operators import Place, by_table
 from ablate.ops.zoo.aggregated import AggregatedAttention
+from ablate.ops.zoo.attn_conv import CloFormerAttention
+from ablate.ops.zoo.manhattan import ManhattanAttention
 from ablate.ops.zoo.outlook import ConvolutionalSelfAttention, OutlookAttention
 from ablate.ops.zoo.rasa import RecursiveAtrousSelfAttention
 from ablate.ops.zoo.san import PairwiseSelfAttention, PatchwiseSelfAttention
@@ -89,6 +91,28 @@ def _aggregated(operator: nn.Module, name: str, tensor: Tensor) -> dict[str, Ten
     return _aggregated_renamed(operator, name, tensor)
 
 
+_cloformer = by_table(
+    {
+        r"qkvs\.0\.(weight|bias)": r"convolution.query_key_value.\1",
+        r"convs\.0\.(weight|bias)": r"convolution.look.\1",
+        r"act_blocks\.0\.act_block\.0\.(weight|bias)": r"convolution.gate.mix.\1",
+        r"act_blocks\.0\.act_block\.2\.(weight|bias)": r"convolution.gate.expand.\1",
+        r"global_q\.(weight|bias)": r"attention.query.\1",
+        r"global_kv\.(weight|bias)": r"attention.key_value.\1",
+        r"proj\.(weight|bias)": r"output.\1",
+    }
+)
+
+_manhattan = by_table(
+    {
+        r"q_proj\.(weight|bias)": r"query.\1",
+        r"k_proj\.(weight|bias)": r"key.\1",
+        r"v_proj\.(weight|bias)": r"value.\1",
+        r"out_proj\.(weight|bias)": r"output.\1",
+        r"lepe\.conv\.(weight|bias)": r"enhance.\1",
+    }
+)
+
 PLACES: dict[type[nn.Module], Place] = {
     OutlookAttention: _outlook,
     ConvolutionalSelfAttention: _csa,
@@ -97,4 +121,6 @@ PLACES: dict[type[nn.Module], Place] = {
     PairwiseSelfAttention: _san,
     PatchwiseSelfAttention: _san,
     AggregatedAttention: _aggregated,
+    CloFormerAttention: _cloformer,
+    ManhattanAttention: _manhattan,
 }

@@ -20,9 +20,11 @@ from typing import Any
 from ablate.configuration import read_settings
 from ablate.errors import UserError, unknown
 from ablate.ops.axes import channel, norms, regions, weights
-from ablate.ops.axes.channel import INITIALIZATIONS, PROJECTIONS, Channel, resolve_heads
-from ablate.ops.axes.norms import NormConfig
-from ablate.ops.axes.regions import BORDERS, SHIFTS, NeighborhoodConfig, RegionConfig, WindowConfig
+from ablate.ops.axes.channel import INITIALIZATIONS, OUTPUTS, PROJECTIONS, Channel, resolve_heads
+from ablate.ops.axes.hadamard_gate import HadamardGateConfig
+from ablate.ops.axes.learned_query import GAINS, LearnedQueryConfig
+from ablate.ops.axes.norms import ELEMENTWISE, NormConfig
+from ablate.ops.axes.regions import ALTERNATE, BORDERS, SHIFTS, NeighborhoodConfig, RegionConfig, WindowConfig
 from ablate.ops.axes.weights import (
     TERMS,
     BottleneckConfig,
@@ -34,13 +36,18 @@ from ablate.ops.axes.weights import (
     StaticConfig,
     WeightsConfig,
 )
+from ablate.ops.axes.wide_conv import WideConvConfig
 from ablate.ops.slot import Slot
 
 __all__ = [
+    "ALTERNATE",
     "AXES",
     "BORDERS",
+    "ELEMENTWISE",
+    "GAINS",
     "INITIALIZATIONS",
     "LEVELS",
+    "OUTPUTS",
     "PROJECTIONS",
     "SHIFTS",
     "TERMS",
@@ -48,6 +55,8 @@ __all__ = [
     "Channel",
     "HadamardConfig",
     "HadamardConvConfig",
+    "HadamardGateConfig",
+    "LearnedQueryConfig",
     "LinearConfig",
     "NeighborhoodConfig",
     "NormConfig",
@@ -58,6 +67,7 @@ __all__ = [
     "Slot",
     "StaticConfig",
     "WeightsConfig",
+    "WideConvConfig",
     "WindowConfig",
     "check",
     "parse",
@@ -112,13 +122,16 @@ def check(config: OperatorConfig, slot: Slot) -> None:
         UserError: the first reason found.
     """
     resolve_heads(config.channel.heads, slot.dim, slot.heads)
-    weights.check(config.weights, config.region, slot)
-    if config.norm.name == "filter_norm" and config.region.taps(slot) == 1:
+    region = config.region.at(slot)
+    weights.check(config.weights, region, slot)
+    if isinstance(config.weights, HadamardGateConfig):
+        config.weights.check_norm(config.norm)
+    if config.norm.name == "filter_norm" and region.taps(slot) == 1:
         raise UserError(
             "op/norm=filter_norm over a single tap: a standard deviation needs two",
             "use a larger region or op/norm=identity",
         )
-    config.region.check(slot)
+    region.check(slot)
 
 
 def _level(axis: str, config: Any) -> Any:

@@ -13,6 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ablate.errors import UserError, unknown
+from ablate.ops.axes.decay import decay_table
+from ablate.ops.axes.hadamard_gate import HadamardGateConfig, HadamardGateWeights
+from ablate.ops.axes.learned_query import LearnedQueryConfig, LearnedQueryWeights
 from ablate.ops.axes.regions import (
     NeighborhoodConfig,
     NeighborhoodRegion,
@@ -20,15 +23,16 @@ from ablate.ops.axes.regions import (
     RegionConfig,
     position_products,
 )
+from ablate.ops.axes.wide_conv import WideConvConfig, WideConvWeights
 from ablate.ops.checks import positive
 from ablate.ops.slot import Slot
 
-TERMS = ("content", "query_position", "key_position", "bias")
+TERMS = ("content", "query_position", "key_position", "bias", "decay")
 
 
 @dataclass(frozen=True)
 class PairwiseConfig:
-    """A_ij from any subset of q·k, q·r^k, r^q·k and r^b."""
+    """A_ij from any subset of q·k, q·r^k, r^q·k, r^b and a static decay."""
 
     name: str
     terms: tuple[str, ...]
@@ -95,6 +99,9 @@ WeightsConfig = (
     | LinearConfig
     | PooledConfig
     | StaticConfig
+    | WideConvConfig
+    | LearnedQueryConfig
+    | HadamardGateConfig
 )
 LEVELS: dict[str, type] = {
     "pairwise": PairwiseConfig,
@@ -104,11 +111,14 @@ LEVELS: dict[str, type] = {
     "linear": LinearConfig,
     "pooled": PooledConfig,
     "static": StaticConfig,
+    "wide_conv": WideConvConfig,
+    "learned_query": LearnedQueryConfig,
+    "hadamard_gate": HadamardGateConfig,
 }
 
 
 class PositionTerms(nn.Module):
-    """Any subset of q_i·k_j + q_i·r^k_Δ + r^q_Δ·k_j + r^b_Δ, for given queries and keys."""
+    """Any subset of q_i·k_j + q_i·r^k_Δ + r^q_Δ·k_j + r^b_Δ + ln γ·|Δ|, for given queries and keys."""
 
     def __init__(self, terms: tuple[str, ...], dim: int, heads: int, offsets: int) -> None:
         super().__init__()
@@ -130,9 +140,17 @@ class PositionTerms(nn.Module):
         """Relative positions are not decayed, as in Swin."""
         return {name for name, _ in self.named_parameters()}
 
+    def bias(self, region: Region, like: Tensor) -> Tensor | None:
+        """r^b_Δ and the decay of each head, (heads, offsets); None without either."""
+        table = self.relative_position_bias_table
+        if "decay" not in self.terms:
+            return table
+        decay = decay_table(self.heads, region, like if table is None else table)
+        return decay if table is None else table + decay
+
     def forward(self, query: Tensor, key: Tensor, region: Region) -> Tensor:
         """Logits in the region's layout, for (B', H', W', C) queries and keys."""
-        key_position, bias = self.key_position, self.relative_position_bias_table
+        key_position, bias = self.key_position, self.bias(region, query)
         logits: list[Tensor] = []
         if "content" in self.terms:
             logits.append(region.content(query, key, self.heads, key_position, bias))
@@ -164,7 +182,7 @@ class PairwiseWeights(nn.Module):
     def attend(self, x: Tensor, values: Tensor, region: Region, shape: torch.Size) -> Tensor:
         """Softmax attention with the terms content and bias in one pass, over the groups of a `shape`."""
         query, key = self.query_key(x).chunk(2, dim=-1)
-        table = self.position.relative_position_bias_table
+        table = self.position.bias(region, values)
         bias = values.new_zeros(self.position.heads, region.offsets) if table is None else table
         return region.attend(query * self.scale, key, values, bias, shape)
 
@@ -317,6 +335,8 @@ def check_values(config: WeightsConfig) -> None:
         positive("op.weights.group_width", config.group_width)
     if isinstance(config, (BottleneckConfig, PooledConfig)):
         positive("op.weights.reduction", config.reduction)
+    if isinstance(config, (WideConvConfig, LearnedQueryConfig, HadamardGateConfig)):
+        config.check_values()
 
 
 def check(config: WeightsConfig, region: RegionConfig, slot: Slot) -> None:
@@ -336,10 +356,15 @@ def check(config: WeightsConfig, region: RegionConfig, slot: Slot) -> None:
             f"op.weights.reduction={config.reduction} does not divide the {slot.dim} channels of this slot",
             "choose a divisor",
         )
+    if isinstance(config, WideConvConfig):
+        config.check(slot)
 
 
-def build(config: WeightsConfig, dim: int, heads: int, region: Region) -> nn.Module:
+def build(config: WeightsConfig, slot: Slot, heads: int, region: Region) -> nn.Module:
     """The generator of a checked configuration."""
+    dim = slot.dim
+    if isinstance(config, HadamardGateConfig):
+        return HadamardGateWeights(config, dim, heads, slot)
     if isinstance(config, HadamardConvConfig):
         assert isinstance(region, NeighborhoodRegion)  # `check` has refused the others
         return HadamardConvWeights(config, dim, heads, region)
@@ -350,6 +375,8 @@ def build(config: WeightsConfig, dim: int, heads: int, region: Region) -> nn.Mod
         LinearConfig: LinearWeights,
         PooledConfig: PooledWeights,
         StaticConfig: StaticWeights,
+        WideConvConfig: WideConvWeights,
+        LearnedQueryConfig: LearnedQueryWeights,
     }
     return generators[type(config)](config, dim, heads, region)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from ablate.ops.axes.regions.base import Region, RegionConfig, position_products
 from ablate.ops.axes.regions.neighborhood import (
+    ALTERNATE,
     BORDERS,
     NeighborhoodConfig,
     NeighborhoodRegion,
@@ -30,6 +31,7 @@ from ablate.ops.axes.regions.windows import (
 )
 
 __all__ = [
+    "ALTERNATE",
     "BORDERS",
     "LEVELS",
     "SHIFTS",

@@ -88,10 +88,13 @@ class GlobalConfig(RegionConfig):
 class AllPairsRegion(Region):
     """Every position of a group meets every other: windows, and the whole map as one window."""
 
+    positions, head_dimension = (2,), 1
+
     def __init__(self, height: int, width: int) -> None:
         self.height, self.width = height, width
         self.taps = height * width
-        self.offsets = (2 * height - 1) * (2 * width - 1)
+        self.sides = (2 * height - 1, 2 * width - 1)
+        self.offsets = self.sides[0] * self.sides[1]
 
     def content(
         self,
