@@ -16,7 +16,7 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
     "lsa": {"region": {"size": 3}},
     "lesa_window": {"window": 3},
     "aggregated": {"reduction": "L/2"},
-    "plg": {"window": 3, "pooled": 3},
+    "plg": {"window": 3, "tokens": 3},
     "rasa": {"reduction": "L/2"},
     "dilated_reparam": {"kernel": 7},
     "involution": {"channel": {"heads": "C/4"}, "region": {"kernel": 3}},

@@ -25,7 +25,7 @@ def test_cells_are_those_of_adaptive_pooling(size: tuple[int, int], data: st.Dat
 @settings(max_examples=10, deadline=None)
 @given(sizes, st.integers(0, 8))
 def test_local_heads_see_their_window_and_global_ones_the_map(size: tuple[int, int], place: int) -> None:
-    operator = drawn(build("plg", resolution=size, window=3, pooled=9))  # every position is a token
+    operator = drawn(build("plg", resolution=size, window=3, tokens=9))  # every position is a token
     x = image(*size)
     row, column = place // 3, place % 3
     changed = x.clone()

@@ -118,7 +118,7 @@ def carafe(operator: nn.Module, x: Tensor, given: SimpleNamespace) -> Tensor:
 
 
 def attn_conv(operator: nn.Module, x: Tensor, given: SimpleNamespace) -> Tensor:
-    dim, low = x.shape[-1], int(2 * given.pooled)  # of the 2 heads
+    dim, low = x.shape[-1], int(2 * given.tokens)  # of the 2 heads
     width, parts = dim // 2, []
     if given.branches != "both":
         low = 2 if given.branches == "pooled" else 0
@@ -284,7 +284,7 @@ def plg(operator: nn.Module, x: Tensor, given: SimpleNamespace) -> Tensor:
     filled = F.pad(x, (0, 0, 0, -width % size, 0, -height % size))
     cells = [
         [range(n * side // count, -(-(n + 1) * side // count)) for n in range(count)]
-        for side, count in ((height, min(height, given.pooled)), (width, min(width, given.pooled)))
+        for side, count in ((height, min(height, given.tokens)), (width, min(width, given.tokens)))
     ]
     blocks = [x[:, list(rows)][:, :, list(columns)] for rows in cells[0] for columns in cells[1]]
     pooled = torch.stack([block.mean((1, 2)) + block.amax((1, 2)) for block in blocks], 1)
@@ -511,7 +511,7 @@ RESTATED: dict[str, tuple[Callable[..., Tensor], list[dict[str, object]]]] = {
         ],
     ),
     "outlook": (outlook, [{"value_bias": True, "grid": 1}, {"heads": "C", "kernel": 5, "grid": 3}]),
-    "plg": (plg, [{"window": 4, "pooled": 2}, {"heads": "C", "pooled": 9}]),
+    "plg": (plg, [{"window": 4, "tokens": 2}, {"heads": "C", "tokens": 9}]),
     "rasa": (rasa, [{"reduction": 1, "depth": 3, "heads": "C"}, {"depth": 1, "rates": [2], "kernel": 5}]),
     "san_pairwise": (san_pairwise, [{"share": 2, "reduction": 1}, {"share": 1, "kernel": 5}]),
     "san_patchwise": (san_patchwise, [{"share": 2, "reduction": 1}, {"share": 1, "kernel": 5}]),

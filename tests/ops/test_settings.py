@@ -25,7 +25,7 @@ OTHER: dict[str, tuple[object, ...]] = {
     "compressed": (16,),
     "experts": (3,),
     "share": (4,),
-    "pooled": (2, 4),
+    "tokens": (2, 4),
     "reduction": (2,),
     "squeeze": (0.5,),
     "temperature": (1.0,),

@@ -39,17 +39,17 @@ class ParallelLocalGlobalAttention(nn.Module):
         heads: each of d = C/heads consecutive channels; the first ⌈heads/2⌉ are local.
         resolution: (H, W), to refuse a window that is larger.
         window: M, side of a window.
-        pooled: tokens of the pooled map along each side; of a smaller map all its positions.
+        tokens: those of the pooled map along each side; of a smaller map all its positions.
 
     Raises:
         UserError: fewer than two heads, no window or token, a window larger than the map.
     """
 
     def __init__(
-        self, dim: int, heads: int, resolution: tuple[int, int] | None, *, window: int, pooled: int
+        self, dim: int, heads: int, resolution: tuple[int, int] | None, *, window: int, tokens: int
     ) -> None:
         positive("op.window", window)
-        positive("op.pooled", pooled)
+        positive("op.tokens", tokens)
         if heads < 2:
             raise UserError(
                 f"{heads} head cannot be local and global",
@@ -63,7 +63,7 @@ class ParallelLocalGlobalAttention(nn.Module):
         super().__init__()
         self.local_heads = (heads + 1) // 2
         self.global_heads = heads - self.local_heads
-        self.pooled, self.scale = pooled, (dim // heads) ** -0.5
+        self.tokens, self.scale = tokens, (dim // heads) ** -0.5
         config, slot = WindowConfig("window", window, "none"), Slot(dim, heads, resolution)
         self.region = WindowRegion(config, slot, "op.window")
         inside, outside = (count * (dim // heads) for count in (self.local_heads, self.global_heads))
@@ -98,7 +98,7 @@ class ParallelLocalGlobalAttention(nn.Module):
     def everywhere(self, x: Tensor) -> Tensor:
         """Attention of the global heads: (B, H, W, C) → (B, H, W, global_heads · d)."""
         height, width = x.shape[1:3]
-        grid = min(height, self.pooled), min(width, self.pooled)
+        grid = min(height, self.tokens), min(width, self.tokens)
         key_value = self.global_key_value(pool_cells(x, grid) + pool_cells(x, grid, "amax"))
         key, value = (split_heads(part, self.global_heads) for part in key_value.chunk(2, -1))
         query = split_heads(self.global_query(x), self.global_heads) * self.scale
@@ -106,5 +106,5 @@ class ParallelLocalGlobalAttention(nn.Module):
 
     def extra_repr(self) -> str:
         return (
-            f"heads={self.local_heads}+{self.global_heads}, window={self.region.size}, pooled={self.pooled}"
+            f"heads={self.local_heads}+{self.global_heads}, window={self.region.size}, tokens={self.tokens}"
         )
