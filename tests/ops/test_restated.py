@@ -118,7 +118,7 @@ def carafe(operator: nn.Module, x: Tensor, given: SimpleNamespace) -> Tensor:
 
 
 def attn_conv(operator: nn.Module, x: Tensor, given: SimpleNamespace) -> Tensor:
-    dim, low = x.shape[-1], int(2 * given.tokens)  # of the 2 heads
+    dim, low = x.shape[-1], int(2 * given.pooled)  # of the 2 heads
     width, parts = dim // 2, []
     if given.branches != "both":
         low = 2 if given.branches == "pooled" else 0
