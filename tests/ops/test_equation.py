@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tests.ops.definition import (
     Position,
@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from ablate import ops
 from ablate.ops import LocalOperator, Slot, axes, configs
 
+POINTWISE = ("pairwise", "hadamard", "linear", "static", "learned_query")
 PAIRS = (axes.PairwiseConfig, axes.HadamardConfig, axes.LearnedQueryConfig)
 OF_TAPS = (
     "softmax",
@@ -45,6 +46,7 @@ def equation(operator: LocalOperator, config: axes.OperatorConfig, slot: Slot, x
     _, height, width, _ = x.shape
     own_stride = slot.stride if strides_itself(config) else 1
     shift = (0, 0)
+    whole = x
     if isinstance(region, axes.WindowConfig):
         half = region.size // 2 if region.shift == "alternate" and slot.index % 2 else 0
         shift = (half * (height > region.size), half * (width > region.size))
@@ -53,6 +55,8 @@ def equation(operator: LocalOperator, config: axes.OperatorConfig, slot: Slot, x
         )
         taps = all_pairs(region.size, region.size, windows(*x.shape[1:3], region.size, shift))
         count = region.size**2
+        if isinstance(region, axes.WindowAndPooledConfig):
+            x, taps, count = with_tokens(whole, x, taps, region.size)
     elif isinstance(region, axes.NeighborhoodConfig):
         if region.border == "inside":
             least = region.kernel
@@ -94,12 +98,21 @@ def equation(operator: LocalOperator, config: axes.OperatorConfig, slot: Slot, x
     if channel.bias:
         y = y + operator.bias
     if channel.output == "batch_norm_skip":
-        y = batch_norm(y, operator.output.norm) + block_means(x, own_stride)
+        y = batch_norm(y, operator.output.norm) + block_means(x, own_stride)[:, : y.shape[1]]
     else:
         y = operator.output(y)
     if own_stride == 1:
         y = y[:, :height, :width].roll(shift, (1, 2))
     return block_means(y, slot.stride // own_stride)
+
+
+def with_tokens(whole: Tensor, x: Tensor, taps: Taps, size: int) -> tuple[Tensor, Taps, int]:
+    """The tokens of the whole map as rows below the windows; each position meets them; the number of taps."""
+    tokens = F.adaptive_avg_pool2d(whole.permute(0, 3, 1, 2), size).permute(0, 2, 3, 1)
+    rows = x.shape[1]
+    below = [((rows + p // size, p % size), (2 * size - 1) ** 2 + p) for p in range(size**2)]
+    x = torch.cat([x, F.pad(tokens, filling(x, 0, x.shape[2] - size))], 1)
+    return x, {position: [*met, *below] for position, met in taps.items()}, 2 * size**2
 
 
 def mixed(
@@ -341,7 +354,11 @@ NEIGHBORHOOD = st.fixed_dictionaries(
     }
 )
 WINDOW = st.fixed_dictionaries(
-    {"name": st.just("window"), "size": st.sampled_from([2, 3]), "shift": st.sampled_from(axes.SHIFTS)}
+    {
+        "name": st.sampled_from(["window", "window_and_pooled"]),
+        "size": st.sampled_from([2, 3]),
+        "shift": st.sampled_from(axes.SHIFTS),
+    }
 )
 projections = st.sampled_from(axes.PROJECTIONS)
 CHANNEL = st.fixed_dictionaries(
@@ -373,14 +390,31 @@ def points(draw: st.DrawFn) -> tuple[dict[str, Any], Slot]:
     weights = draw(WEIGHTS)
     whole = st.just({"name": "global"})
     region = draw(NEIGHBORHOOD if weights["name"] == "hadamard_conv" else NEIGHBORHOOD | WINDOW | whole)
+    config = {"name": "lsa", "channel": draw(CHANNEL), "weights": weights, "region": region}
+    assume(region["name"] != "window_and_pooled" or weights["name"] in POINTWISE)
+    assume(region["name"] != "window_and_pooled" or "decay" not in weights.get("terms", ()))
     resolution = (
         draw(st.integers(least := least_side(region), least + 5)),
         draw(st.integers(least, least + 5)),
     )
     norms = [n for n in axes.LEVELS["norm"] if weights["name"] != "hadamard_gate" or n not in OF_TAPS]
-    norm = {"name": draw(st.sampled_from(norms))}
-    config = {"name": "lsa", "channel": draw(CHANNEL), "weights": weights, "norm": norm, "region": region}
+    if region["name"] == "window_and_pooled":  # whose tokens have no distance
+        norms.remove("softmax_decay")
+    config["norm"] = {"name": draw(st.sampled_from(norms))}
     return config, Slot(8, 2, resolution, draw(st.integers(1, 2)), index=draw(st.integers(0, 1)))
+
+
+@pytest.mark.parametrize("norm", ["softmax", "filter_norm", "group_norm"])
+@pytest.mark.parametrize("name", ["lsa", "elsa_equation", "dynamic_filter", "qna"])
+def test_presets_in_windows_that_see_the_pooled_map(name: str, norm: str) -> None:
+    axes_of = {
+        "region": {"name": "window_and_pooled", "size": 2, "shift": "alternate"},
+        "norm": {"name": norm},
+    }
+    config = {**ops.spec(name).defaults, **axes_of, "channel": ops.spec("elsa").defaults["channel"]}
+    slot = Slot(8, 2, (5, 7), index=1)
+    x, operator = image(5, 7, batch=3), drawn(ops.from_config(config, slot))
+    close(operator(x), equation(operator, axes.parse(config), slot, x))
 
 
 @settings(max_examples=60, deadline=None)

@@ -79,6 +79,18 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
     "no token": ("aggregated", {"reduction": 15}, {}, "use op.reduction=14 or less"),
     "a head for two regions": ("plg", {"heads": "1"}, {}, "use an even number"),
     "PLG's window": ("plg", {"window": 8}, {"resolution": (7, 9)}, "larger than the map of 7×9"),
+    "tokens among neighbors": (
+        "i_d_dwconv",
+        {"region": "window_and_pooled", "channel": {"heads": "1x"}},
+        {},
+        "use op/region=window, or op/weights=linear",
+    ),
+    "tokens at no distance": (
+        "lsa",
+        {"region": "window_and_pooled", "norm": "softmax_decay"},
+        {},
+        "without the term decay",
+    ),
     "no rate": ("rasa", {"rates": []}, {}, "use [1, 3, 5]"),
     "keys of no map": ("rasa", {}, {"resolution": None}, "or an integer"),
     "no key": ("rasa", {"reduction": 15}, {}, "use op.reduction=14 or less"),

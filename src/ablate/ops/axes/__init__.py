@@ -24,7 +24,15 @@ from ablate.ops.axes.channel import INITIALIZATIONS, OUTPUTS, PROJECTIONS, Chann
 from ablate.ops.axes.hadamard_gate import HadamardGateConfig
 from ablate.ops.axes.learned_query import GAINS, LearnedQueryConfig
 from ablate.ops.axes.norms import ELEMENTWISE, NormConfig
-from ablate.ops.axes.regions import ALTERNATE, BORDERS, SHIFTS, NeighborhoodConfig, RegionConfig, WindowConfig
+from ablate.ops.axes.regions import (
+    ALTERNATE,
+    BORDERS,
+    SHIFTS,
+    NeighborhoodConfig,
+    RegionConfig,
+    WindowAndPooledConfig,
+    WindowConfig,
+)
 from ablate.ops.axes.weights import (
     TERMS,
     BottleneckConfig,
@@ -68,6 +76,7 @@ __all__ = [
     "StaticConfig",
     "WeightsConfig",
     "WideConvConfig",
+    "WindowAndPooledConfig",
     "WindowConfig",
     "check",
     "parse",
@@ -130,6 +139,14 @@ def check(config: OperatorConfig, slot: Slot) -> None:
         raise UserError(
             "op/norm=filter_norm over a single tap: a standard deviation needs two",
             "use a larger region or op/norm=identity",
+        )
+    terms = getattr(config.weights, "terms", ())
+    if isinstance(region, WindowAndPooledConfig) and (
+        "decay" in terms or config.norm.name == "softmax_decay"
+    ):
+        raise UserError(
+            f"a static decay with op/region={region.name}: tokens of the pooled map have no distance",
+            "use op/region=window, or op/norm=softmax without the term decay",
         )
     region.check(slot)
 

@@ -21,6 +21,7 @@ from ablate.ops.axes.regions import (
     NeighborhoodRegion,
     Region,
     RegionConfig,
+    WindowAndPooledConfig,
     position_products,
 )
 from ablate.ops.axes.wide_conv import WideConvConfig, WideConvWeights
@@ -103,6 +104,7 @@ WeightsConfig = (
     | LearnedQueryConfig
     | HadamardGateConfig
 )
+POINTWISE = (PairwiseConfig, HadamardConfig, LinearConfig, StaticConfig, LearnedQueryConfig)  # one position's
 LEVELS: dict[str, type] = {
     "pairwise": PairwiseConfig,
     "hadamard": HadamardConfig,
@@ -358,6 +360,12 @@ def check(config: WeightsConfig, region: RegionConfig, slot: Slot) -> None:
         )
     if isinstance(config, WideConvConfig):
         config.check(slot)
+    if isinstance(region, WindowAndPooledConfig) and not isinstance(config, POINTWISE):
+        raise UserError(
+            f"op/weights={config.name} with op/region={region.name}: it looks at neighbors or at statistics "
+            "of features, and the tokens of the pooled map would be among them",
+            "use op/region=window, or op/weights=linear, pairwise, hadamard, learned_query or static",
+        )
 
 
 def build(config: WeightsConfig, slot: Slot, heads: int, region: Region) -> nn.Module:

@@ -1,9 +1,10 @@
-"""The region axis: windows, sliding neighborhoods, the whole map.
+"""The region axis: windows, sliding neighborhoods, the whole map, windows with pooled tokens.
 
 A region turns a map into the groups it works on (`prepare`), says which (query, key) pairs meet at which
 relative offset, and sums values with filters over its taps. Weight generators use `content`, `at_query`,
 `at_key` and `table` and never see positions themselves. Each region chooses its tensor layout; the tap
-dimension is last: sliding (B, H, W, G, T), all pairs (N, G, L, T) with N groups of L = T positions.
+dimension is last: sliding (B, H, W, G, T), all pairs (N, G, L, T) with N groups of L
+positions and T = L taps, or more with tokens.
 
 A new region is one file here, with a `RegionConfig` and a `Region`, one line in `LEVELS`, and its defaults in
 `conf/op/region/<name>.yaml`. Start reading in `base`.
@@ -19,6 +20,7 @@ from ablate.ops.axes.regions.neighborhood import (
     NeighborhoodRegion,
     check_neighborhood,
 )
+from ablate.ops.axes.regions.window_and_pooled import WindowAndPooledConfig, WindowAndPooledRegion
 from ablate.ops.axes.regions.windows import (
     SHIFTS,
     AllPairsRegion,
@@ -42,6 +44,8 @@ __all__ = [
     "NeighborhoodRegion",
     "Region",
     "RegionConfig",
+    "WindowAndPooledConfig",
+    "WindowAndPooledRegion",
     "WindowConfig",
     "WindowRegion",
     "check_neighborhood",
@@ -54,4 +58,5 @@ LEVELS: dict[str, type[RegionConfig]] = {
     "window": WindowConfig,
     "neighborhood": NeighborhoodConfig,
     "global": GlobalConfig,
+    "window_and_pooled": WindowAndPooledConfig,
 }

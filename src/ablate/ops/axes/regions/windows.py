@@ -169,7 +169,7 @@ class AllPairsRegion(Region):
             mask = mask.masked_fill(~valid, float("-inf"))
         q, k, v = (split_heads(x.to(query.dtype), heads) for x in (query, key, values))
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)
-        return y.transpose(1, 2).reshape(values.shape)
+        return y.transpose(1, 2).reshape(query.shape)
 
     def _static(self, add: Tensor, values: Tensor, shape: torch.Size) -> Tensor:
         """The sum with one filter per channel for all groups: (C, L, T), (N, T, C) → (N, L, C)."""
