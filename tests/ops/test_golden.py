@@ -23,6 +23,7 @@ CHANNELS_FIRST = (
     "lesa",
     "dilated_reparam",
 )  # of the authors' module, by the file's name
+TOKENS = {"dcnv4_k3_g2": (8, 7)}  # a row of positions instead of a map
 
 CASES: dict[str, Callable[[], nn.Module]] = {
     "elsa_k5_lam1_gamma1": lambda: ops.create(
@@ -38,6 +39,8 @@ CASES: dict[str, Callable[[], nn.Module]] = {
     "slide_k3": lambda: ops.create("slide", 24, heads=3),
     "csa_k3": lambda: ops.create("csa", 16, heads=2),
     "ddf_mul_k3": lambda: ops.create("ddf", 20, heads=1),
+    "dcnv3_k3_g3": lambda: ops.create("dcnv3", 24, heads=3, settings={"heads": "1x"}),
+    "dcnv4_k3_g2": lambda: ops.create("dcnv4", 32, heads=2, depthwise=True, bias=True),
     "dilated_reparam_k7_eval": lambda: ops.create("dilated_reparam", 16, heads=1, kernel=7),
     "dilated_reparam_k7_train": lambda: ops.create("dilated_reparam", 16, heads=1, kernel=7),
     "dilated_reparam_k7_merged": lambda: ops.create("dilated_reparam", 16, heads=1, kernel=7).merge(),
@@ -72,6 +75,8 @@ def test_equal_to_the_authors(name: str, dtype: torch.dtype) -> None:
     operator = CASES[name]().to(dtype).train(name.endswith("_train"))
     official.load(operator, under(golden, "param"))
     move = (lambda t: t.permute(0, 2, 3, 1)) if name.startswith(CHANNELS_FIRST) else (lambda t: t)
+    if name in TOKENS:
+        move = lambda t: t.unflatten(1, TOKENS[name])  # noqa: E731
     x = move(golden["x"]).contiguous().requires_grad_()
     y = operator(x)
     (y * move(golden["grad_y"])).sum().backward()
