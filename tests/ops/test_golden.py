@@ -26,7 +26,10 @@ CHANNELS_FIRST = (
     "lesa",
     "dilated_reparam",
 )  # of the authors' module, by the file's name
-TOKENS = {"aggregated_w3_sr2": (8, 6)}  # maps that the authors' module has row by row in one dimension
+TOKENS = {
+    "aggregated_w3_sr2": (8, 6),
+    "dcnv4_k3_g2": (8, 7),
+}  # maps that the authors' modules have row by row
 
 CASES: dict[str, Callable[[], nn.Module]] = {
     "elsa_k5_lam1_gamma1": lambda: ops.create(
@@ -48,6 +51,8 @@ CASES: dict[str, Callable[[], nn.Module]] = {
     "slide_k3": lambda: ops.create("slide", 24, heads=3),
     "csa_k3": lambda: ops.create("csa", 16, heads=2),
     "ddf_mul_k3": lambda: ops.create("ddf", 20, heads=1),
+    "dcnv3_k3_g3": lambda: ops.create("dcnv3", 24, heads=3, settings={"heads": "1x"}),
+    "dcnv4_k3_g2": lambda: ops.create("dcnv4", 32, heads=2, depthwise=True, bias=True),
     "dilated_reparam_k7_eval": lambda: ops.create("dilated_reparam", 16, heads=1, kernel=7),
     "dilated_reparam_k7_train": lambda: ops.create("dilated_reparam", 16, heads=1, kernel=7),
     "dilated_reparam_k7_merged": lambda: ops.create("dilated_reparam", 16, heads=1, kernel=7).merge(),

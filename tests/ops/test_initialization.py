@@ -51,6 +51,16 @@ STARTS: dict[str, tuple[dict[str, object], dict[str, float], tuple[str, ...]]] =
     "conv": ({}, {"convolution.weight": DEFAULT / 3}, ()),
     "csa": ({}, {"taps": math.sqrt(2 / 9 / C), "weights.expand.weight": 0.02}, ("weights.expand.bias",)),
     "d_dwconv": ({}, {"weights.reduce.weight": DEFAULT, "weights.expand.weight": 2 * DEFAULT}, ("bias",)),
+    "dcnv3": (
+        {},
+        {"value.weight": math.sqrt(1 / C), "output.weight": math.sqrt(1 / C), "surround.weight": UNIFORM / 3},
+        ("offsets.weight", "offsets.bias", "weights.weight", "weights.bias", "value.bias", "output.bias"),
+    ),
+    "dcnv4": (
+        {},
+        {"value.weight": math.sqrt(1 / C), "output.weight": math.sqrt(1 / C)},
+        ("offsets_weights.weight", "offsets_weights.bias", "value.bias"),
+    ),
     "ddf": (
         {"kernel": 5, "heads": "1x"},
         {"scale": math.sqrt(2) / 5, "spatial.weight": DEFAULT, "expand.weight": UNIFORM / math.sqrt(C // 5)},

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.ops.small import build, close, drawn, image
+from tests.ops.small import WIDTHS, build, close, drawn, image
 from torch import Tensor, nn
 
 from ablate import ops
@@ -276,7 +276,8 @@ def test_taps_that_do_not_count_enter_no_statistic_of_group_norm() -> None:
 
 def test_inference_mode_leaves_no_trace_in_what_is_cached() -> None:
     for name in ops.names():
-        operator, x = build(name, resolution=(6, 9), index=1), image(6, 9, dtype=torch.float32)
+        operator = build(name, resolution=(6, 9), index=1)
+        x = image(6, 9, dim=WIDTHS.get(name, 8), dtype=torch.float32)
         with torch.inference_mode():
             operator(x)
         operator(x).sum().backward()

@@ -94,6 +94,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
     "no rate": ("rasa", {"rates": []}, {}, "use [1, 3, 5]"),
     "keys of no map": ("rasa", {}, {"resolution": None}, "or an integer"),
     "no key": ("rasa", {"reduction": 15}, {}, "use op.reduction=14 or less"),
+    "narrow groups": ("dcnv4", {"heads": "C/8"}, {}, "multiples of 16"),
     "growth to even kernels": ("focal", {"growth": 3}, {}, "use 4"),
     "stride": ("slide", {}, {"stride": 2}, "possible strides: 1;"),
     "large stride": ("lsa", {}, {"stride": 3}, "possible strides: 1, 2;"),
@@ -114,7 +115,7 @@ def test_refused_before_anything_is_built(case: str, monkeypatch: pytest.MonkeyP
 
 def refused(name: str, **settings: Any) -> str:
     with pytest.raises(UserError) as error:
-        ops.create(name, 24, heads=3, resolution=(14, 14), settings=settings)
+        ops.create(name, 48, heads=3, resolution=(14, 14), settings=settings)
     assert error.value.way_out
     return str(error.value)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -20,7 +21,7 @@ from tests.ops.definition import (
     summed,
     windows,
 )
-from tests.ops.small import OWN, build, close, drawn, image, small
+from tests.ops.small import OWN, WIDTHS, build, close, drawn, image, small
 from torch import Tensor, nn
 
 from ablate import ops
@@ -107,6 +108,53 @@ def focal(operator: nn.Module, x: Tensor, given: SimpleNamespace) -> Tensor:
         modulated = centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt()
         modulated = modulated * operator.norm.weight + operator.norm.bias
     return operator.output(modulated)
+
+
+def sampled(operator: nn.Module, values: Tensor, weights: Tensor, offsets: Tensor) -> Tensor:
+    """Every sample from every position of the map, by the hat function of their distance."""
+    _, height, width, _ = values.shape
+    heads, kernel, rows, columns = operator.heads, operator.kernel, torch.arange(height), torch.arange(width)
+    by_head, found = values.unflatten(-1, (heads, -1)), torch.zeros_like(values)
+    for y, x in itertools.product(range(height), range(width)):
+        for tap, (down, right) in enumerate(itertools.product(range(kernel), repeat=2)):
+            moved = offsets[:, y, x, :, tap]  # (B, G, 2)
+            row = y + operator.scale * (down - kernel // 2 + moved[..., 0, None])
+            column = x + operator.scale * (right - kernel // 2 + moved[..., 1, None])
+            hat = ((1 - (row - rows).abs()).relu(), (1 - (column - columns).abs()).relu())
+            sample = torch.einsum("bgh,bgw,bhwgd->bgd", *hat, by_head)
+            found[:, y, x] += (weights[:, y, x, :, tap, None] * sample).flatten(1)
+    return found
+
+
+def centred(operator: nn.Module, features: Tensor, y: Tensor, values: Tensor) -> Tensor:
+    if operator.centre is None:
+        return y
+    share = torch.sigmoid(operator.centre.gate(features))[..., None]
+    y, values = (t.unflatten(-1, (operator.heads, -1)) for t in (y, values))
+    return ((1 - share) * y + share * values).flatten(-2)
+
+
+def dcnv3(operator: nn.Module, x: Tensor, given: SimpleNamespace) -> Tensor:
+    surround = convolved(x, operator.surround.weight, operator.surround.bias)
+    features = F.gelu(operator.norm(surround))
+    weights = softmax(operator.weights(features).unflatten(-1, (operator.heads, -1)))
+    offsets = operator.offsets(features).unflatten(-1, (operator.heads, given.kernel**2, 2))
+    y = sampled(operator, operator.value(x), weights, offsets)
+    return operator.output(centred(operator, features, y, operator.value(x)))
+
+
+def dcnv4(operator: nn.Module, x: Tensor, given: SimpleNamespace) -> Tensor:
+    taps, features = given.kernel**2, x
+    if given.depthwise:
+        features = convolved(x, operator.surround.weight, operator.surround.bias)
+    rows, found = operator.offsets_weights(features), []
+    for head in range(operator.heads):
+        start = 3 * taps * head
+        offsets = rows[..., start : start + 2 * taps].unflatten(-1, (taps, 2))
+        found.append((offsets, rows[..., start + 2 * taps : start + 3 * taps]))
+    offsets, weights = (torch.stack(part, 3) for part in zip(*found, strict=True))
+    y = sampled(operator, operator.value(x), weights, offsets)
+    return operator.output(centred(operator, y, y, operator.value(x)))
 
 
 def carafe(operator: nn.Module, x: Tensor, given: SimpleNamespace) -> Tensor:
@@ -497,6 +545,8 @@ RESTATED: dict[str, tuple[Callable[..., Tensor], list[dict[str, object]]]] = {
     "conv": (conv, [{"groups": "1x", "kernel": 5}, {"groups": "C", "bias": False}]),
     "csa": (csa, [{"grid": 1}, {"heads": "C", "kernel": 5, "grid": 3}]),
     "ddf": (ddf, [{"combination": "add", "heads": "1x"}, {"heads": "C", "kernel": 5}]),
+    "dcnv3": (dcnv3, [{"centre_scale": True, "feature_kernel": 5}, {"kernel": 5, "offset_scale": 0.6}]),
+    "dcnv4": (dcnv4, [{"depthwise": True, "centre_scale": True}, {"bias": True, "offset_scale": 2.0}]),
     "dilated_reparam": (dilated_reparam, [{"kernel": 5}, {"kernel": 3, "branches": "none"}]),
     "dynamic_conv": (dynamic_conv, [{"temperature": 0.7, "squeeze": 0.5, "groups": "C"}]),
     "focal": (focal, [{"levels": 3, "divide": True}, {"levels": 1, "growth": 4, "kernel": 5, "norm": True}]),
@@ -534,7 +584,7 @@ def test_is_its_formula(name: str, settings: dict[str, object]) -> None:
     restatement, _ = RESTATED[name]
     chosen = {**ops.spec(name).defaults, **small(name), **settings}
     for size in ((5, 7), (4, 4)):
-        x = image(*size)
+        x = image(*size, dim=WIDTHS.get(name, 8))
         for stride in ops.spec(name).strides:
             operator = drawn(build(name, resolution=size, stride=stride, index=1, **settings))
             given = SimpleNamespace(**{**chosen, "stride": stride, "index": 1})

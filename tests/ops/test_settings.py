@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 import torch
-from tests.ops.small import OWN, PRESETS, build, drawn, image, small
+from tests.ops.small import OWN, PRESETS, WIDTHS, build, drawn, image, small
 from torch import nn
 
 from ablate import ops
@@ -31,6 +31,8 @@ OTHER: dict[str, tuple[object, ...]] = {
     "temperature": (1.0,),
     "levels": (3,),
     "growth": (4,),
+    "offset_scale": (0.5,),
+    "feature_kernel": (1, 5),
     "rates": ([2],),
     "depth": (1, 3),
     # of the axes
@@ -73,7 +75,7 @@ def idle(name: str, override: dict[str, Any]) -> bool:
     ours, theirs = operator.state_dict(), other.state_dict()
     if ours.keys() != theirs.keys() or any(not torch.equal(ours[key], theirs[key]) for key in ours):
         return False
-    x = image(5, 7)
+    x = image(5, 7, dim=WIDTHS.get(name, 8))
     return torch.allclose(drawn(operator).eval()(x), drawn(other).eval()(x))
 
 

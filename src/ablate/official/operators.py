@@ -27,7 +27,7 @@ from ablate.ops.axes.wide_conv import WideConvWeights
 
 Place = Callable[[nn.Module, str, Tensor], dict[str, Tensor] | None]
 # Files beside this one, each with a table PLACES.
-FAMILIES = ("attention", "dynamic_filters", "hybrids", "large_kernels", "lesa", "modulation")
+FAMILIES = ("attention", "deformable", "dynamic_filters", "hybrids", "large_kernels", "lesa", "modulation")
 
 
 def place_of(module: nn.Module) -> Place | None:
