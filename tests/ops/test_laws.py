@@ -169,6 +169,32 @@ def test_qna_of_equal_keys_is_a_depthwise_convolution_renormalized_at_the_border
     close(operator(x), operator.output(expected))
 
 
+@pytest.mark.parametrize("norm", ["softmax", "softmax_decay", "identity"])
+@pytest.mark.parametrize("region", ["window", "neighborhood", "neighborhood_inside", "global"])
+def test_qna_computes_large_filters_again_instead_of_keeping_them(region: str, norm: str) -> None:
+    kept = []
+
+    def numbers(tensor: Tensor) -> Tensor:
+        kept[-1] += tensor.numel()
+        return tensor
+
+    channel = {"ghost_lambda": 1, "ghost_gamma": 0.5}
+    operator = drawn(build("qna", resolution=(8, 9), index=1, region=region, norm=norm, channel=channel))
+    assert operator.recomputes
+    x, found = image(8, 9).requires_grad_(), []
+    for operator.recomputes in (True, False):
+        kept.append(0)
+        with torch.autograd.graph.saved_tensors_hooks(numbers, lambda tensor: tensor):
+            y = operator(x)
+        found.append((y, *torch.autograd.grad(y.square().sum(), (x, *operator.parameters()))))
+    for one, other in zip(*found, strict=True):
+        close(one, other)
+    weights = sum(parameter.numel() for parameter in operator.parameters())
+    filters = x.numel() // 8 * operator.weights.generated * operator.region.taps
+    assert kept[0] < 16 * x.numel() + 4 * weights < kept[1]
+    assert kept[1] > filters
+
+
 @pytest.mark.parametrize("border", ["zero", "mask", "inside"])
 def test_qna_is_the_ratio_of_two_convolutions_of_exponentials(border: str) -> None:
     """At positions whose neighborhood is inside the map, whatever the border does elsewhere."""

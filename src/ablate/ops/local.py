@@ -41,7 +41,10 @@ class LocalOperator(nn.Module):
         region = region.without_norm() if config.norm.name in norms.ELEMENTWISE else region
         self.region = region.build(slot, stride)
         self.weights = weights.build(config.weights, slot, self.heads, self.region)
-        filters = self.weights.generated if isinstance(self.weights, LearnedQueryWeights) else self.heads
+        filters, self.recomputes = self.heads, False
+        if isinstance(self.weights, LearnedQueryWeights):
+            filters = self.weights.generated
+            self.recomputes = self.weights.recomputes and config.norm.name != "group_norm"
         self.norm = norms.build(config.norm, filters, self.heads, self.region)
         self.value = projection(channel.value, dim, channel.value_initialization)
         flax = channel.value_initialization == "lecun"
@@ -61,6 +64,11 @@ class LocalOperator(nn.Module):
         if self.attends and self.region.attends(groups):
             assert isinstance(self.weights, weights.PairwiseWeights)
             y = self.weights.attend(groups, self.value(groups), self.region, x.shape)
+        elif self.recomputes and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            assert isinstance(self.weights, LearnedQueryWeights)
+            multiply, add = self.ghost()
+            values = self.value(groups)
+            y = self.weights.attend(groups, values, self.region, self.norm, multiply, add, x.shape)
         elif self.gates:
             assert isinstance(self.weights, HadamardGateWeights)
             gain = self.norm(self.weights.gain(groups, self.region), None)
@@ -70,7 +78,7 @@ class LocalOperator(nn.Module):
             logits = self.weights(groups, self.region)
             filters = self.norm(logits, self.region.valid(x.shape, x.device))
             if isinstance(self.weights, LearnedQueryWeights):
-                filters = self.weights.mix(filters, self.region)
+                filters = self.weights.mix(filters, self.region, self.weights.gains)
             multiply, add = self.ghost()
             y = self.region.aggregate(self.value(groups), filters, multiply, add, x.shape)
         if self.bias is not None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ablate.errors import unknown
 from ablate.ops.axes.regions import Region
 from ablate.ops.checks import positive
 
 GAINS = ("per_tap", "per_query", "none")
+KEPT = 4  # filter entries per channel and position that are kept for the backward pass
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,8 @@ class LearnedQueryWeights(nn.Module):
     F_ij[g] = Σ_q s_Δ[q, g] · Norm_j(A_ij[q, g]), with signed gains s per tap, per query, or 1.
 
     q̂·k_j does not depend on i. It is a map of n · heads channels, of linear maps that are multiplied first.
+    Where filters have more than KEPT entries per channel (7×7 with 8 channels per head), they are computed
+    again in the backward pass instead of being kept.
     """
 
     def __init__(self, config: LearnedQueryConfig, dim: int, heads: int, region: Region) -> None:
@@ -48,6 +53,7 @@ class LearnedQueryWeights(nn.Module):
         self.query = nn.Parameter(torch.empty(config.queries, dim))
         self.key = nn.Linear(dim, dim, bias=False)
         self.relative_position_bias_table = nn.Parameter(torch.zeros(self.generated, region.offsets))
+        self.recomputes = self.generated * region.taps > KEPT * dim
         self.gains: nn.Parameter | None = None
         if config.gains != "none":
             taps = region.offsets if config.gains == "per_tap" else 1
@@ -62,9 +68,35 @@ class LearnedQueryWeights(nn.Module):
 
     def forward(self, x: Tensor, region: Region) -> Tensor:
         """Logits of (B', H', W', C) in the region's layout, one map for each query of each head."""
-        scores = self.scores(x)
-        ones = torch.ones_like(scores)
-        return region.content(ones, scores, self.generated, None, self.relative_position_bias_table)
+        return self._logits(self.scores(x), self.relative_position_bias_table, region)
+
+    def attend(
+        self,
+        x: Tensor,
+        values: Tensor,
+        region: Region,
+        norm: Callable[[Tensor, Tensor | None], Tensor],
+        multiply: Tensor | None,
+        add: Tensor | None,
+        shape: torch.Size,
+    ) -> Tensor:
+        """Σ_j (multiply · F_ij + add) · v_j over groups of a map of `shape`; keeps no filter.
+
+        The norm must have no parameters.
+        """
+
+        def summed(scores: Tensor, values: Tensor, table: Tensor, *static: Tensor | None) -> Tensor:
+            gains, multiply, add = static
+            valid = region.valid(shape, scores.device)
+            filters = self.mix(norm(self._logits(scores, table, region), valid), region, gains)
+            return region.aggregate(values, filters, multiply, add, shape)
+
+        given = (self.scores(x), values, self.relative_position_bias_table, self.gains, multiply, add)
+        y: Tensor = checkpoint(summed, *given, use_reentrant=False, preserve_rng_state=False)
+        return y
+
+    def _logits(self, scores: Tensor, table: Tensor, region: Region) -> Tensor:
+        return region.content(torch.ones_like(scores), scores, self.generated, None, table)
 
     def scores(self, x: Tensor) -> Tensor:
         """q̂·k_j: (B', H', W', C) → (B', H', W', queries · heads), queries first."""
@@ -75,10 +107,10 @@ class LearnedQueryWeights(nn.Module):
         key = self.key.weight.unflatten(0, (self.heads, -1))  # (G, d, C)
         return F.linear(x, torch.einsum("qgd,gdc->qgc", query, key).flatten(0, 1))
 
-    def mix(self, filters: Tensor, region: Region) -> Tensor:
+    def mix(self, filters: Tensor, region: Region, gains: Tensor | None) -> Tensor:
         """Filters of all queries in the region's layout → one for each head."""
-        if self.gains is not None:
-            table = self.gains.expand(-1, region.offsets)
+        if gains is not None:
+            table = gains.expand(-1, region.offsets)
             filters = filters * region.table(table, *filters.shape[1:3]).to(filters.dtype)
         dim = region.head_dimension
         return filters.unflatten(dim, (self.queries, self.heads)).sum(dim)

@@ -114,6 +114,8 @@ register_preset(
         "is 2 to 3 % of an attention's; op.weights.gains=per_query is the paper's, per_tap the code's",
         "the authors do not subtract a maximum before they exponentiate, which overflows in half precision "
         "where queries are not normalized; this softmax does",
+        "filters with more than 4 entries per channel (7×7 with 8 channels per head) are computed again in "
+        "the backward pass and not kept",
         "with a stride, each block of the map is averaged; the authors' sum is at every stride-th position",
     ),
 )
