@@ -146,8 +146,8 @@ class DCNv3(Sampling):
         ORDER,
         "FlashInternImage has no bias in the output projection and no depthwise convolution; op.bias and "
         "op.depthwise add them",
-        "it moves with its input, but its offsets have no bound, so that no distance from the border is large "
-        "enough: equivariance is not claimed",
+        "it moves with its input, but its offsets have no bound, so that no distance from the border is "
+        "large enough: equivariance is not claimed",
     ),
 )
 class DCNv4(Sampling):
