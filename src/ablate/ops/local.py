@@ -59,7 +59,7 @@ class LocalOperator(nn.Module):
             logits = self.weights(groups, self.region)
             filters = self.norm(logits, self.region.valid(x.shape, x.device))
             multiply, add = self.ghost()
-            y = self.region.aggregate(self.value(groups), filters, multiply, add, x.shape)
+            y = self.region.aggregate_at(groups, self.value(groups), filters, multiply, add, x.shape)
         if self.bias is not None:
             y = y + self.bias.to(y.dtype)
         return average_pool(self.region.restore(self.output(y), x.shape), self.pooling)

@@ -119,6 +119,18 @@ def check(config: OperatorConfig, slot: Slot) -> None:
             "use a larger region or op/norm=identity",
         )
     config.region.check(slot)
+    _check_groups(config, slot)
+
+
+def _check_groups(config: OperatorConfig, slot: Slot) -> None:
+    """Refuse offsets of groups that cut through heads, or heads that cut through groups."""
+    if isinstance(config.region, regions.SampledConfig):
+        heads, groups = resolve_heads(config.channel.heads, slot.dim, slot.heads), config.region.groups
+        if max(heads, groups) % min(heads, groups):
+            raise UserError(
+                f"op.region.groups={groups} with {heads} heads: neither divides the other",
+                f"use op.region.groups=1 or {heads}",
+            )
 
 
 def _level(axis: str, config: Any) -> Any:

@@ -18,6 +18,7 @@ from ablate.ops.axes.regions import (
     NeighborhoodRegion,
     Region,
     RegionConfig,
+    SampledConfig,
     position_products,
 )
 from ablate.ops.checks import positive
@@ -325,7 +326,16 @@ def check(config: WeightsConfig, region: RegionConfig, slot: Slot) -> None:
     Raises:
         UserError: with the reason.
     """
-    if isinstance(config, HadamardConvConfig) and not isinstance(region, NeighborhoodConfig):
+    if isinstance(region, SampledConfig) and isinstance(config, (PairwiseConfig, HadamardConfig)):
+        at_keys = [term for term in config.terms if term in ("content", "key_position")]
+        if at_keys:
+            raise UserError(
+                f"op.weights.terms={list(config.terms)} with op/region=sampled: {' and '.join(at_keys)} "
+                "needs the key at every tap, and a tap that is moved lies between keys",
+                "use op.weights.terms=[query_position,bias], or weights of the centre feature such as "
+                "op/weights=linear",
+            )
+    if isinstance(config, HadamardConvConfig) and not isinstance(region, (NeighborhoodConfig, SampledConfig)):
         raise UserError(
             f"op/weights=hadamard_conv with op/region={region.name}: its K×K convolution makes one weight "
             "for each tap of a sliding neighborhood; a window's positions have no common taps",

@@ -1,4 +1,4 @@
-"""The region axis: windows, sliding neighborhoods, the whole map.
+"""The region axis: windows, sliding neighborhoods, samples between positions, the whole map.
 
 A region turns a map into the groups it works on (`prepare`), says which (query, key) pairs meet at which
 relative offset, and sums values with filters over its taps. Weight generators use `content`, `at_query`,
@@ -18,6 +18,7 @@ from ablate.ops.axes.regions.neighborhood import (
     NeighborhoodRegion,
     check_neighborhood,
 )
+from ablate.ops.axes.regions.sampled import SampledConfig, SampledRegion
 from ablate.ops.axes.regions.windows import (
     SHIFTS,
     AllPairsRegion,
@@ -40,6 +41,8 @@ __all__ = [
     "NeighborhoodRegion",
     "Region",
     "RegionConfig",
+    "SampledConfig",
+    "SampledRegion",
     "WindowConfig",
     "WindowRegion",
     "check_neighborhood",
@@ -52,4 +55,5 @@ LEVELS: dict[str, type[RegionConfig]] = {
     "window": WindowConfig,
     "neighborhood": NeighborhoodConfig,
     "global": GlobalConfig,
+    "sampled": SampledConfig,
 }
