@@ -17,6 +17,7 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
     "lesa_window": {"window": 3},
     "rasa": {"reduction": "L/2"},
     "dcnv3": {"heads": "C/4"},
+    "contmix": {"kernel": 5, "small_kernel": 3, "pooled": 2},
     "dilated_reparam": {"kernel": 7},
     "involution": {"channel": {"heads": "C/4"}, "region": {"kernel": 3}},
     "i_d_dwconv": {"channel": {"heads": "C/4"}, "region": {"kernel": 3}},

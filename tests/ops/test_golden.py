@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from tests.ops.small import build, drawn
+from tests.ops.test_contmix import ContMixBlock
 from torch import Tensor, nn
 
 from ablate import official, ops
@@ -22,7 +23,10 @@ CHANNELS_FIRST = (
     "d_dwconv",
     "lesa",
     "dilated_reparam",
+    "contmix",
 )  # of the authors' module, by the file's name
+# Parts of an authors' whole block that are not its operator's.
+AROUND = {"contmix_k7_s5_eval": ("dwconv", "norm", "mlp")}
 TOKENS = {"dcnv4_k3_g2": (8, 7)}  # a row of positions instead of a map
 
 CASES: dict[str, Callable[[], nn.Module]] = {
@@ -39,6 +43,7 @@ CASES: dict[str, Callable[[], nn.Module]] = {
     "slide_k3": lambda: ops.create("slide", 24, heads=3),
     "csa_k3": lambda: ops.create("csa", 16, heads=2),
     "ddf_mul_k3": lambda: ops.create("ddf", 20, heads=1),
+    "contmix_k7_s5_eval": lambda: ContMixBlock(ops.create("contmix", 16, heads=4, kernel=7, small_kernel=5)),
     "dcnv3_k3_g3": lambda: ops.create("dcnv3", 24, heads=3, settings={"heads": "1x"}),
     "dcnv4_k3_g2": lambda: ops.create("dcnv4", 32, heads=2, depthwise=True, bias=True),
     "dilated_reparam_k7_eval": lambda: ops.create("dilated_reparam", 16, heads=1, kernel=7),
@@ -54,6 +59,10 @@ CASES: dict[str, Callable[[], nn.Module]] = {
 def read(name: str, dtype: torch.dtype) -> dict[str, Tensor]:
     with np.load(GOLDEN / f"{name}.npz", allow_pickle=False) as archive:
         tensors = {key: torch.from_numpy(archive[key]) for key in archive.files}
+    for key in [key for key in tensors if "/" in key and name in AROUND]:
+        kind, _, path = key.partition("/")
+        if not path.startswith(AROUND[name]):
+            tensors[f"{kind}/mixer.{path}"] = tensors.pop(key)
     return {key: t.to(dtype) if t.is_floating_point() else t for key, t in tensors.items()}
 
 

@@ -46,6 +46,8 @@ FORMULAS: list[tuple[str, dict[str, object], int, int, int]] = [
     # its published reduction of the first stage, by 8, to 49 keys
     ("rasa", {}, 4 * 96**2 + 13 * 96 + 64 * 96**2, 2 * (3 * 96**2 + 27 * 96 + 2 * 96**2 // 64 + 98 * 96), 0),
     ("focal", {}, 40_803, 40_800 - 4 * 96, 0),
+    # without the block's 3×3 convolution and layer norm; multiply-accumulates of evaluation
+    ("contmix", {"heads": 4}, 96_156 - 12 * 96, 108_248 - 9 * 96, 49 * 96**2 // 2 + 2 * 96 * 16),
     ("dcnv3", {}, 35_490, 39_168, 0),
     ("dcnv3", {"centre_scale": True}, 35_490 + 6 * 97, 39_168 + 6 * 96, 0),
     ("dcnv4", {}, 34_824, 38_880, 0),

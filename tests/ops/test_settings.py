@@ -31,6 +31,8 @@ OTHER: dict[str, tuple[object, ...]] = {
     "levels": (3,),
     "growth": (4,),
     "offset_scale": (0.5,),
+    "small_kernel": (5,),
+    "pooled": (3,),
     "feature_kernel": (1, 5),
     "rates": ([2],),
     "depth": (1, 3),

@@ -33,6 +33,7 @@ def of_spatial(config: axes.OperatorConfig) -> str:
             "bottleneck": "centre feature, bottleneck",
             "linear": "centre feature, linear",
             "pooled": "pooled feature, bottleneck",
+            "pooled_affinity": "q·pooled keys, linear, + rᵇ",
             "static": "static",
         }[weights.name]
     norm = {"softmax": "softmax", "filter_norm": "filter-norm", "identity": "no norm"}[config.norm.name]
@@ -41,4 +42,5 @@ def of_spatial(config: axes.OperatorConfig) -> str:
 
 def equivariance(config: axes.OperatorConfig) -> int:
     """The step by which its outputs move with its inputs; 0: none."""
-    return 1 if config.region.sliding and not isinstance(config.weights, axes.PooledConfig) else 0
+    of_the_map = isinstance(config.weights, (axes.PooledConfig, axes.PooledAffinityConfig))
+    return 1 if config.region.sliding and not of_the_map else 0

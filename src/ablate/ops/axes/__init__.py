@@ -22,6 +22,7 @@ from ablate.errors import UserError, unknown
 from ablate.ops.axes import channel, norms, regions, weights
 from ablate.ops.axes.channel import INITIALIZATIONS, PROJECTIONS, Channel, resolve_heads
 from ablate.ops.axes.norms import NormConfig
+from ablate.ops.axes.pooled_affinity import PooledAffinityConfig
 from ablate.ops.axes.regions import BORDERS, SHIFTS, NeighborhoodConfig, RegionConfig, WindowConfig
 from ablate.ops.axes.weights import (
     TERMS,
@@ -53,6 +54,7 @@ __all__ = [
     "NormConfig",
     "OperatorConfig",
     "PairwiseConfig",
+    "PooledAffinityConfig",
     "PooledConfig",
     "RegionConfig",
     "Slot",

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ablate.errors import UserError, unknown
+from ablate.ops.axes.pooled_affinity import PooledAffinityConfig, PooledAffinityWeights
 from ablate.ops.axes.regions import (
     NeighborhoodConfig,
     NeighborhoodRegion,
@@ -95,6 +96,7 @@ WeightsConfig = (
     | BottleneckConfig
     | LinearConfig
     | PooledConfig
+    | PooledAffinityConfig
     | StaticConfig
 )
 LEVELS: dict[str, type] = {
@@ -104,6 +106,7 @@ LEVELS: dict[str, type] = {
     "bottleneck": BottleneckConfig,
     "linear": LinearConfig,
     "pooled": PooledConfig,
+    "pooled_affinity": PooledAffinityConfig,
     "static": StaticConfig,
 }
 
@@ -318,6 +321,8 @@ def check_values(config: WeightsConfig) -> None:
         positive("op.weights.group_width", config.group_width)
     if isinstance(config, (BottleneckConfig, PooledConfig)):
         positive("op.weights.reduction", config.reduction)
+    if isinstance(config, PooledAffinityConfig):
+        positive("op.weights.pooled", config.pooled)
 
 
 def check(config: WeightsConfig, region: RegionConfig, slot: Slot) -> None:
@@ -359,6 +364,7 @@ def build(config: WeightsConfig, dim: int, heads: int, region: Region) -> nn.Mod
         BottleneckConfig: BottleneckWeights,
         LinearConfig: LinearWeights,
         PooledConfig: PooledWeights,
+        PooledAffinityConfig: PooledAffinityWeights,
         StaticConfig: StaticWeights,
     }
     return generators[type(config)](config, dim, heads, region)
