@@ -23,7 +23,9 @@ def chosen() -> Iterator[None]:
     kernels.use("auto")
 
 
-def draw(size: tuple[int, int], heads: int, width: int, taps: int, stride: int = 1) -> tuple[Tensor, ...]:
+def draw(
+    size: tuple[int, int], heads: int, width: int, taps: int, stride: int = 1, groups: int | None = None
+) -> tuple[Tensor, ...]:
     """Values, weights, displacements (a few of them whole or far away) and a gradient, in float32."""
     generator = torch.Generator().manual_seed(size[0] * 100 + size[1] + width)
     rows, columns = (-(-side // stride) for side in size)
@@ -31,7 +33,7 @@ def draw(size: tuple[int, int], heads: int, width: int, taps: int, stride: int =
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator)
 
-    displacements = 3 * normal(2, rows, columns, heads, taps, 2)
+    displacements = 3 * normal(2, rows, columns, groups or heads, taps, 2)
     flat = displacements.view(-1)
     flat[::5], flat[3::11] = flat[::5].round(), flat[3::11] * 1e8
     values, grad = normal(2, *size, heads * width), normal(2, rows, columns, heads * width)
@@ -41,13 +43,13 @@ def draw(size: tuple[int, int], heads: int, width: int, taps: int, stride: int =
 @settings(max_examples=25, deadline=None)
 @given(
     st.tuples(st.integers(1, 9), st.integers(1, 9)),
-    st.integers(1, 3),
+    st.sampled_from([(1, 1), (3, 3), (4, 2), (3, 1)]),
     st.sampled_from([1, 3, 16, 48]),
     st.sampled_from([1, 4, 9]),
     st.integers(1, 2),
 )
-def test_the_loops(size: tuple[int, int], heads: int, width: int, taps: int, stride: int) -> None:
-    values, weights, displacements, grad = draw(size, heads, width, taps, stride)
+def test_the_loops(size: tuple[int, int], heads: tuple[int, int], width: int, taps: int, stride: int) -> None:
+    values, weights, displacements, grad = draw(size, heads[0], width, taps, stride, heads[1])
     operands = values, weights, displacements
     exact = [x.double() for x in operands]
     found = cpu.aggregate(*operands, stride), *cpu.backward(grad, *operands, stride)
@@ -75,7 +77,7 @@ def test_the_reference_is_the_hat_function_of_distances(size: tuple[int, int], s
 
 
 def test_gradients_are_those_of_finite_differences() -> None:
-    values, weights, displacements, _ = (x.double() for x in draw((4, 5), 2, 3, 4))
+    values, weights, displacements, _ = (x.double() for x in draw((4, 5), 2, 3, 4, groups=1))
     displacements = displacements.clamp(-9, 9).floor() + 0.3  # away from the kinks
     inputs = [x.requires_grad_() for x in (values, weights, displacements)]
     assert torch.autograd.gradcheck(sampled_sums.aggregate, inputs)

@@ -19,6 +19,7 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
     "plg": {"window": 3, "tokens": 3},
     "rasa": {"reduction": "L/2"},
     "dcnv3": {"heads": "C/4"},
+    "contmix": {"kernel": 5, "small_kernel": 3, "pooled": 2},
     "dilated_reparam": {"kernel": 7},
     "involution": {"channel": {"heads": "C/4"}, "region": {"kernel": 3}},
     "ls_conv": {"channel": {"heads": "C/4"}, "region": {"kernel": 3}, "weights": {"kernel": 3}},

@@ -48,6 +48,11 @@ STARTS: dict[str, tuple[dict[str, object], dict[str, float], tuple[str, ...]]] =
         ("compress.bias", "encode.bias"),
     ),
     "condconv": ({}, {"mixture.weight": DEFAULT / 3, "mixture.bias": DEFAULT / 3}, ()),
+    "contmix": (
+        {},
+        dict.fromkeys(("query.linear.weight", "taps.weight", "biases.1", "output.weight"), 0.02),
+        ("taps.bias", "output.bias", "excitation.reduce.bias"),
+    ),
     "conv": ({}, {"convolution.weight": DEFAULT / 3}, ()),
     "csa": ({}, {"taps": math.sqrt(2 / 9 / C), "weights.expand.weight": 0.02}, ("weights.expand.bias",)),
     "d_dwconv": ({}, {"weights.reduce.weight": DEFAULT, "weights.expand.weight": 2 * DEFAULT}, ("bias",)),

@@ -61,6 +61,8 @@ FORMULAS: list[tuple[str, dict[str, object], int, int, int]] = [
     # its published reduction of the first stage, by 8, to 49 keys
     ("rasa", {}, 4 * 96**2 + 13 * 96 + 64 * 96**2, 2 * (3 * 96**2 + 27 * 96 + 2 * 96**2 // 64 + 98 * 96), 0),
     ("focal", {}, 40_803, 40_800 - 4 * 96, 0),
+    # without the block's 3×3 convolution and layer norm; multiply-accumulates of evaluation
+    ("contmix", {"heads": 4}, 96_156 - 12 * 96, 108_248 - 9 * 96, 49 * 96**2 // 2 + 2 * 96 * 16),
     ("dcnv3", {}, 35_490, 39_168, 0),
     ("dcnv3", {"centre_scale": True}, 35_490 + 6 * 97, 39_168 + 6 * 96, 0),
     ("dcnv4", {}, 34_824, 38_880, 0),
@@ -146,9 +148,14 @@ def test_every_level_works_on_every_preset_or_is_refused_with_a_reason(name: str
         y.sum().backward()
         assert all(parameter.grad is not None for parameter in operator.parameters())
     in_windows = {("region", "window"), ("region", "global")}
+    weights = ops.spec(name).config.weights
     expected = {"elsa": in_windows, "lsa": {("weights", "hadamard_conv")}}.get(name, set())
     if ops.spec(name).defaults["norm"]["name"] == "softmax":
         expected = expected | {("weights", "hadamard_gate")}
+    if isinstance(weights, (axes.PairwiseConfig, axes.HadamardConfig, axes.LearnedQueryConfig)):
+        expected = expected | {("region", "sampled")}  # keys lie at whole positions
+    elif not isinstance(weights, (axes.LinearConfig, axes.StaticConfig)):
+        expected = expected | {("region", "window_and_pooled")}
     assert refused == expected
 
 

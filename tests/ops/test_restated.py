@@ -166,7 +166,7 @@ def carafe(operator: nn.Module, x: Tensor, given: SimpleNamespace) -> Tensor:
 
 
 def attn_conv(operator: nn.Module, x: Tensor, given: SimpleNamespace) -> Tensor:
-    dim, low = x.shape[-1], int(2 * given.pooled)  # of the 2 heads
+    dim, low = x.shape[-1], int(2 * given.pooled_share)  # of the 2 heads
     width, parts = dim // 2, []
     if given.branches != "both":
         low = 2 if given.branches == "pooled" else 0
@@ -256,6 +256,46 @@ def outlook(operator: nn.Module, x: Tensor, given: SimpleNamespace) -> Tensor:
 
 def csa(operator: nn.Module, x: Tensor, given: SimpleNamespace) -> Tensor:
     return exchanged(operator, x, given, lambda slots, _: torch.einsum("btc,tdc->btd", slots, operator.taps))
+
+
+def contmix(operator: nn.Module, x: Tensor, given: SimpleNamespace) -> Tensor:
+    """Filter by filter; only what enlarges a map and averages it back is PyTorch's."""
+
+    def projected(layer: nn.Module, features: Tensor) -> Tensor:
+        return batch_norm(features @ layer.linear.weight.T, layer.norm)
+
+    heads, side, channels = operator.heads, given.pooled, x.shape[-1]
+    surround = batch_norm(
+        dilated_reparam(SimpleNamespace(sum=operator.surround), x, given), operator.surround_norm
+    )
+    large, (height, width) = x, x.shape[1:3]
+    if min(height, width) < given.kernel:
+        size = [int(given.kernel / min(height, width) * length) for length in (height, width)]
+        large = F.interpolate(x.permute(0, 3, 1, 2), size, mode="bilinear").permute(0, 2, 3, 1)
+    rows, columns = (
+        [slice(i * length // side, -(-(i + 1) * length // side)) for i in range(side)]
+        for length in large.shape[1:3]
+    )
+    means = [large[:, row, column].mean((1, 2)) for row in rows for column in columns]
+    key = projected(operator.key, torch.stack(means, 1)[:, None]).unflatten(-1, (heads, -1))[:, 0]
+    query = projected(operator.query, large).unflatten(-1, (heads, -1)) / (channels / heads) ** 0.5
+    logits = operator.taps(torch.einsum("bhwgd,blgd->bhwgl", query, key))
+    values, found, start = projected(operator.value, large).chunk(2, -1), [], 0
+    for half, kernel, table in zip(values, (given.small_kernel, given.kernel), operator.biases, strict=True):
+        own = logits[..., start : start + kernel**2]
+
+        def filters(position: Position, met: list[Tap], own: Tensor = own, table: Tensor = table) -> Tensor:
+            return softmax(at(own, position) + table[:, [offset for _, offset in met]])
+
+        found.append(summed(half, sliding(*large.shape[1:3], kernel, border="inside"), filters))
+        start += kernel**2
+    mixed = torch.cat(found, -1)
+    if large is not x:
+        mixed = F.adaptive_avg_pool2d(mixed.permute(0, 3, 1, 2), (height, width)).permute(0, 2, 3, 1)
+    mixed = projected(operator.fusion, mixed) + surround
+    hidden = F.gelu(operator.excitation.reduce(mixed.mean((1, 2), keepdim=True)))
+    mixed = mixed * torch.sigmoid(operator.excitation.expand(hidden))
+    return operator.output(batch_norm(F.silu(projected(operator.gate, x)) * mixed, operator.norm))
 
 
 # Attention in sliding neighborhoods
@@ -542,6 +582,7 @@ RESTATED: dict[str, tuple[Callable[..., Tensor], list[dict[str, object]]]] = {
     ),
     "carafe": (carafe, [{"heads": "1x", "kernel": 5}, {"encoder_kernel": 1, "compressed": 3}]),
     "condconv": (condconv, [{"groups": "1x", "experts": 3, "bias": False}]),
+    "contmix": (contmix, [{"pooled": 3, "small_kernel": 5}, {"kernel": 7, "heads": "1"}]),
     "conv": (conv, [{"groups": "1x", "kernel": 5}, {"groups": "C", "bias": False}]),
     "csa": (csa, [{"grid": 1}, {"heads": "C", "kernel": 5, "grid": 3}]),
     "ddf": (ddf, [{"combination": "add", "heads": "1x"}, {"heads": "C", "kernel": 5}]),

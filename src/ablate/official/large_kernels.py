@@ -1,4 +1,4 @@
-"""Tensors of the dilated reparam block."""
+"""Tensors of the dilated reparam block and of ContMix, which has one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import re
 
 from torch import Tensor, nn
 
-from ablate.official.operators import Place
+from ablate.official.operators import Place, by_table
+from ablate.ops.zoo.contmix import ContMix
 from ablate.ops.zoo.dilated_reparam import DilatedReparam, DilatedSum
 
 
@@ -30,4 +31,38 @@ def _block(operator: nn.Module, name: str, tensor: Tensor) -> dict[str, Tensor] 
     return None if placed is None else {f"sum.{key}": value for key, value in placed.items()}
 
 
-PLACES: dict[type[nn.Module], Place] = {DilatedReparam: _block}
+_contmix_renamed = by_table(
+    {
+        rf"{theirs}\.{layer}\.(\w+)": rf"{ours}.{part}.\1"
+        for ours, theirs, first in (
+            ("query", "weight_query", 0),
+            ("key", "weight_key", 1),  # after the pooling
+            ("value", "weight_value", 0),
+            ("fusion", "fusion_proj", 0),
+            ("gate", "gate", 0),
+        )
+        for layer, part in ((first, "linear"), (first + 1, "norm"))
+    }
+    | {
+        r"weight_proj\.(weight|bias)": r"taps.\1",
+        r"lepe\.1\.(\w+)": r"surround_norm.\1",
+        r"se_layer\.proj\.1\.(weight|bias)": r"excitation.reduce.\1",
+        r"se_layer\.proj\.3\.(weight|bias)": r"excitation.expand.\1",
+        r"proj\.0\.(\w+)": r"norm.\1",
+        r"proj\.1\.(weight|bias)": r"output.\1",
+    }
+)
+
+
+def _contmix(operator: nn.Module, name: str, tensor: Tensor) -> dict[str, Tensor] | None:
+    """`lepe.0` is the large depthwise convolution, `rpb1` the table of the small filters."""
+    assert isinstance(operator, ContMix)
+    if name.startswith("lepe.0."):
+        placed = _sum(operator.surround, name.removeprefix("lepe.0."), tensor)
+        return None if placed is None else {f"surround.{key}": value for key, value in placed.items()}
+    if match := re.fullmatch(r"rpb([12])", name):
+        return {f"biases.{int(match[1]) - 1}": tensor.flatten(1)}
+    return _contmix_renamed(operator, name, tensor)
+
+
+PLACES: dict[type[nn.Module], Place] = {DilatedReparam: _block, ContMix: _contmix}

@@ -41,6 +41,7 @@ def of_spatial(config: axes.OperatorConfig) -> str:
             "bottleneck": "centre feature, bottleneck",
             "linear": "centre feature, linear",
             "pooled": "pooled feature, bottleneck",
+            "pooled_affinity": "q·pooled keys, linear, + rᵇ",
             "static": "static",
             "hadamard_gate": "q⊙k through two layers, alike for all taps",
             "learned_query": "learned queries · k + rᵇ",
@@ -59,7 +60,8 @@ def of_spatial(config: axes.OperatorConfig) -> str:
 
 def equivariance(config: axes.OperatorConfig) -> int:
     """The step by which its outputs move with its inputs; 0: none."""
-    region = config.region
+    region, weights = config.region, config.weights
     alternates = isinstance(region, axes.NeighborhoodConfig) and region.dilation == axes.ALTERNATE
-    of_the_map = isinstance(config.weights, axes.PooledConfig) or config.norm.name == "group_norm"
+    of_the_map = isinstance(weights, (axes.PooledConfig, axes.PooledAffinityConfig))
+    of_the_map = of_the_map or config.norm.name == "group_norm"
     return 1 if region.sliding and not alternates and not of_the_map else 0

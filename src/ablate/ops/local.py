@@ -12,6 +12,7 @@ from ablate.ops.axes import OperatorConfig, norms, weights
 from ablate.ops.axes.channel import BatchNormSkip, GhostHead, projection, resolve_heads
 from ablate.ops.axes.hadamard_gate import HadamardGateWeights, gated
 from ablate.ops.axes.learned_query import LearnedQueryConfig, LearnedQueryWeights
+from ablate.ops.axes.regions import SampledRegion
 from ablate.ops.axes.weights import HadamardConfig, PairwiseConfig, StaticConfig
 from ablate.ops.slot import Slot
 
@@ -51,7 +52,8 @@ class LocalOperator(nn.Module):
         self.output = projection(channel.output, dim, "lecun" if flax else "transformer")
         self.ghost = GhostHead(dim, self.region, channel.ghost_lambda, channel.ghost_gamma)
         alike = isinstance(self.weights, HadamardGateWeights)
-        self.gates = alike and config.norm.name in norms.ELEMENTWISE
+        still = not isinstance(self.region, SampledRegion)
+        self.gates = alike and still and config.norm.name in norms.ELEMENTWISE
         self.attends, self.norm_name = _attends(config), config.norm.name
         self.bias = nn.Parameter(torch.empty(dim)) if channel.bias else None
         if self.bias is not None:
@@ -80,7 +82,7 @@ class LocalOperator(nn.Module):
             if isinstance(self.weights, LearnedQueryWeights):
                 filters = self.weights.mix(filters, self.region, self.weights.gains)
             multiply, add = self.ghost()
-            y = self.region.aggregate(self.value(groups), filters, multiply, add, x.shape)
+            y = self.region.aggregate_at(groups, self.value(groups), filters, multiply, add, x.shape)
         if self.bias is not None:
             y = y + self.bias.to(y.dtype)
         skips = isinstance(self.output, BatchNormSkip)

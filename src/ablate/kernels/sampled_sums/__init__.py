@@ -1,8 +1,9 @@
 """Weighted sums over samples between positions, each at a place of its own: `ablate::sampled_sums`.
 
-    y[i, c] = Σ_t  m[i, g, t] · v_c( p_i + d[i, g, t] ),   p_i = stride · i,  g the head of channel c
+    y[i, c] = Σ_t  m[i, g, t] · v_c( p_i + d[i, o, t] )      p_i = stride · i
     v_c(p)  = Σ_j  max(0, 1 − |p_y − j_y|) · max(0, 1 − |p_x − j_x|) · v[j, c]        (bilinear, 0 outside)
 
+g is the head of channel c, and o the group of heads g whose samples lie at the same places.
 The samples of deformable convolutions (DCNv3, DCNv4) and of the region `sampled`. The backward pass saves
 the operands alone and samples again, so that no map is held per tap. Its gradient of a displacement is that
 of the bilinear form, which has a kink at whole positions; there it is the one towards larger places. It
@@ -35,7 +36,8 @@ def aggregate(values: Tensor, weights: Tensor, displacements: Tensor, *, stride:
     Args:
         values: v, (B, H, W, C).
         weights: m, (B, H', W', G, T), G dividing C; channels belong to heads in contiguous blocks.
-        displacements: d, (B, H', W', G, T, 2), rows first, in positions; kept in float32 or finer.
+        displacements: d, (B, H', W', O, T, 2), O dividing G, rows first, in positions; kept in float32 or
+            finer.
         stride: distance between the positions that have an output.
 
     Returns:

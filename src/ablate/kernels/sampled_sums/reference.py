@@ -24,11 +24,12 @@ class Corner(NamedTuple):
 
 
 def aggregate(values: Tensor, weights: Tensor, displacements: Tensor, stride: int) -> Tensor:
-    """(B, H, W, C), (B, H', W', G, T), (B, H', W', G, T, 2) → (B, H', W', C)."""
+    """(B, H, W, C), (B, H', W', G, T), (B, H', W', O, T, 2) → (B, H', W', C)."""
     rows = _rows(values, weights.shape[3])
+    shared = weights.shape[3] // displacements.shape[3]
     found = rows.new_zeros(*weights.shape[:4], rows.shape[-1])
     for tap in range(weights.shape[-1]):
-        for corner in corners(values, displacements[..., tap, :], stride):
+        for corner in corners(values, displacements[..., tap, :].repeat_interleave(shared, 3), stride):
             factor = weights[..., tap].to(rows.dtype) * corner.share
             found += factor[..., None] * rows[corner.row]
     return found.flatten(3).to(values.dtype)
@@ -39,17 +40,19 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of the three operands of `aggregate`, each in its dtype."""
     rows = _rows(values, weights.shape[3])
+    shared = weights.shape[3] // displacements.shape[3]
     grad = grad.to(rows.dtype).unflatten(-1, (weights.shape[3], -1))  # (B, H', W', G, d)
     of_values = torch.zeros_like(rows)
     of_weights = torch.zeros_like(weights, dtype=rows.dtype)
     of_displacements = torch.zeros_like(displacements, dtype=rows.dtype)
     for tap in range(weights.shape[-1]):
         weight = weights[..., tap].to(rows.dtype)
-        for corner in corners(values, displacements[..., tap, :], stride):
+        for corner in corners(values, displacements[..., tap, :].repeat_interleave(shared, 3), stride):
             product = (grad * rows[corner.row]).sum(-1)
             of_weights[..., tap] += product * corner.share
-            of_displacements[..., tap, 0] += product * weight * corner.by_row
-            of_displacements[..., tap, 1] += product * weight * corner.by_column
+            for axis, by_place in enumerate((corner.by_row, corner.by_column)):
+                by_head = (product * weight * by_place).unflatten(-1, (-1, shared))
+                of_displacements[..., tap, axis] += by_head.sum(-1)
             terms = ((weight * corner.share)[..., None] * grad).flatten(0, 3)
             of_values.index_put_((corner.row.flatten(),), terms, accumulate=True)
     return (

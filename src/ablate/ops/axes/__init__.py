@@ -24,6 +24,7 @@ from ablate.ops.axes.channel import INITIALIZATIONS, OUTPUTS, PROJECTIONS, Chann
 from ablate.ops.axes.hadamard_gate import HadamardGateConfig
 from ablate.ops.axes.learned_query import GAINS, LearnedQueryConfig
 from ablate.ops.axes.norms import ELEMENTWISE, NormConfig
+from ablate.ops.axes.pooled_affinity import PooledAffinityConfig
 from ablate.ops.axes.regions import (
     ALTERNATE,
     BORDERS,
@@ -70,6 +71,7 @@ __all__ = [
     "NormConfig",
     "OperatorConfig",
     "PairwiseConfig",
+    "PooledAffinityConfig",
     "PooledConfig",
     "RegionConfig",
     "Slot",
@@ -149,6 +151,18 @@ def check(config: OperatorConfig, slot: Slot) -> None:
             "use op/region=window, or op/norm=softmax without the term decay",
         )
     region.check(slot)
+    _check_groups(config, slot)
+
+
+def _check_groups(config: OperatorConfig, slot: Slot) -> None:
+    """Refuse offsets of groups that cut through heads, or heads that cut through groups."""
+    if isinstance(config.region, regions.SampledConfig):
+        heads, groups = resolve_heads(config.channel.heads, slot.dim, slot.heads), config.region.groups
+        if max(heads, groups) % min(heads, groups):
+            raise UserError(
+                f"op.region.groups={groups} with {heads} heads: neither divides the other",
+                f"use op.region.groups=1 or {heads}",
+            )
 
 
 def _level(axis: str, config: Any) -> Any:

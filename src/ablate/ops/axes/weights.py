@@ -16,11 +16,13 @@ from ablate.errors import UserError, unknown
 from ablate.ops.axes.decay import decay_table
 from ablate.ops.axes.hadamard_gate import HadamardGateConfig, HadamardGateWeights
 from ablate.ops.axes.learned_query import LearnedQueryConfig, LearnedQueryWeights
+from ablate.ops.axes.pooled_affinity import PooledAffinityConfig, PooledAffinityWeights
 from ablate.ops.axes.regions import (
     NeighborhoodConfig,
     NeighborhoodRegion,
     Region,
     RegionConfig,
+    SampledConfig,
     WindowAndPooledConfig,
     position_products,
 )
@@ -99,6 +101,7 @@ WeightsConfig = (
     | BottleneckConfig
     | LinearConfig
     | PooledConfig
+    | PooledAffinityConfig
     | StaticConfig
     | WideConvConfig
     | LearnedQueryConfig
@@ -112,6 +115,7 @@ LEVELS: dict[str, type] = {
     "bottleneck": BottleneckConfig,
     "linear": LinearConfig,
     "pooled": PooledConfig,
+    "pooled_affinity": PooledAffinityConfig,
     "static": StaticConfig,
     "wide_conv": WideConvConfig,
     "learned_query": LearnedQueryConfig,
@@ -339,6 +343,8 @@ def check_values(config: WeightsConfig) -> None:
         positive("op.weights.reduction", config.reduction)
     if isinstance(config, (WideConvConfig, LearnedQueryConfig, HadamardGateConfig)):
         config.check_values()
+    if isinstance(config, PooledAffinityConfig):
+        positive("op.weights.pooled", config.pooled)
 
 
 def check(config: WeightsConfig, region: RegionConfig, slot: Slot) -> None:
@@ -347,7 +353,22 @@ def check(config: WeightsConfig, region: RegionConfig, slot: Slot) -> None:
     Raises:
         UserError: with the reason.
     """
-    if isinstance(config, HadamardConvConfig) and not isinstance(region, NeighborhoodConfig):
+    if isinstance(region, SampledConfig) and isinstance(config, LearnedQueryConfig):
+        raise UserError(
+            "op/weights=learned_query with op/region=sampled: it needs the key at every tap, and a tap that "
+            "is moved lies between keys",
+            "use op/region=neighborhood, or weights of the centre feature such as op/weights=linear",
+        )
+    if isinstance(region, SampledConfig) and isinstance(config, (PairwiseConfig, HadamardConfig)):
+        at_keys = [term for term in config.terms if term in ("content", "key_position")]
+        if at_keys:
+            raise UserError(
+                f"op.weights.terms={list(config.terms)} with op/region=sampled: {' and '.join(at_keys)} "
+                "needs the key at every tap, and a tap that is moved lies between keys",
+                "use op.weights.terms=[query_position,bias], or weights of the centre feature such as "
+                "op/weights=linear",
+            )
+    if isinstance(config, HadamardConvConfig) and not isinstance(region, (NeighborhoodConfig, SampledConfig)):
         raise UserError(
             f"op/weights=hadamard_conv with op/region={region.name}: its K×K convolution makes one weight "
             "for each tap of a sliding neighborhood; a window's positions have no common taps",
@@ -382,6 +403,7 @@ def build(config: WeightsConfig, slot: Slot, heads: int, region: Region) -> nn.M
         BottleneckConfig: BottleneckWeights,
         LinearConfig: LinearWeights,
         PooledConfig: PooledWeights,
+        PooledAffinityConfig: PooledAffinityWeights,
         StaticConfig: StaticWeights,
         WideConvConfig: WideConvWeights,
         LearnedQueryConfig: LearnedQueryWeights,

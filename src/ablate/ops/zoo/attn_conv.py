@@ -66,7 +66,7 @@ class PooledAttention(nn.Module):
         "normalizes them over taps",
         "the first branch alone is a point of the equation, but for the bias of its convolution: "
         "op/weights=hadamard_gate op/norm=tanh op.channel.heads=C op.channel.ghost_lambda=1",
-        "⌊heads · pooled⌋ heads attend to the pooled map; published are kernels 3, 5, 7, 9 in the four "
+        "⌊heads · pooled_share⌋ heads attend to the pooled map; published are kernels 3, 5, 7, 9 in the four "
         "stages, and blocks of 8, 4, 2, 1 positions at 224×224, which are 7 blocks a side in all",
         "blocks at the right and bottom may be cut off by the map; the authors' code needs maps that the "
         "block divides",
@@ -80,7 +80,7 @@ class CloFormerAttention(nn.Module):
         heads: of both branches together, C/heads channels each; those of AttnConv come first.
         kernel: K of AttnConv, odd.
         branches: `both`, or one of the two for all heads.
-        pooled: share of the heads that attend to the pooled map, rounded down.
+        pooled_share: share of the heads that attend to the pooled map, rounded down.
         grid: blocks of the pooled map along the shorter side.
 
     Raises:
@@ -93,16 +93,18 @@ class CloFormerAttention(nn.Module):
         heads: int,
         kernel: int,
         branches: Literal["both", "attn_conv", "pooled"],
-        pooled: float,
+        pooled_share: float,
         grid: int,
     ) -> None:
         odd_kernel("op.kernel", kernel)
         positive("op.grid", grid)
-        positive("op.pooled", pooled)
-        if pooled > 1:
-            raise UserError(f"op.pooled={pooled} is not a share of the heads", "use a number up to 1")
+        positive("op.pooled_share", pooled_share)
+        if pooled_share > 1:
+            raise UserError(
+                f"op.pooled_share={pooled_share} is not a share of the heads", "use a number up to 1"
+            )
         super().__init__()
-        shares = {"both": int(heads * pooled), "attn_conv": 0, "pooled": heads}
+        shares = {"both": int(heads * pooled_share), "attn_conv": 0, "pooled": heads}
         low, width = shares[branches], dim // heads
         self.convolution = AttnConv(dim, (heads - low) * width, width, kernel) if low < heads else None
         self.attention = PooledAttention(dim, low, width, grid) if low else None

@@ -1,8 +1,9 @@
 """Sums over samples on a CPU: loops compiled by Numba, float32, nothing of the size of a map per tap.
 
-Forward, each line of the output is a piece of its own. Backward, a piece is a head of an image: it owns the
-gradient of its values, into which it sums position by position in one order, so that no two threads write to
-one place and the same input gives the same bits on any number of threads.
+Forward, each line of the output is a piece of its own. Backward, a piece is the heads
+of an image that have one displacement: it owns the gradients of their values and displacements, into which it
+sums position by position in one order, so that no two threads write to one place and the same input gives the
+same bits on any number of threads.
 
 Operations, stage 1 of Swin-T, batch 8 (56×56, 96 channels, 6 heads, 9 taps): 108 M multiply-accumulates
 forward, 173 M backward; 11 MB of displacements and 5 MB of weights beside 10 MB of values.
@@ -19,9 +20,9 @@ from ablate.kernels.sampled_sums.numba import loops
 
 
 def aggregate(values: Tensor, weights: Tensor, displacements: Tensor, stride: int) -> Tensor:
-    """(B, H, W, C), (B, H', W', G, T), (B, H', W', G, T, 2) → (B, H', W', C); see `reference`."""
+    """(B, H, W, C), (B, H', W', G, T), (B, H', W', O, T, 2) → (B, H', W', C); see `reference`."""
     out = torch.empty(*weights.shape[:3], values.shape[-1])
-    form, lanes = _form(values, weights, stride)
+    form, lanes = _form(values, weights, displacements, stride)
     run(loops.samples, loops.Maps(*map(flat, (values, weights, displacements))), flat(out), form, lanes)
     return out.to(values.dtype)
 
@@ -32,7 +33,7 @@ def backward(
     """Gradients of the three operands; see `reference`."""
     of_values, of_weights = torch.zeros(values.shape), torch.zeros(weights.shape)
     of_displacements = torch.zeros(displacements.shape)
-    form, lanes = _form(values, weights, stride)
+    form, lanes = _form(values, weights, displacements, stride)
     run(
         loops.samples_backward,
         flat(grad),
@@ -48,9 +49,12 @@ def backward(
     )
 
 
-def _form(values: Tensor, weights: Tensor, stride: int) -> tuple[loops.Form, tuple[int, ...]]:
+def _form(
+    values: Tensor, weights: Tensor, displacements: Tensor, stride: int
+) -> tuple[loops.Form, tuple[int, ...]]:
     _, rows, columns, heads, taps = weights.shape
     width = values.shape[-1] // heads
     lanes = lanes_for(width)
     size = (values.shape[1], values.shape[2])
-    return loops.Form((rows, columns), size, heads, taps, stride, width // len(lanes)), lanes
+    shared = heads // displacements.shape[3]
+    return loops.Form((rows, columns), size, heads, shared, taps, stride, width // len(lanes)), lanes

@@ -1,4 +1,4 @@
-"""The region axis: windows, sliding neighborhoods, the whole map, windows with pooled tokens.
+"""The region axis: windows (with pooled tokens too), sliding neighborhoods, moved samples, the whole map.
 
 A region turns a map into the groups it works on (`prepare`), says which (query, key) pairs meet at which
 relative offset, and sums values with filters over its taps. Weight generators use `content`, `at_query`,
@@ -20,6 +20,7 @@ from ablate.ops.axes.regions.neighborhood import (
     NeighborhoodRegion,
     check_neighborhood,
 )
+from ablate.ops.axes.regions.sampled import SampledConfig, SampledRegion
 from ablate.ops.axes.regions.window_and_pooled import WindowAndPooledConfig, WindowAndPooledRegion
 from ablate.ops.axes.regions.windows import (
     SHIFTS,
@@ -44,6 +45,8 @@ __all__ = [
     "NeighborhoodRegion",
     "Region",
     "RegionConfig",
+    "SampledConfig",
+    "SampledRegion",
     "WindowAndPooledConfig",
     "WindowAndPooledRegion",
     "WindowConfig",
@@ -59,4 +62,5 @@ LEVELS: dict[str, type[RegionConfig]] = {
     "neighborhood": NeighborhoodConfig,
     "global": GlobalConfig,
     "window_and_pooled": WindowAndPooledConfig,
+    "sampled": SampledConfig,
 }

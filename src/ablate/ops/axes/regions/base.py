@@ -133,6 +133,18 @@ class Region(ABC):
         What does not count in the norm has filter 0 there, and `add` does not reach it either.
         """
 
+    def aggregate_at(
+        self,
+        groups: Tensor,
+        values: Tensor,
+        filters: Tensor,
+        multiply: Tensor | None,
+        add: Tensor | None,
+        shape: torch.Size,
+    ) -> Tensor:
+        """`aggregate`, for a region whose taps depend on the features of the groups too."""
+        return self.aggregate(values, filters, multiply, add, shape)
+
     @abstractmethod
     def attends(self, x: Tensor) -> bool:
         """Return True if `attend` is the faster way to plain softmax attention for groups such as these."""
