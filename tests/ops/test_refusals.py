@@ -258,6 +258,14 @@ def test_a_kernel_is_refused_where_it_is_too_large_for_the_map(
 
 
 @pytest.mark.parametrize("name", OWN)
+def test_a_configuration_has_all_settings(name: str) -> None:
+    defaults = ops.spec(name).defaults
+    with pytest.raises(UserError, match="begin with ops.spec") as reason:
+        ops.from_config({"name": name}, ops.Slot(32, 2, (14, 14)))
+    assert all(setting in reason.value.problem for setting in defaults if setting not in ("name", "heads"))
+
+
+@pytest.mark.parametrize("name", OWN)
 def test_every_kernel_of_an_operator_of_its_own_is_checked_against_the_map(name: str) -> None:
     kernels = [setting for setting in ops.spec(name).defaults if "kernel" in setting]
     assert list(ops.spec(name).sliding) == kernels
