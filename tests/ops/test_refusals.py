@@ -260,7 +260,7 @@ def test_a_kernel_is_refused_where_it_is_too_large_for_the_map(
 @pytest.mark.parametrize("name", OWN)
 def test_a_configuration_has_all_settings(name: str) -> None:
     defaults = ops.spec(name).defaults
-    with pytest.raises(UserError, match="begin with ops.spec") as reason:
+    with pytest.raises(UserError, match=r"begin with ops\.spec") as reason:
         ops.from_config({"name": name}, ops.Slot(32, 2, (14, 14)))
     assert all(setting in reason.value.problem for setting in defaults if setting not in ("name", "heads"))
 
