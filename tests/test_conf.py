@@ -33,6 +33,10 @@ def test_every_file_composes_and_opens_with_a_comment(path: Path) -> None:
     overrides = [] if group == "." else [f"{group}={choice}"]
     if group == "op/weights":  # the one level that needs a region of its own
         overrides.append("op/region=neighborhood")
+    if (
+        choice == "sampled"
+    ):  # the one region that takes no keys, of which the default operator's weights have some
+        overrides.append("op=dynamic_filter")
     if choice == "hadamard_conv" or group == "op":
         overrides.append("host=swin_micro")
     with initialize_config_dir(str(CONF), version_base="1.3"):
