@@ -33,6 +33,10 @@ def test_every_file_composes_and_opens_with_a_comment(path: Path) -> None:
     overrides = [] if group == "." else [f"{group}={choice}"]
     if group == "op/weights":  # the one level that needs a region of its own
         overrides.append("op/region=neighborhood")
+    if choice == "hadamard_gate":  # and the one that needs a norm of its own
+        overrides.append("op/norm=tanh")
+    if choice == "sampled":  # without keys at its taps, which the weights of the default operator need
+        overrides.append("op=dynamic_filter")
     if choice == "hadamard_conv" or group == "op":
         overrides.append("host=swin_micro")
     with initialize_config_dir(str(CONF), version_base="1.3"):

@@ -142,10 +142,22 @@ def _enlarged(operator: Any, features: Any) -> Any:
     return operator
 
 
+def _begun(operator: Any, features: Any) -> Any:
+    """Draw the parameters that are zero of an operator whose output is zero at first (DCNv4)."""
+    import torch
+
+    with torch.no_grad():
+        if not operator(features).any():
+            for parameter in operator.parameters():
+                if not parameter.any():
+                    torch.nn.init.normal_(parameter, std=0.1)
+    return operator
+
+
 def _fields(name: str, features: Any) -> list[Any]:
     from ablate.ops.inspection import receptive_field
 
-    operator = _operator(name)
+    operator = _begun(_operator(name), features)
     places = {"receptive field": CENTRE, "elsewhere": ELSEWHERE, "at the border": CORNER}
     return [
         _column(title, receptive_field(operator, features, position), position)

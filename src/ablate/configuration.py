@@ -50,7 +50,7 @@ def read_settings(kind: type[Settings], path: str, config: Any, beside: tuple[st
 
     Args:
         kind: its fields are the settings; their annotations say what is accepted: `str` (numbers
-            too), `bool`, `int`, `float` (finite), each also with `| None`, `tuple[str, ...]`,
+            too), `bool`, `int`, `float` (finite), each also with `| None`, `int | str`, `tuple[str, ...]`,
             `tuple[int, ...]` and `Mapping`. A field with a default may be left out.
         config: the node, a mapping from setting to value.
         path: where the node is, for messages, e.g. `op.region`.
@@ -88,13 +88,15 @@ def convert(path: str, value: Any, annotation: str) -> Any:
     """
     base, _, optional = annotation.partition(" | ")
     number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if value is None and optional:
+    if value is None and optional == "None":
         return None
     if base == "str" and (isinstance(value, str) or number):
         return str(value)
     if base == "bool" and isinstance(value, bool):
         return value
     if base == "int" and number and isinstance(value, int):
+        return value
+    if annotation == "int | str" and isinstance(value, str):
         return value
     if base == "float" and number:
         return float(value)

@@ -10,15 +10,24 @@ from torch import Tensor, nn
 from ablate import ops
 from ablate.testing.subject import drawn
 
-__all__ = ["EXCEPTIONS", "FORMS", "OWN", "PRESETS", "build", "close", "drawn", "image", "small"]
+__all__ = ["EXCEPTIONS", "FORMS", "OWN", "PRESETS", "WIDTHS", "build", "close", "drawn", "image", "small"]
 
 EXCEPTIONS: dict[str, dict[str, Any]] = {
     "lsa": {"region": {"size": 3}},
     "lesa_window": {"window": 3},
+    "aggregated": {"reduction": "L/2"},
+    "plg": {"window": 3, "tokens": 3},
+    "rasa": {"reduction": "L/2"},
+    "dcnv3": {"heads": "C/4"},
+    "contmix": {"kernel": 5, "small_kernel": 3, "pooled": 2},
+    "dilated_reparam": {"kernel": 7},
     "involution": {"channel": {"heads": "C/4"}, "region": {"kernel": 3}},
+    "ls_conv": {"channel": {"heads": "C/4"}, "region": {"kernel": 3}, "weights": {"kernel": 3}},
+    "qna": {"channel": {"heads": "C/4"}, "region": {"kernel": 3}},
     "i_d_dwconv": {"channel": {"heads": "C/4"}, "region": {"kernel": 3}},
 }
 FORMS = [(name, stride) for name in ops.names() for stride in ops.spec(name).strides]
+WIDTHS = {"dcnv4": 32}  # channels of an entry that does not take 8
 PRESETS = [name for name in ops.names() if ops.spec(name).config is not None]
 OWN = [name for name in ops.names() if ops.spec(name).config is None]
 
@@ -35,7 +44,7 @@ def small(name: str) -> dict[str, Any]:
 
 def build(
     name: str,
-    dim: int = 8,
+    dim: int | None = None,
     *,
     host_heads: int = 2,
     resolution: tuple[int, int] | None = (5, 7),
@@ -44,7 +53,7 @@ def build(
     seed: int = 0,
     **overrides: Any,
 ) -> nn.Module:
-    """The entry with small settings; an override of an axis is added to its small one.
+    """The entry with 8 channels and small settings; an override of an axis is added to its small one.
 
     `host_heads` are those of the host, so that `heads` can be an operator's setting.
     """
@@ -54,7 +63,13 @@ def build(
         merged = {**merged, key: {**merged[key], **value} if both else value}
     torch.manual_seed(seed)
     return ops.create(
-        name, dim, heads=host_heads, resolution=resolution, stride=stride, index=index, settings=merged
+        name,
+        dim or WIDTHS.get(name, 8),
+        heads=host_heads,
+        resolution=resolution,
+        stride=stride,
+        index=index,
+        settings=merged,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.ops.small import FORMS, build, image, small
+from tests.ops.small import FORMS, WIDTHS, build, image, small
 
 from ablate import ops
 from ablate.testing import CHECKS, Subject
@@ -38,6 +38,7 @@ def cases() -> Iterator[Any]:
             settings = {} if check in OF_PUBLISHED_SETTINGS else small(name)
             more = NARROW.get(name, {}) if check == "gradcheck" else {}
             size = SIZES.get(check, {"dim": 8, "resolution": (5, 7)})
+            size = {**size, "dim": max(size["dim"], WIDTHS.get(name, 0))}
             if check in OF_STRIDE_1 and stride != 1:
                 continue
             if check == "compile" and stride != ops.spec(name).strides[-1]:

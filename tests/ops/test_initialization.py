@@ -16,19 +16,66 @@ RESNET = math.sqrt(2 / C)  # kaiming-normal, fan-out, of a 1Ã—1 convolution C â†
 
 # Settings beside the defaults; standard deviations; what is zero.
 STARTS: dict[str, tuple[dict[str, object], dict[str, float], tuple[str, ...]]] = {
+    "aggregated": (
+        {"reduction": 1},
+        {
+            "query.weight": 0.02,
+            "key_value.weight": 0.02,
+            "output.weight": 0.02,
+            "distance.0.weight": 0.02,
+            "distance.2.weight": 0.02,
+            "pool.weight": math.sqrt(2 / C),
+            "query_embedding": 0.02,
+            "tokens": 0.02,
+            "relative_position_bias_table": 4e-4,
+        },
+        ("query.bias", "key_value.bias", "output.bias", "pool.bias", "token_bias"),
+    ),
+    "attn_conv": (
+        {"heads": 2},
+        {
+            "convolution.query_key_value.weight": DEFAULT,
+            "convolution.look.weight": UNIFORM / 3,
+            "convolution.gate.mix.weight": math.sqrt(2) * DEFAULT,
+            "attention.key_value.weight": DEFAULT,
+            "output.weight": DEFAULT,
+        },
+        (),
+    ),
     "carafe": (
         {},
         {"compress.weight": math.sqrt(2 / (C + 64)), "encode.weight": 0.001},
         ("compress.bias", "encode.bias"),
     ),
     "condconv": ({}, {"mixture.weight": DEFAULT / 3, "mixture.bias": DEFAULT / 3}, ()),
+    "contmix": (
+        {},
+        dict.fromkeys(("query.linear.weight", "taps.weight", "biases.1", "output.weight"), 0.02),
+        ("taps.bias", "output.bias", "excitation.reduce.bias"),
+    ),
     "conv": ({}, {"convolution.weight": DEFAULT / 3}, ()),
     "csa": ({}, {"taps": math.sqrt(2 / 9 / C), "weights.expand.weight": 0.02}, ("weights.expand.bias",)),
     "d_dwconv": ({}, {"weights.reduce.weight": DEFAULT, "weights.expand.weight": 2 * DEFAULT}, ("bias",)),
+    "dcnv3": (
+        {},
+        {"value.weight": math.sqrt(1 / C), "output.weight": math.sqrt(1 / C), "surround.weight": UNIFORM / 3},
+        ("offsets.weight", "offsets.bias", "weights.weight", "weights.bias", "value.bias", "output.bias"),
+    ),
+    "dcnv4": (
+        {},
+        {"value.weight": math.sqrt(1 / C), "output.weight": math.sqrt(1 / C)},
+        ("offsets_weights.weight", "offsets_weights.bias", "value.bias"),
+    ),
     "ddf": (
         {"kernel": 5, "heads": "1x"},
         {"scale": math.sqrt(2) / 5, "spatial.weight": DEFAULT, "expand.weight": UNIFORM / math.sqrt(C // 5)},
         (),
+    ),
+    "dilated_reparam": ({}, {"sum.convolutions.0.weight": 0.02, "sum.convolutions.2.weight": 0.02}, ()),
+    "dinat": (
+        {},
+        {"weights.position.relative_position_bias_table": 0.02, "value.weight": 0.02},
+        ("value.bias",),
     ),
     "dwconv": ({}, {"weights.filters": UNIFORM / K}, ()),
     "dynamic_conv": (
@@ -53,6 +100,16 @@ STARTS: dict[str, tuple[dict[str, object], dict[str, float], tuple[str, ...]]] =
         {"weights.query_key.weight": 0.02, "weights.position.key_position": 0.02, "ghost.add": 0.02},
         ("weights.query_key.bias",),
     ),
+    "focal": (
+        {},
+        {
+            "query_context_gates.weight": 0.02,
+            "output.weight": 0.02,
+            "modulator.weight": DEFAULT,
+            "contexts.1.weight": UNIFORM / 5,
+        },
+        ("query_context_gates.bias", "output.bias"),
+    ),
     "i_d_dwconv": ({}, {"weights.reduce.weight": DEFAULT, "weights.expand.weight": 2 * DEFAULT}, ()),
     "involution": (
         {},
@@ -76,6 +133,26 @@ STARTS: dict[str, tuple[dict[str, object], dict[str, float], tuple[str, ...]]] =
         (),
     ),
     "lesa_window": ({}, {"binary.position.relative": math.sqrt(3 / C), "unary.mix.weight": RESNET}, ()),
+    "qna": (
+        {},
+        {
+            "weights.key.weight": C**-0.5,
+            "value.weight": C**-0.5,
+            "output.weight": C**-0.5,
+            "weights.gains": 0.02,
+            "weights.query": 0.88 * 8**-0.5,  # cut at two deviations
+        },
+        ("weights.relative_position_bias_table",),
+    ),
+    "ls_conv": (
+        {},
+        {
+            "weights.reduce.weight": DEFAULT,
+            "weights.look.weight": UNIFORM / K,
+            "weights.expand.weight": math.sqrt(2) * DEFAULT,
+        },
+        ("norm.bias", "output.norm.bias"),
+    ),
     "lsa": (
         {},
         {
@@ -87,12 +164,38 @@ STARTS: dict[str, tuple[dict[str, object], dict[str, float], tuple[str, ...]]] =
         ("weights.query_key.bias", "value.bias", "output.bias"),
     ),
     "lsa_neighborhood": ({}, {"weights.query_key.weight": 0.02}, ("output.bias",)),
+    "manhattan": (
+        {},
+        {"query.weight": 0.02, "value.weight": 0.02, "output.weight": 0.02, "enhance.weight": UNIFORM / 5},
+        ("query.bias", "output.bias"),
+    ),
     "na": (
         {},
         {"weights.position.relative_position_bias_table": 0.02, "value.weight": 0.02},
         ("value.bias",),
     ),
     "outlook": ({}, {"weights.expand.weight": 0.02, "value.weight": 0.02}, ("weights.expand.bias",)),
+    "plg": (
+        {},
+        {
+            "query_key_value.weight": 0.02,
+            "global_query.weight": 0.02,
+            "global_key_value.weight": 0.02,
+            "output.weight": 0.02,
+        },
+        ("query_key_value.bias", "global_query.bias", "global_key_value.bias", "output.bias"),
+    ),
+    "rasa": (
+        {"reduction": 2},
+        {
+            "query.weight": 0.02,
+            "key_value.weight": 0.02,
+            "output.weight": 0.02,
+            "atrous": math.sqrt(2 / 9),
+            "reduce.weight": math.sqrt(2 / 4 / C),
+        },
+        ("output.bias", "reduce.bias"),
+    ),
     "san_pairwise": ({}, {"centre.weight": DEFAULT, "weights.2.weight": UNIFORM / math.sqrt(C / 4 + 2)}, ()),
     "san_patchwise": ({}, {"value.weight": DEFAULT, "weights.5.weight": UNIFORM / math.sqrt(C / 8)}, ()),
     "sasa": ({}, {"query_key_value.weight": DEFAULT, "rows": 32**-0.5, "columns": 32**-0.5}, ()),

@@ -35,6 +35,16 @@ def test_filters_give_the_sum(name: str, position: tuple[int, int]) -> None:
     torch.testing.assert_close((maps * values).sum((2, 3)), expected, atol=1e-5, rtol=1e-4)
 
 
+def test_a_pooled_token_is_shared_by_its_cell() -> None:
+    found, x = operator("lsa", region="window_and_pooled"), features()
+    maps = inspection.filters(found, x, (6, 9))
+    values = found.value(x).permute(0, 3, 1, 2)
+    found.output = torch.nn.Identity()
+    torch.testing.assert_close((maps * values).sum((2, 3)), found(x)[:, 6, 9], atol=1e-5, rtol=1e-4)
+    assert maps.all()
+    assert torch.equal(maps[..., 0, 0], maps[..., 1, 1])  # one cell of 2×2, outside the window
+
+
 def test_softmax_without_ghost_head_sums_to_one_and_stays_in_its_region() -> None:
     maps = inspection.filters(operator("lsa_neighborhood"), features(), (6, 9))
     torch.testing.assert_close(maps.sum((2, 3)), torch.ones(2, 32))

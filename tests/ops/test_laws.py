@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.ops.small import build, close, drawn, image
+from tests.ops.small import WIDTHS, build, close, drawn, image
 from torch import Tensor, nn
 
 from ablate import ops
@@ -130,6 +130,25 @@ def test_three_ways_to_see_the_whole_map(side: int, weights: str, terms: list[st
     close(inside(x), whole(x))
 
 
+@settings(max_examples=8, deadline=None)
+@given(st.sampled_from([1, 3]), st.integers(1, 3))
+def test_dinat_in_odd_blocks_attends_to_whole_residue_classes(kernel: int, dilation: int) -> None:
+    """Where K · δ is the side of the map: δ² dense attentions, each over every δ-th row and column."""
+    size = (kernel * dilation, kernel * dilation)
+    odd = drawn(build("dinat", resolution=size, index=1, region={"kernel": kernel}))
+    dense = build("na", resolution=size, region={"kernel": kernel}).double()
+    dense.load_state_dict(odd.state_dict())
+    even = build("dinat", resolution=size, region={"kernel": kernel}).double()
+    even.load_state_dict(odd.state_dict())
+    x = image(*size)
+    found = odd(x)
+    for row in range(dilation):
+        for column in range(dilation):
+            part = (slice(None), slice(row, None, dilation), slice(column, None, dilation))
+            close(found[part], dense(x[part]))
+    close(even(x), dense(x))
+
+
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("fusion", ["gated", "sum", "static"])
 def test_lesa_in_windows_is_lesa_on_a_map_of_one_window(fusion: str, training: bool) -> None:
@@ -199,7 +218,8 @@ def test_filter_norm_of_constant_weights_is_finite_in_half_precision() -> None:
 
 def test_inference_mode_leaves_no_trace_in_what_is_cached() -> None:
     for name in ops.names():
-        operator, x = build(name, resolution=(6, 9), index=1), image(6, 9, dtype=torch.float32)
+        operator = build(name, resolution=(6, 9), index=1)
+        x = image(6, 9, dim=WIDTHS.get(name, 8), dtype=torch.float32)
         with torch.inference_mode():
             operator(x)
         operator(x).sum().backward()

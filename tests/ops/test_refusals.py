@@ -41,13 +41,39 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
         {},
         "inside, mask, zero",
     ),
+    "unknown dilation": ("dinat", {"region": {"dilation": "alternates"}}, {}, "did you mean 'alternate'"),
+    "alternate without its map": ("dinat", {}, {"resolution": None, "index": 1}, "give resolution="),
     "convolution of weights in a window": (
         "lsa",
         {"weights": "hadamard_conv"},
         {},
         "use op/region=neighborhood",
     ),
+    "keys between positions": (
+        "lsa",
+        {"region": "sampled"},
+        {},
+        "use op.weights.terms=[query_position,bias]",
+    ),
+    "keys of positions between": ("elsa_equation", {"region": "sampled"}, {}, "key_position needs the key"),
+    "groups through heads": (
+        "dynamic_filter",
+        {"region": {"name": "sampled", "groups": 2}},
+        {},
+        "neither divides the other",
+    ),
+    "groups of channels": (
+        "dwconv",
+        {"region": {"name": "sampled", "groups": 7}},
+        {},
+        "does not divide the 24 channels",
+    ),
     "filter-norm over one tap": ("lsa", {"norm": "filter_norm", "region": {"size": 1}}, {}, "needs two"),
+    "channels without a half": ("lsa", {"weights": "wide_conv"}, {"dim": 27}, "use an even number"),
+    "unknown gains": ("qna", {"weights": {"gains": "per_taps"}}, {}, "did you mean 'per_tap'"),
+    "a norm of weights that are alike": ("lsa", {"weights": "hadamard_gate"}, {}, "use op/norm=tanh"),
+    "share of heads": ("attn_conv", {"pooled_share": 1.5}, {}, "use a number up to 1"),
+    "rotation of half pairs": ("manhattan", {"heads": "8"}, {}, "op.rotation=false"),
     "no terms": ("lsa", {"weights": {"terms": []}}, {}, "at least one"),
     "unknown term": ("lsa", {"weights": {"terms": ["contents"]}}, {}, "did you mean 'content'"),
     "wrong type": ("lsa", {"region": {"size": "seven"}}, {}, "expected int"),
@@ -67,6 +93,37 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
     "no map": ("lesa", {}, {"resolution": None}, "give resolution=(height, width)"),
     "neither term": ("lesa_qr", {"unary": "none", "binary": "none"}, {}, "keep op.unary=conv or"),
     "LESA's window": ("lesa_window", {"window": 8}, {"resolution": (7, 9)}, "larger than the map of 7×9"),
+    "no branches": ("dilated_reparam", {"kernel": 3}, {}, "5, 7, 9, 11, 13, 15, 17, or op.branches=none"),
+    "tokens of no map": ("aggregated", {}, {"resolution": None}, "or an integer"),
+    "no token": ("aggregated", {"reduction": 15}, {}, "use op.reduction=14 or less"),
+    "a head for two regions": ("plg", {"heads": "1"}, {}, "use an even number"),
+    "PLG's window": ("plg", {"window": 8}, {"resolution": (7, 9)}, "larger than the map of 7×9"),
+    "tokens among neighbors": (
+        "i_d_dwconv",
+        {"region": "window_and_pooled", "channel": {"heads": "1x"}},
+        {},
+        "use op/region=window, or op/weights=linear",
+    ),
+    "tokens at no distance": (
+        "lsa",
+        {"region": "window_and_pooled", "norm": "softmax_decay"},
+        {},
+        "without the term decay",
+    ),
+    "no rate": ("rasa", {"rates": []}, {}, "use [1, 3, 5]"),
+    "keys of no map": ("rasa", {}, {"resolution": None}, "or an integer"),
+    "no key": ("rasa", {"reduction": 15}, {}, "use op.reduction=14 or less"),
+    "narrow groups": ("dcnv4", {"heads": "C/8"}, {}, "multiples of 16"),
+    "no published branches": ("contmix", {"kernel": 11}, {}, "use one of 5, 7, 9, 13"),
+    "small above large": ("contmix", {"kernel": 5, "small_kernel": 7}, {}, "use op.small_kernel=5 or less"),
+    "heads of halves": ("contmix", {"heads": "C/3"}, {}, "whose double divides 24"),
+    "no region of the map": (
+        "dynamic_filter",
+        {"weights": {"name": "pooled_affinity", "pooled": 0}},
+        {},
+        "op.weights.pooled=0 is not positive",
+    ),
+    "growth to even kernels": ("focal", {"growth": 3}, {}, "use 4"),
     "stride": ("slide", {}, {"stride": 2}, "possible strides: 1;"),
     "large stride": ("lsa", {}, {"stride": 3}, "possible strides: 1, 2;"),
 }
@@ -86,7 +143,7 @@ def test_refused_before_anything_is_built(case: str, monkeypatch: pytest.MonkeyP
 
 def refused(name: str, **settings: Any) -> str:
     with pytest.raises(UserError) as error:
-        ops.create(name, 24, heads=3, resolution=(14, 14), settings=settings)
+        ops.create(name, 48, heads=3, resolution=(14, 14), settings=settings)
     assert error.value.way_out
     return str(error.value)
 
@@ -117,7 +174,7 @@ def test_every_setting_of_an_operator_of_its_own_refuses_what_it_cannot_be(name:
 def test_every_size_on_an_axis_is_positive(name: str) -> None:
     for axis in ("weights", "region"):
         level = ops.spec(name).defaults[axis]
-        for setting in level.keys() & {"kernel", "dilation", "size", "reduction", "group_width"}:
+        for setting in level.keys() & {"kernel", "dilation", "size", "reduction", "group_width", "queries"}:
             for value in (0, -1):
                 message = refused(name, **{axis: {setting: value}})
                 assert f"op.{axis}.{setting}={value} is not positive" in message
@@ -135,6 +192,13 @@ MAPS: dict[str, tuple[dict[str, Any], tuple[int, int] | None, str, str]] = {
         "built for a map of 5×7, this one is 7×5",
         "for this image",
     ),
+    "aggregated": (
+        {"reduction": 6},
+        None,
+        "op.reduction=6 leaves no token of a map of 7×5",
+        "op.reduction=5",
+    ),
+    "rasa": ({"reduction": 6}, None, "op.reduction=6 leaves no key of a map of 7×5", "op.reduction=5"),
     "san_pairwise": ({"kernel": 11}, None, "op.kernel=11 reflects 5 positions at each border", "up to 9"),
     "san_patchwise": ({"kernel": 11}, None, "the map has 7×5", "use a kernel up to 9"),
 }
@@ -191,6 +255,14 @@ def test_a_kernel_is_refused_where_it_is_too_large_for_the_map(
                     assert f"={kernel}" in error.problem
                     assert error.way_out
                 assert found == expected, (side, kernel, dilation)
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_configuration_has_all_settings(name: str) -> None:
+    defaults = ops.spec(name).defaults
+    with pytest.raises(UserError, match=r"begin with ops\.spec") as reason:
+        ops.from_config({"name": name}, ops.Slot(32, 2, (14, 14)))
+    assert all(setting in reason.value.problem for setting in defaults if setting not in ("name", "heads"))
 
 
 @pytest.mark.parametrize("name", OWN)

@@ -21,6 +21,9 @@ DWCONV = {"channel": {"value": "linear", "output": "linear"}}
 FORMULAS: list[tuple[str, dict[str, object], int, int, int]] = [
     ("lsa", {}, 37_755, 46_272, 0),
     ("lsa", {"region": "neighborhood_inside"}, 37_755, 46_272, 0),
+    ("dinat", {}, 37_755, 46_272, 0),
+    ("dinat", {"region": {"dilation": 8}}, 37_755, 46_272, 0),
+    ("ls_conv", {}, 21 * 96**2 // 16 + 3156, 21 * 96**2 // 16 + 3216, 0),
     ("elsa", {"weights": {"group_width": 4}}, 57_907, 62_144 - 64, 0),
     ("dwconv", {}, 4_800, 4_704, 0),
     ("dwconv", DWCONV, 23_424, 23_136, 0),
@@ -38,8 +41,33 @@ FORMULAS: list[tuple[str, dict[str, object], int, int, int]] = [
     ("csa", {}, 115_827, 37_728, 0),
     # its two paths are one convolution here, and the fixed one's weights are no parameters
     ("slide", {}, 43_035 - 32 * 9 * 9, 69_696 - 2 * 96 * 81, 0),
+    ("manhattan", {}, 4 * 96**2 + 30 * 96, 4 * 96**2 + 25 * 96 + 2 * 96 * (56 + 56), 0),
+    ("manhattan", {"decomposed": False}, 39_744, 4 * 96**2 + 25 * 96 + 2 * 3136 * 96, 0),
     ("sasa", {}, 3 * 96**2 + 2 * 7 * 16, 3 * 96**2 + 7 * 96 + 2 * 49 * 96, 0),
     ("lesa", {"heads": 8}, 217_560, 6 * 96**2 + 9 * 96 * 12 + 7 * 96 * 3136 // 2, 0),
+    # parameters of training; its multiply-accumulates are counted in evaluation, where it is one convolution
+    ("dilated_reparam", {}, 27_072, 16_224, 0),
+    # per image: keys and values of the pooled tokens, and half of the bias by distance, which a batch shares
+    (
+        "aggregated",
+        {},
+        50_844,
+        5 * 96**2 + 27 * 96 + 2 * 49 * 96,
+        2 * 96**2 * 49 + 512 * 5 * 104**2 // 2,
+    ),
+    # keys and values of 49 tokens per image, which are half of its heads' channels
+    ("plg", {}, 37_248, 9_216 * 3 + 2 * 96 * 49, 49 * 2 * 48 * 96),
+    ("rasa", {"reduction": 4}, 185_568, 138_048, 0),
+    # its published reduction of the first stage, by 8, to 49 keys
+    ("rasa", {}, 4 * 96**2 + 13 * 96 + 64 * 96**2, 2 * (3 * 96**2 + 27 * 96 + 2 * 96**2 // 64 + 98 * 96), 0),
+    ("focal", {}, 40_803, 40_800 - 4 * 96, 0),
+    # without the block's 3×3 convolution and layer norm; multiply-accumulates of evaluation
+    ("contmix", {"heads": 4}, 96_156 - 12 * 96, 108_248 - 9 * 96, 49 * 96**2 // 2 + 2 * 96 * 16),
+    ("dcnv3", {}, 35_490, 39_168, 0),
+    ("dcnv3", {"centre_scale": True}, 35_490 + 6 * 97, 39_168 + 6 * 96, 0),
+    ("dcnv4", {}, 34_824, 38_880, 0),
+    ("dcnv4", {"bias": True, "depthwise": True}, 34_824 + 96 + 960, 38_880 + 864, 0),
+    ("focal", {"levels": 3, "norm": True}, 40_803 + 97 + 49 * 96 + 192, 40_800 - 4 * 96 + 50 * 96, 0),
 ]
 
 
@@ -53,6 +81,36 @@ def test_costs_equal_the_formulas(
     operator = ops.create(name, 96, heads=3, resolution=(56, 56), settings=overrides)
     assert costs.parameters(operator) == parameters
     assert costs.macs(operator, 2, 56, 56, 96) == 2 * (per_position * 56 * 56 + per_image)
+
+
+def test_qna_has_the_costs_of_its_formula() -> None:
+    """The published sums, less K²C for each query beyond the first, of which the filters are mixed before."""
+    width, heads, queries, taps, positions = 96, 12, 2, 9, 56 * 56
+    operator = ops.create("qna", width, heads=3, resolution=(56, 56))
+    assert costs.parameters(operator) == queries * width + 3 * width**2 + 2 * taps * queries * heads
+    published = 2 * width**2 + queries * heads * width + queries * taps * (width + heads)
+    mixed_before = (queries - 1) * taps * width
+    folded = queries * width**2  # q̂Wᵀ, once per call
+    assert costs.macs(operator, 1, 56, 56, width) == (published - mixed_before) * positions + folded
+
+
+@pytest.mark.parametrize(
+    ("width", "heads", "kernel", "side", "block"), [(96, 3, 3, 56, 8), (384, 12, 7, 14, 2)]
+)
+def test_attn_conv_has_the_costs_of_its_formula(
+    width: int, heads: int, kernel: int, side: int, block: int
+) -> None:
+    """Of ⌈heads / 2⌉ heads with c channels and ⌊heads / 2⌋ pooled ones with g; two products do not count."""
+    settings = {"kernel": kernel}
+    operator = ops.create("attn_conv", width, heads=heads, resolution=(side, side), settings=settings)
+    g = heads // 2 * width // heads
+    c, tokens = width - g, (side // block) ** 2
+    first = 3 * width * c + 3 * c + 3 * c * (kernel**2 + 1) + 2 * c**2 + 2 * c
+    second = 3 * width * g + 3 * g
+    assert costs.parameters(operator) == first + second + width**2 + width
+    per_position = 3 * width * c + 3 * c * kernel**2 + 2 * c**2 + width * g + 2 * g * tokens + width**2
+    per_image = 2 * width * g * tokens
+    assert costs.macs(operator, 1, side, side, width) == per_position * side**2 + per_image
 
 
 @pytest.mark.parametrize(("name", "kernel"), [("san_pairwise", 7), ("san_patchwise", 3)])
@@ -90,8 +148,15 @@ def test_every_level_works_on_every_preset_or_is_refused_with_a_reason(name: str
         y.sum().backward()
         assert all(parameter.grad is not None for parameter in operator.parameters())
     in_windows = {("region", "window"), ("region", "global")}
-    expected = {"elsa": in_windows, "lsa": {("weights", "hadamard_conv")}}
-    assert refused == expected.get(name, set())
+    weights = ops.spec(name).config.weights
+    expected = {"elsa": in_windows, "lsa": {("weights", "hadamard_conv")}}.get(name, set())
+    if ops.spec(name).defaults["norm"]["name"] == "softmax":
+        expected = expected | {("weights", "hadamard_gate")}
+    if isinstance(weights, (axes.PairwiseConfig, axes.HadamardConfig, axes.LearnedQueryConfig)):
+        expected = expected | {("region", "sampled")}  # keys lie at whole positions
+    elif not isinstance(weights, (axes.LinearConfig, axes.StaticConfig)):
+        expected = expected | {("region", "window_and_pooled")}
+    assert refused == expected
 
 
 def test_heads_in_every_form() -> None:

@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 import torch
-from tests.ops.small import OWN, PRESETS, build, drawn, image, small
+from tests.ops.small import OWN, PRESETS, WIDTHS, build, drawn, image, small
 from torch import nn
 
 from ablate import ops
@@ -19,27 +19,41 @@ OTHER: dict[str, tuple[object, ...]] = {
     "groups": ("1x", "C"),
     "kernel": (5,),
     "encoder_kernel": (1, 5),
-    "grid": (1,),
+    "grid": (1, 2),
     "window": (4,),
     "dilation": (2,),
     "compressed": (16,),
     "experts": (3,),
     "share": (4,),
+    "tokens": (2, 4),
     "reduction": (2,),
     "squeeze": (0.5,),
     "temperature": (1.0,),
+    "levels": (3,),
+    "growth": (4,),
+    "offset_scale": (0.5,),
+    "small_kernel": (5,),
+    "pooled": (3,),
+    "feature_kernel": (1, 5),
+    "rates": ([2],),
+    "depth": (1, 3),
     # of the axes
     "ghost_lambda": (1, 2),
     "ghost_gamma": (0.5,),
     "value": axes.PROJECTIONS,
     "value_initialization": axes.INITIALIZATIONS,
-    "output": axes.PROJECTIONS,
+    "output": axes.OUTPUTS,
+    "queries": (1, 3),
+    "decay_initial": (1.0,),
+    "decay_range": (2.0,),
+    "pooled_share": (0.4, 1.0),
+    "gains": axes.GAINS,
     "size": (4,),
     "shift": axes.SHIFTS,
     "border": axes.BORDERS,
     "scale": (0.7,),
     "group_width": (2,),
-    "terms": (["content"], ["bias"], ["key_position", "query_position"]),
+    "terms": (["content"], ["bias"], ["key_position", "query_position"], ["content", "decay"]),
 }
 
 
@@ -63,7 +77,7 @@ def idle(name: str, override: dict[str, Any]) -> bool:
     ours, theirs = operator.state_dict(), other.state_dict()
     if ours.keys() != theirs.keys() or any(not torch.equal(ours[key], theirs[key]) for key in ours):
         return False
-    x = image(5, 7)
+    x = image(5, 7, dim=WIDTHS.get(name, 8))
     return torch.allclose(drawn(operator).eval()(x), drawn(other).eval()(x))
 
 
@@ -80,7 +94,7 @@ def nothing_to_change(config: axes.OperatorConfig) -> set[str]:
     found = set()
     if config.channel.value == "identity":
         found |= {f"channel.value_initialization={value}" for value in axes.INITIALIZATIONS}
-    if config.norm.name == "identity":
+    if config.norm.name in axes.ELEMENTWISE:
         found |= {"region.border=zero", "region.border=mask"}
     return found
 

@@ -1,10 +1,11 @@
 """Operations over sliding neighborhoods, as functions on channels-last tensors.
 
 One folder per operation: `neighborhood_sums` (four sums), `neighborhood_attention` (scores, softmax and
-sum in one pass), `slide_attention` (the same over neighbors that static filters mix), `pairwise_features`
-(the filters of SAN and LESA). The `__init__` of a folder is the PyTorch operator with gradients and FLOP
-counts, `reference` computes it in plain PyTorch, `numba` on the CPU, `triton` on CUDA.
-`pairwise_features` has none of the three: plain PyTorch computes it on every device.
+sum in one pass), `slide_attention` (the same over neighbors that static filters mix), `sampled_sums`
+(samples between positions), `pairwise_features` (the filters of SAN and LESA). The `__init__` of a folder is
+the PyTorch operator with gradients and FLOP counts, `reference` computes it in plain PyTorch, `numba` on the
+CPU, `triton` on CUDA. `pairwise_features` has none of the three: plain PyTorch computes it on every device.
+`sampled_sums` has no `triton` yet.
 `geometry` defines which positions a neighborhood reaches, `precision` the dtype under autocast, `dispatch`
 chooses the implementation, `selfcheck` compares the Triton kernels with the reference before their first use,
 `_numba` and `_triton` hold what the kernels of a backend share. Used by `ops`, `training` and `bench`. Start
@@ -18,14 +19,14 @@ from typing import Unpack
 import torch.nn.functional as F
 from torch import Tensor
 
-from ablate.kernels import neighborhood_sums, slide_attention
+from ablate.kernels import neighborhood_sums, sampled_sums, slide_attention
 from ablate.kernels.convolution import convolve_each
 from ablate.kernels.dispatch import use
 from ablate.kernels.geometry import Neighborhood, Sliding, strided
 from ablate.kernels.neighborhood_attention import attention
 from ablate.kernels.precision import in_autocast
 
-__all__ = ["aggregate", "attention", "scores", "slide_attention", "use"]
+__all__ = ["aggregate", "attention", "sampled_sums", "scores", "slide_attention", "use"]
 
 
 def aggregate(

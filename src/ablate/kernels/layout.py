@@ -1,5 +1,8 @@
 """Channels-last maps: heads and pooling."""
 
+from typing import Literal
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -21,3 +24,20 @@ def average_pool(x: Tensor, stride: int) -> Tensor:
     images = x.permute(0, 3, 1, 2)
     pooled = F.avg_pool2d(images, stride, stride, ceil_mode=True, count_include_pad=False)
     return pooled.permute(0, 2, 3, 1)
+
+
+def pool_cells(x: Tensor, grid: tuple[int, int], form: Literal["mean", "amax"] = "mean") -> Tensor:
+    """(B, H, W, C) → (B, rows, columns, C): mean or maximum of each cell of a grid.
+
+    The cells are those of adaptive pooling and overlap where the grid does not divide the map. PyTorch's own
+    adaptive pooling has no deterministic gradient on CUDA.
+    """
+    for dim, count in enumerate(grid, start=1):
+        length = x.shape[dim]
+        if length % count == 0:
+            x = getattr(x.unflatten(dim, (count, length // count)), form)(dim + 1)
+            continue
+        ends = [(cell * length // count, -(-(cell + 1) * length // count)) for cell in range(count)]
+        parts = [getattr(x.narrow(dim, first, end - first), form)(dim) for first, end in ends]
+        x = torch.stack(parts, dim)
+    return x

@@ -8,7 +8,12 @@ from ablate.official.operators import Place, by_table
 from ablate.ops.zoo.convolution import Convolution
 from ablate.ops.zoo.ddf import DDF
 
-_convolution = by_table({r"(weight|bias)": r"convolution.\1"})
+_convolution = by_table(
+    {
+        r"(weight|bias)": r"convolution.\1",
+        r"lk_origin\.(weight|bias)": r"convolution.\1",  # of a merged dilated reparam block
+    }
+)
 
 _branches = by_table(
     {

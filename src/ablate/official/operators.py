@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ablate.ops import LocalOperator
+from ablate.ops.axes.learned_query import LearnedQueryWeights
 from ablate.ops.axes.weights import (
     BottleneckWeights,
     HadamardConvWeights,
@@ -22,10 +23,11 @@ from ablate.ops.axes.weights import (
     PooledWeights,
     StaticWeights,
 )
+from ablate.ops.axes.wide_conv import WideConvWeights
 
 Place = Callable[[nn.Module, str, Tensor], dict[str, Tensor] | None]
 # Files beside this one, each with a table PLACES.
-FAMILIES = ("attention", "dynamic_filters", "hybrids", "lesa")
+FAMILIES = ("attention", "deformable", "dynamic_filters", "hybrids", "large_kernels", "lesa", "modulation")
 
 
 def place_of(module: nn.Module) -> Place | None:
@@ -131,10 +133,57 @@ _pooled = by_table(
     }
 )
 
+_perception = by_table(
+    {
+        r"lkp\.cv1\.c\.weight": "weights.reduce.weight",
+        r"lkp\.cv1\.bn\.(\w+)": r"weights.reduce_norm.\1",
+        r"lkp\.cv2\.c\.weight": "weights.look.weight",
+        r"lkp\.cv2\.bn\.(\w+)": r"weights.look_norm.\1",
+        r"lkp\.cv3\.c\.weight": "weights.mix.weight",
+        r"lkp\.cv3\.bn\.(\w+)": r"weights.mix_norm.\1",
+        r"lkp\.cv4\.(weight|bias)": r"weights.expand.\1",
+        r"bn\.(\w+)": r"output.norm.\1",
+    }
+)
+
+
+def _ls_conv(operator: nn.Module, name: str, tensor: Tensor) -> dict[str, Tensor] | None:
+    """LSNet's module: channel c has filter c mod G there, and filter ⌊c · G / C⌋ here."""
+    assert isinstance(operator, LocalOperator)
+    if match := re.fullmatch(r"lkp\.norm\.(weight|bias)", name):
+        return {f"norm.{match[1]}": tensor.unflatten(0, (operator.heads, -1))}
+    if name == "lkp.cv1.c.weight":
+        tensor = contiguous(tensor, operator.heads, 1)
+    elif name.startswith("bn.") and tensor.ndim:
+        tensor = contiguous(tensor, operator.heads, 0)
+    return _perception(operator, name, tensor)
+
+
+def contiguous(x: Tensor, filters: int, dim: int) -> Tensor:
+    """Bring the channels of each filter together, in a dimension whose entry c has filter c mod `filters`."""
+    return x.unflatten(dim, (-1, filters)).transpose(dim, dim + 1).flatten(dim, dim + 1)
+
+
+def _qna(operator: nn.Module, name: str, tensor: Tensor) -> dict[str, Tensor] | None:
+    """QnA's Flax tree joined by dots: kernels are (in, out), tables (K², queries · heads)."""
+    transposed = {
+        "Wk": "weights.key.weight",
+        "to_v.kernel": "value.weight",
+        "to_out.kernel": "output.weight",
+        "rpe_bias": "weights.relative_position_bias_table",
+        "attn_scale_weights": "weights.gains",
+    }
+    if name == "query":
+        return {"weights.query": tensor}
+    return {transposed[name]: tensor.flatten(0, -2).T.contiguous()} if name in transposed else None
+
+
 LOCAL: dict[type[nn.Module], Place] = {
     PairwiseWeights: _attention,
     HadamardConvWeights: _elsa,
     BottleneckWeights: _involution,
     PooledWeights: _pooled,
     StaticWeights: _depthwise,
+    WideConvWeights: _ls_conv,
+    LearnedQueryWeights: _qna,
 }

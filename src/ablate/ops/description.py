@@ -13,16 +13,24 @@ def of_channel(config: axes.OperatorConfig) -> str:
     ]
     if channel.ghost_lambda or channel.ghost_gamma:
         parts.append(f"ghost head λ={channel.ghost_lambda} γ={channel.ghost_gamma:g}")
-    projected = [name for name in ("value", "output") if getattr(channel, name) != "identity"]
+    projected = [name for name in ("value", "output") if getattr(channel, name).startswith("linear")]
     parts.append(f"{' and '.join(projected)} projection" if projected else "no projections")
+    if channel.output == "batch_norm_skip":
+        parts.append("batch norm and skip")
     return ", ".join(parts)
 
 
 def of_spatial(config: axes.OperatorConfig) -> str:
     """The spatial processing in a few words: region, weights, norm."""
     region, weights = config.region, config.weights
-    where = region.describe(normalized=config.norm.name != "identity")
-    symbols = {"content": "q·k", "query_position": "q·rᵏ", "key_position": "rᵠ·k", "bias": "rᵇ"}
+    where = region.describe(normalized=config.norm.name not in axes.ELEMENTWISE)
+    symbols = {
+        "content": "q·k",
+        "query_position": "q·rᵏ",
+        "key_position": "rᵠ·k",
+        "bias": "rᵇ",
+        "decay": "decay",
+    }
     if isinstance(weights, axes.PairwiseConfig):
         what = " + ".join(symbols[term] for term in weights.terms)
     elif isinstance(weights, axes.HadamardConfig):
@@ -33,12 +41,27 @@ def of_spatial(config: axes.OperatorConfig) -> str:
             "bottleneck": "centre feature, bottleneck",
             "linear": "centre feature, linear",
             "pooled": "pooled feature, bottleneck",
+            "pooled_affinity": "q·pooled keys, linear, + rᵇ",
             "static": "static",
+            "hadamard_gate": "q⊙k through two layers, alike for all taps",
+            "learned_query": "learned queries · k + rᵇ",
+            "wide_conv": "surroundings through a wide convolution",
         }[weights.name]
-    norm = {"softmax": "softmax", "filter_norm": "filter-norm", "identity": "no norm"}[config.norm.name]
+    norm = {
+        "softmax": "softmax",
+        "filter_norm": "filter-norm",
+        "identity": "no norm",
+        "tanh": "tanh",
+        "softmax_decay": "softmax × γ^distance",
+        "group_norm": "group norm over taps and positions",
+    }[config.norm.name]
     return f"{where}; {what}; {norm}"
 
 
 def equivariance(config: axes.OperatorConfig) -> int:
     """The step by which its outputs move with its inputs; 0: none."""
-    return 1 if config.region.sliding and not isinstance(config.weights, axes.PooledConfig) else 0
+    region, weights = config.region, config.weights
+    alternates = isinstance(region, axes.NeighborhoodConfig) and region.dilation == axes.ALTERNATE
+    of_the_map = isinstance(weights, (axes.PooledConfig, axes.PooledAffinityConfig))
+    of_the_map = of_the_map or config.norm.name == "group_norm"
+    return 1 if region.sliding and not alternates and not of_the_map else 0

@@ -47,7 +47,11 @@ def filters(operator: LocalOperator, x: Tensor, position: Position) -> Tensor:
     finally:
         for handle in handles:
             handle.remove()
-    return operator.region.restore(gradient, x.shape).permute(0, 3, 1, 2).detach()
+    # back through `prepare`, which is linear: a pooled token's weight is shared by the positions of its cell
+    values = gradient.new_zeros(*x.shape[:3], gradient.shape[-1], requires_grad=True)
+    with torch.enable_grad():
+        (spread,) = torch.autograd.grad(operator.region.prepare(values), values, gradient)
+    return spread.permute(0, 3, 1, 2)
 
 
 def gate(operator: nn.Module, x: Tensor) -> Tensor | None:

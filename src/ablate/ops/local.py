@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from ablate.kernels.layout import average_pool
-from ablate.ops.axes import OperatorConfig, weights
-from ablate.ops.axes.channel import GhostHead, projection, resolve_heads
-from ablate.ops.axes.norms import NORMS
+from ablate.ops.axes import OperatorConfig, norms, weights
+from ablate.ops.axes.channel import BatchNormSkip, GhostHead, projection, resolve_heads
+from ablate.ops.axes.hadamard_gate import HadamardGateWeights, gated
+from ablate.ops.axes.learned_query import LearnedQueryConfig, LearnedQueryWeights
+from ablate.ops.axes.regions import SampledRegion
 from ablate.ops.axes.weights import HadamardConfig, PairwiseConfig, StaticConfig
 from ablate.ops.slot import Slot
 
@@ -36,14 +38,23 @@ class LocalOperator(nn.Module):
         self.heads = resolve_heads(channel.heads, dim, slot.heads)
         stride = slot.stride if _strides_itself(config) else 1
         self.pooling = slot.stride // stride
-        region = config.region.without_norm() if config.norm.name == "identity" else config.region
+        region = config.region.at(slot)
+        region = region.without_norm() if config.norm.name in norms.ELEMENTWISE else region
         self.region = region.build(slot, stride)
-        self.norm = NORMS[config.norm.name]
-        self.weights = weights.build(config.weights, dim, self.heads, self.region)
+        self.weights = weights.build(config.weights, slot, self.heads, self.region)
+        filters, self.recomputes = self.heads, False
+        if isinstance(self.weights, LearnedQueryWeights):
+            filters = self.weights.generated
+            self.recomputes = self.weights.recomputes and config.norm.name != "group_norm"
+        self.norm = norms.build(config.norm, filters, self.heads, self.region)
         self.value = projection(channel.value, dim, channel.value_initialization)
-        self.output = projection(channel.output, dim, "transformer")
+        flax = channel.value_initialization == "lecun"
+        self.output = projection(channel.output, dim, "lecun" if flax else "transformer")
         self.ghost = GhostHead(dim, self.region, channel.ghost_lambda, channel.ghost_gamma)
-        self.attends = _attends(config)
+        alike = isinstance(self.weights, HadamardGateWeights)
+        still = not isinstance(self.region, SampledRegion)
+        self.gates = alike and still and config.norm.name in norms.ELEMENTWISE
+        self.attends, self.norm_name = _attends(config), config.norm.name
         self.bias = nn.Parameter(torch.empty(dim)) if channel.bias else None
         if self.bias is not None:
             bound = 1 / math.sqrt(self.region.taps) if isinstance(config.weights, StaticConfig) else 0
@@ -55,27 +66,45 @@ class LocalOperator(nn.Module):
         if self.attends and self.region.attends(groups):
             assert isinstance(self.weights, weights.PairwiseWeights)
             y = self.weights.attend(groups, self.value(groups), self.region, x.shape)
+        elif self.recomputes and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            assert isinstance(self.weights, LearnedQueryWeights)
+            multiply, add = self.ghost()
+            values = self.value(groups)
+            y = self.weights.attend(groups, values, self.region, self.norm, multiply, add, x.shape)
+        elif self.gates:
+            assert isinstance(self.weights, HadamardGateWeights)
+            gain = self.norm(self.weights.gain(groups, self.region), None)
+            multiply, add = self.ghost()
+            y = gated(self.value(groups), gain, self.region, multiply, add, x.shape)
         else:
             logits = self.weights(groups, self.region)
             filters = self.norm(logits, self.region.valid(x.shape, x.device))
+            if isinstance(self.weights, LearnedQueryWeights):
+                filters = self.weights.mix(filters, self.region, self.weights.gains)
             multiply, add = self.ghost()
-            y = self.region.aggregate(self.value(groups), filters, multiply, add, x.shape)
+            y = self.region.aggregate_at(groups, self.value(groups), filters, multiply, add, x.shape)
         if self.bias is not None:
             y = y + self.bias.to(y.dtype)
-        return average_pool(self.region.restore(self.output(y), x.shape), self.pooling)
+        skips = isinstance(self.output, BatchNormSkip)
+        y = self.output(y, self.region.centres(groups)) if skips else self.output(y)
+        return average_pool(self.region.restore(y, x.shape), self.pooling)
 
     def extra_repr(self) -> str:
-        return f"heads={self.heads}, region={type(self.region).__name__}, norm={self.norm.__name__}"
+        return f"heads={self.heads}, region={type(self.region).__name__}, norm={self.norm_name}"
 
 
 def _strides_itself(config: OperatorConfig) -> bool:
-    pairs = isinstance(config.weights, (PairwiseConfig, HadamardConfig))
+    pairs = isinstance(config.weights, (PairwiseConfig, HadamardConfig, LearnedQueryConfig))
     return config.region.strides_itself and not pairs
 
 
 def _attends(config: OperatorConfig) -> bool:
     """Return True if the operator is plain softmax attention, which one kernel can compute."""
     channel, kind = config.channel, config.weights
-    plain = isinstance(kind, PairwiseConfig) and {"content"} <= set(kind.terms) <= {"content", "bias"}
+    plain = isinstance(kind, PairwiseConfig) and {"content"} <= set(kind.terms) <= {
+        "content",
+        "bias",
+        "decay",
+    }
     ghost = channel.ghost_lambda or channel.ghost_gamma
     return plain and config.norm.name == "softmax" and not ghost

@@ -83,8 +83,13 @@ class Settings:
         """Return the arguments of the constructor; `path` is where the settings are, for messages.
 
         Raises:
-            UserError: a value has another type than its annotation; names both.
+            UserError: a setting is missing, or a value has another type than its annotation; names both.
         """
+        if missing := [name for name in self.hints if name not in config]:
+            raise UserError(
+                f"{path} has no {', '.join(missing)}",
+                "a configuration has all settings of an operator: begin with ops.spec(name).defaults",
+            )
         return {name: typed(f"{path}.{name}", config[name], hint) for name, hint in self.hints.items()}
 
 

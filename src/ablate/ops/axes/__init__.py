@@ -20,9 +20,20 @@ from typing import Any
 from ablate.configuration import read_settings
 from ablate.errors import UserError, unknown
 from ablate.ops.axes import channel, norms, regions, weights
-from ablate.ops.axes.channel import INITIALIZATIONS, PROJECTIONS, Channel, resolve_heads
-from ablate.ops.axes.norms import NormConfig
-from ablate.ops.axes.regions import BORDERS, SHIFTS, NeighborhoodConfig, RegionConfig, WindowConfig
+from ablate.ops.axes.channel import INITIALIZATIONS, OUTPUTS, PROJECTIONS, Channel, resolve_heads
+from ablate.ops.axes.hadamard_gate import HadamardGateConfig
+from ablate.ops.axes.learned_query import GAINS, LearnedQueryConfig
+from ablate.ops.axes.norms import ELEMENTWISE, NormConfig
+from ablate.ops.axes.pooled_affinity import PooledAffinityConfig
+from ablate.ops.axes.regions import (
+    ALTERNATE,
+    BORDERS,
+    SHIFTS,
+    NeighborhoodConfig,
+    RegionConfig,
+    WindowAndPooledConfig,
+    WindowConfig,
+)
 from ablate.ops.axes.weights import (
     TERMS,
     BottleneckConfig,
@@ -34,13 +45,18 @@ from ablate.ops.axes.weights import (
     StaticConfig,
     WeightsConfig,
 )
+from ablate.ops.axes.wide_conv import WideConvConfig
 from ablate.ops.slot import Slot
 
 __all__ = [
+    "ALTERNATE",
     "AXES",
     "BORDERS",
+    "ELEMENTWISE",
+    "GAINS",
     "INITIALIZATIONS",
     "LEVELS",
+    "OUTPUTS",
     "PROJECTIONS",
     "SHIFTS",
     "TERMS",
@@ -48,16 +64,21 @@ __all__ = [
     "Channel",
     "HadamardConfig",
     "HadamardConvConfig",
+    "HadamardGateConfig",
+    "LearnedQueryConfig",
     "LinearConfig",
     "NeighborhoodConfig",
     "NormConfig",
     "OperatorConfig",
     "PairwiseConfig",
+    "PooledAffinityConfig",
     "PooledConfig",
     "RegionConfig",
     "Slot",
     "StaticConfig",
     "WeightsConfig",
+    "WideConvConfig",
+    "WindowAndPooledConfig",
     "WindowConfig",
     "check",
     "parse",
@@ -112,13 +133,36 @@ def check(config: OperatorConfig, slot: Slot) -> None:
         UserError: the first reason found.
     """
     resolve_heads(config.channel.heads, slot.dim, slot.heads)
-    weights.check(config.weights, config.region, slot)
-    if config.norm.name == "filter_norm" and config.region.taps(slot) == 1:
+    region = config.region.at(slot)
+    weights.check(config.weights, region, slot)
+    if isinstance(config.weights, HadamardGateConfig):
+        config.weights.check_norm(config.norm)
+    if config.norm.name == "filter_norm" and region.taps(slot) == 1:
         raise UserError(
             "op/norm=filter_norm over a single tap: a standard deviation needs two",
             "use a larger region or op/norm=identity",
         )
-    config.region.check(slot)
+    terms = getattr(config.weights, "terms", ())
+    if isinstance(region, WindowAndPooledConfig) and (
+        "decay" in terms or config.norm.name == "softmax_decay"
+    ):
+        raise UserError(
+            f"a static decay with op/region={region.name}: tokens of the pooled map have no distance",
+            "use op/region=window, or op/norm=softmax without the term decay",
+        )
+    region.check(slot)
+    _check_groups(config, slot)
+
+
+def _check_groups(config: OperatorConfig, slot: Slot) -> None:
+    """Refuse offsets of groups that cut through heads, or heads that cut through groups."""
+    if isinstance(config.region, regions.SampledConfig):
+        heads, groups = resolve_heads(config.channel.heads, slot.dim, slot.heads), config.region.groups
+        if max(heads, groups) % min(heads, groups):
+            raise UserError(
+                f"op.region.groups={groups} with {heads} heads: neither divides the other",
+                f"use op.region.groups=1 or {heads}",
+            )
 
 
 def _level(axis: str, config: Any) -> Any:

@@ -13,10 +13,12 @@ from torch import Tensor, nn
 
 from ablate.configuration import read_settings
 from ablate.errors import UserError, unknown
+from ablate.ops.axes.learned_query import lecun_normal_
 from ablate.ops.axes.regions import Region
 
 PROJECTIONS = ("linear", "linear_no_bias", "identity")
-INITIALIZATIONS = ("transformer", "convolution")
+OUTPUTS = (*PROJECTIONS, "batch_norm_skip")
+INITIALIZATIONS = ("transformer", "convolution", "lecun")
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,19 @@ class GhostHead(nn.Module):
         return f"lambda={self.ghost_lambda}, gamma={self.ghost_gamma}"
 
 
+class BatchNormSkip(nn.Module):
+    """BN(y) + x: the output of LS convolution (Wang et al., 2025)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(dim)
+
+    def forward(self, y: Tensor, x: Tensor) -> Tensor:
+        """Two maps (B', H', W', C) → (B', H', W', C)."""
+        normal: Tensor = self.norm(y.flatten(0, 2))
+        return normal.unflatten(0, y.shape[:3]) + x.to(normal.dtype)
+
+
 def read(config: Any) -> Channel:
     """Read the channel setting; λ is checked first, because the reason explains more."""
     if isinstance(config, Mapping) and "ghost_lambda" in config:
@@ -85,9 +100,9 @@ def check_values(config: Channel) -> None:
     Raises:
         UserError: names the setting.
     """
-    for name in ("value", "output"):
-        if getattr(config, name) not in PROJECTIONS:
-            raise unknown(f"op.channel.{name}", getattr(config, name), PROJECTIONS)
+    for name, possible in (("value", PROJECTIONS), ("output", OUTPUTS)):
+        if getattr(config, name) not in possible:
+            raise unknown(f"op.channel.{name}", getattr(config, name), possible)
     if config.value_initialization not in INITIALIZATIONS:
         raise unknown("op.channel.value_initialization", config.value_initialization, INITIALIZATIONS)
 
@@ -122,10 +137,16 @@ def resolve_heads(heads: str, dim: int, host_heads: int, path: str = "op.channel
 
 
 def projection(kind: str, dim: int, initialization: str) -> nn.Module:
-    """Build one of `PROJECTIONS`, initialised as in a transformer or as a convolution."""
+    """Build one of `OUTPUTS`; a linear layer is initialised as in a transformer, a convolution, or Flax."""
+    if kind == "batch_norm_skip":
+        return BatchNormSkip(dim)
     if kind == "identity":
         return nn.Identity()
     linear = nn.Linear(dim, dim, bias=kind == "linear")
+    if initialization == "lecun":
+        lecun_normal_(linear.weight)
+        if linear.bias is not None:
+            nn.init.zeros_(linear.bias)
     if initialization == "transformer":
         nn.init.trunc_normal_(linear.weight, std=0.02)
         if linear.bias is not None:

@@ -13,22 +13,29 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ablate.errors import UserError, unknown
+from ablate.ops.axes.decay import decay_table
+from ablate.ops.axes.hadamard_gate import HadamardGateConfig, HadamardGateWeights
+from ablate.ops.axes.learned_query import LearnedQueryConfig, LearnedQueryWeights
+from ablate.ops.axes.pooled_affinity import PooledAffinityConfig, PooledAffinityWeights
 from ablate.ops.axes.regions import (
     NeighborhoodConfig,
     NeighborhoodRegion,
     Region,
     RegionConfig,
+    SampledConfig,
+    WindowAndPooledConfig,
     position_products,
 )
+from ablate.ops.axes.wide_conv import WideConvConfig, WideConvWeights
 from ablate.ops.checks import positive
 from ablate.ops.slot import Slot
 
-TERMS = ("content", "query_position", "key_position", "bias")
+TERMS = ("content", "query_position", "key_position", "bias", "decay")
 
 
 @dataclass(frozen=True)
 class PairwiseConfig:
-    """A_ij from any subset of q·k, q·r^k, r^q·k and r^b."""
+    """A_ij from any subset of q·k, q·r^k, r^q·k, r^b and a static decay."""
 
     name: str
     terms: tuple[str, ...]
@@ -94,8 +101,13 @@ WeightsConfig = (
     | BottleneckConfig
     | LinearConfig
     | PooledConfig
+    | PooledAffinityConfig
     | StaticConfig
+    | WideConvConfig
+    | LearnedQueryConfig
+    | HadamardGateConfig
 )
+POINTWISE = (PairwiseConfig, HadamardConfig, LinearConfig, StaticConfig, LearnedQueryConfig)  # one position's
 LEVELS: dict[str, type] = {
     "pairwise": PairwiseConfig,
     "hadamard": HadamardConfig,
@@ -103,12 +115,16 @@ LEVELS: dict[str, type] = {
     "bottleneck": BottleneckConfig,
     "linear": LinearConfig,
     "pooled": PooledConfig,
+    "pooled_affinity": PooledAffinityConfig,
     "static": StaticConfig,
+    "wide_conv": WideConvConfig,
+    "learned_query": LearnedQueryConfig,
+    "hadamard_gate": HadamardGateConfig,
 }
 
 
 class PositionTerms(nn.Module):
-    """Any subset of q_i·k_j + q_i·r^k_Δ + r^q_Δ·k_j + r^b_Δ, for given queries and keys."""
+    """Any subset of q_i·k_j + q_i·r^k_Δ + r^q_Δ·k_j + r^b_Δ + ln γ·|Δ|, for given queries and keys."""
 
     def __init__(self, terms: tuple[str, ...], dim: int, heads: int, offsets: int) -> None:
         super().__init__()
@@ -130,9 +146,17 @@ class PositionTerms(nn.Module):
         """Relative positions are not decayed, as in Swin."""
         return {name for name, _ in self.named_parameters()}
 
+    def bias(self, region: Region, like: Tensor) -> Tensor | None:
+        """r^b_Δ and the decay of each head, (heads, offsets); None without either."""
+        table = self.relative_position_bias_table
+        if "decay" not in self.terms:
+            return table
+        decay = decay_table(self.heads, region, like if table is None else table)
+        return decay if table is None else table + decay
+
     def forward(self, query: Tensor, key: Tensor, region: Region) -> Tensor:
         """Logits in the region's layout, for (B', H', W', C) queries and keys."""
-        key_position, bias = self.key_position, self.relative_position_bias_table
+        key_position, bias = self.key_position, self.bias(region, query)
         logits: list[Tensor] = []
         if "content" in self.terms:
             logits.append(region.content(query, key, self.heads, key_position, bias))
@@ -164,7 +188,7 @@ class PairwiseWeights(nn.Module):
     def attend(self, x: Tensor, values: Tensor, region: Region, shape: torch.Size) -> Tensor:
         """Softmax attention with the terms content and bias in one pass, over the groups of a `shape`."""
         query, key = self.query_key(x).chunk(2, dim=-1)
-        table = self.position.relative_position_bias_table
+        table = self.position.bias(region, values)
         bias = values.new_zeros(self.position.heads, region.offsets) if table is None else table
         return region.attend(query * self.scale, key, values, bias, shape)
 
@@ -317,6 +341,10 @@ def check_values(config: WeightsConfig) -> None:
         positive("op.weights.group_width", config.group_width)
     if isinstance(config, (BottleneckConfig, PooledConfig)):
         positive("op.weights.reduction", config.reduction)
+    if isinstance(config, (WideConvConfig, LearnedQueryConfig, HadamardGateConfig)):
+        config.check_values()
+    if isinstance(config, PooledAffinityConfig):
+        positive("op.weights.pooled", config.pooled)
 
 
 def check(config: WeightsConfig, region: RegionConfig, slot: Slot) -> None:
@@ -325,7 +353,22 @@ def check(config: WeightsConfig, region: RegionConfig, slot: Slot) -> None:
     Raises:
         UserError: with the reason.
     """
-    if isinstance(config, HadamardConvConfig) and not isinstance(region, NeighborhoodConfig):
+    if isinstance(region, SampledConfig) and isinstance(config, LearnedQueryConfig):
+        raise UserError(
+            "op/weights=learned_query with op/region=sampled: it needs the key at every tap, and a tap that "
+            "is moved lies between keys",
+            "use op/region=neighborhood, or weights of the centre feature such as op/weights=linear",
+        )
+    if isinstance(region, SampledConfig) and isinstance(config, (PairwiseConfig, HadamardConfig)):
+        at_keys = [term for term in config.terms if term in ("content", "key_position")]
+        if at_keys:
+            raise UserError(
+                f"op.weights.terms={list(config.terms)} with op/region=sampled: {' and '.join(at_keys)} "
+                "needs the key at every tap, and a tap that is moved lies between keys",
+                "use op.weights.terms=[query_position,bias], or weights of the centre feature such as "
+                "op/weights=linear",
+            )
+    if isinstance(config, HadamardConvConfig) and not isinstance(region, (NeighborhoodConfig, SampledConfig)):
         raise UserError(
             f"op/weights=hadamard_conv with op/region={region.name}: its K×K convolution makes one weight "
             "for each tap of a sliding neighborhood; a window's positions have no common taps",
@@ -336,10 +379,21 @@ def check(config: WeightsConfig, region: RegionConfig, slot: Slot) -> None:
             f"op.weights.reduction={config.reduction} does not divide the {slot.dim} channels of this slot",
             "choose a divisor",
         )
+    if isinstance(config, WideConvConfig):
+        config.check(slot)
+    if isinstance(region, WindowAndPooledConfig) and not isinstance(config, POINTWISE):
+        raise UserError(
+            f"op/weights={config.name} with op/region={region.name}: it looks at neighbors or at statistics "
+            "of features, and the tokens of the pooled map would be among them",
+            "use op/region=window, or op/weights=linear, pairwise, hadamard, learned_query or static",
+        )
 
 
-def build(config: WeightsConfig, dim: int, heads: int, region: Region) -> nn.Module:
+def build(config: WeightsConfig, slot: Slot, heads: int, region: Region) -> nn.Module:
     """The generator of a checked configuration."""
+    dim = slot.dim
+    if isinstance(config, HadamardGateConfig):
+        return HadamardGateWeights(config, dim, heads, slot)
     if isinstance(config, HadamardConvConfig):
         assert isinstance(region, NeighborhoodRegion)  # `check` has refused the others
         return HadamardConvWeights(config, dim, heads, region)
@@ -349,7 +403,10 @@ def build(config: WeightsConfig, dim: int, heads: int, region: Region) -> nn.Mod
         BottleneckConfig: BottleneckWeights,
         LinearConfig: LinearWeights,
         PooledConfig: PooledWeights,
+        PooledAffinityConfig: PooledAffinityWeights,
         StaticConfig: StaticWeights,
+        WideConvConfig: WideConvWeights,
+        LearnedQueryConfig: LearnedQueryWeights,
     }
     return generators[type(config)](config, dim, heads, region)
 

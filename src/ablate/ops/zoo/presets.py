@@ -37,6 +37,20 @@ register_preset(
     ),
 )
 register_preset(
+    "dinat",
+    paper="DiNAT, Hassani & Shi",
+    year=2022,
+    equation="y_i = Σ_j softmax_j( q_i·k_j/√d + r^b_{j−i} ) v_j   (j in the K×K, δ apart, moved inside)",
+    quirks=(
+        "blocks alternate in each stage: even ones have δ = 1, odd ones the largest that fits the map, "
+        "δ = ⌊side / K⌋, which at 224×224 is the published 8, 4, 2, 1; a number for op.region.dilation is "
+        "the δ of all blocks",
+        "the bias follows the true offset in units of δ: its table has (2K−1)² entries at any δ",
+        "at borders the neighborhood moves inside, within its residue class modulo δ; where K · δ is the "
+        "side of the map it is the whole class",
+    ),
+)
+register_preset(
     "dwconv",
     paper="DWNet, Han et al.",
     year=2022,
@@ -85,6 +99,42 @@ register_preset(
     quirks=(
         "16 channels a filter at every width, as in the code; op.channel.heads=C/n for others",
         "with a stride, filters result from the mean over stride² positions, the sum is at the first of them",
+    ),
+)
+register_preset(
+    "qna",
+    paper="QnA, Arar et al.",
+    year=2022,
+    equation="y_i = Σ_j Σ_q s_{j−i}[q] · softmax_j( q̂[q]·k_j/√d + r^b_{j−i}[q] ) v_j   (j in the map, 3×3)\n"
+    "q̂ = q / ‖q‖   (n = 2 learned queries per head, the same for all positions and images)",
+    quirks=(
+        "the score of a key is the same for all positions that meet it: filters differ from static ones by "
+        "the content of the neighbors only",
+        "gains s are signed and start as normal(0, σ = 0.02), outside the softmax: at the start the output "
+        "is 2 to 3 % of an attention's; op.weights.gains=per_query is the paper's, per_tap the code's",
+        "the authors do not subtract a maximum before they exponentiate, which overflows in half precision "
+        "where queries are not normalized; this softmax does",
+        "filters with more than 4 entries per channel (7×7 with 8 channels per head) are computed again in "
+        "the backward pass and not kept",
+        "with a stride, each block of the map is averaged; the authors' sum is at every stride-th position",
+    ),
+)
+register_preset(
+    "ls_conv",
+    paper="LSNet, Wang et al.",
+    year=2025,
+    equation="y_i[c] = BN( Σ_Δ F_Δ[i, g(c)] · x_{i+Δ}[c] ) + x_i[c]   (Δ in 3×3)\n"
+    "F[i] = n(W₄ relu(BN(W₃ BN(depthwise_7×7(relu(BN(W₁ x))))))_i + b₄)   (one per 8 channels and position)\n"
+    "n: group norm of each filter over its taps and all positions",
+    quirks=(
+        "a filter depends on the whole image and on its size, by the statistics of the group norm; in "
+        "windows they are those of each window",
+        "the authors share filters by interleaved channels, channel c has filter c mod C/8; here channels of "
+        "a filter are contiguous, so that their weights fit after a permutation of channels, which "
+        "`ablate.official` makes for a single operator",
+        "the skip is part of the operator: a host with residual blocks adds its own; "
+        "op.channel.output=identity is the sum alone",
+        "with a stride, filters result from the mean over stride² positions, and so does the skip",
     ),
 )
 register_preset(

@@ -1,9 +1,10 @@
-"""The region axis: windows, sliding neighborhoods, the whole map.
+"""The region axis: windows (with pooled tokens too), sliding neighborhoods, moved samples, the whole map.
 
 A region turns a map into the groups it works on (`prepare`), says which (query, key) pairs meet at which
 relative offset, and sums values with filters over its taps. Weight generators use `content`, `at_query`,
 `at_key` and `table` and never see positions themselves. Each region chooses its tensor layout; the tap
-dimension is last: sliding (B, H, W, G, T), all pairs (N, G, L, T) with N groups of L = T positions.
+dimension is last: sliding (B, H, W, G, T), all pairs (N, G, L, T) with N groups of L
+positions and T = L taps, or more with tokens.
 
 A new region is one file here, with a `RegionConfig` and a `Region`, one line in `LEVELS`, and its defaults in
 `conf/op/region/<name>.yaml`. Start reading in `base`.
@@ -13,11 +14,14 @@ from __future__ import annotations
 
 from ablate.ops.axes.regions.base import Region, RegionConfig, position_products
 from ablate.ops.axes.regions.neighborhood import (
+    ALTERNATE,
     BORDERS,
     NeighborhoodConfig,
     NeighborhoodRegion,
     check_neighborhood,
 )
+from ablate.ops.axes.regions.sampled import SampledConfig, SampledRegion
+from ablate.ops.axes.regions.window_and_pooled import WindowAndPooledConfig, WindowAndPooledRegion
 from ablate.ops.axes.regions.windows import (
     SHIFTS,
     AllPairsRegion,
@@ -30,6 +34,7 @@ from ablate.ops.axes.regions.windows import (
 )
 
 __all__ = [
+    "ALTERNATE",
     "BORDERS",
     "LEVELS",
     "SHIFTS",
@@ -40,6 +45,10 @@ __all__ = [
     "NeighborhoodRegion",
     "Region",
     "RegionConfig",
+    "SampledConfig",
+    "SampledRegion",
+    "WindowAndPooledConfig",
+    "WindowAndPooledRegion",
     "WindowConfig",
     "WindowRegion",
     "check_neighborhood",
@@ -52,4 +61,6 @@ LEVELS: dict[str, type[RegionConfig]] = {
     "window": WindowConfig,
     "neighborhood": NeighborhoodConfig,
     "global": GlobalConfig,
+    "window_and_pooled": WindowAndPooledConfig,
+    "sampled": SampledConfig,
 }

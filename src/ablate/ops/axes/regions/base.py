@@ -39,6 +39,14 @@ class RegionConfig(ABC):
             UserError: names the setting, and the largest value that fits.
         """
 
+    def at(self, slot: Slot) -> RegionConfig:
+        """Return the settings that hold in a slot, where one of them depends on it.
+
+        Raises:
+            UserError: the slot does not say what the setting depends on.
+        """
+        return self
+
     @abstractmethod
     def taps(self, slot: Slot) -> int:
         """Number of positions that one position meets; at least 4 where the map is not known."""
@@ -67,6 +75,10 @@ class Region(ABC):
     offsets: int  # entries of a relative-position table
     taps: int  # positions that one position meets
     stride = 1  # of the positions that filters are made for
+    positions: tuple[int, ...]  # dimensions of the queries in a tensor of logits
+    head_dimension: int  # of the heads in it
+    sides: tuple[int, int]  # rows and columns of a relative-position table, offset 0 in the middle
+    dilation = 1  # positions between two of its rows or columns
 
     def prepare(self, x: Tensor) -> Tensor:
         """(B, H, W, C) → the groups (B', H', W', C) that the region works on."""
@@ -120,6 +132,18 @@ class Region(ABC):
         The static factors are tables (C, offsets).
         What does not count in the norm has filter 0 there, and `add` does not reach it either.
         """
+
+    def aggregate_at(
+        self,
+        groups: Tensor,
+        values: Tensor,
+        filters: Tensor,
+        multiply: Tensor | None,
+        add: Tensor | None,
+        shape: torch.Size,
+    ) -> Tensor:
+        """`aggregate`, for a region whose taps depend on the features of the groups too."""
+        return self.aggregate(values, filters, multiply, add, shape)
 
     @abstractmethod
     def attends(self, x: Tensor) -> bool:

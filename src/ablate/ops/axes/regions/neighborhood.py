@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ablate import kernels
-from ablate.errors import unknown
+from ablate.errors import UserError, unknown
 from ablate.kernels.geometry import MapTaps, Neighborhood, map_taps, strided
 from ablate.kernels.layout import average_pool
 from ablate.ops.axes.regions.base import Region, RegionConfig
@@ -19,21 +19,25 @@ from ablate.ops.checks import kernel_fits, odd_kernel, positive
 from ablate.ops.slot import Slot
 
 BORDERS = ("zero", "mask", "inside")
+ALTERNATE = "alternate"  # dilation 1 in even blocks, the largest that fits in odd ones (DiNAT)
 
 
 @dataclass(frozen=True)
 class NeighborhoodConfig(RegionConfig):
-    """The kernel² positions around each position, `dilation` apart."""
+    """The kernel² positions around each position, `dilation` apart: a number, or `alternate`."""
 
     kernel: int
-    dilation: int
+    dilation: int | str
     border: str
     sliding: ClassVar[bool] = True
 
     def check_values(self) -> None:
         """Refuse an even kernel, a dilation below 1, an unknown border."""
         odd_kernel("op.region.kernel", self.kernel)
-        positive("op.region.dilation", self.dilation)
+        if isinstance(self.dilation, int):
+            positive("op.region.dilation", self.dilation)
+        elif self.dilation != ALTERNATE:
+            raise unknown("op.region.dilation, which is not a number:", self.dilation, (ALTERNATE,))
         if self.border not in BORDERS:
             raise unknown("op.region.border", self.border, BORDERS)
 
@@ -41,6 +45,24 @@ class NeighborhoodConfig(RegionConfig):
         """Refuse a kernel that is too large for the map."""
         if slot.resolution is not None:
             check_neighborhood(self, slot.resolution)
+
+    def at(self, slot: Slot) -> NeighborhoodConfig:
+        """With the dilation of the slot: `alternate` is 1 in even blocks, and ⌊side / K⌋ in odd ones.
+
+        Raises:
+            UserError: `alternate`, and the slot's map is not known.
+        """
+        if self.dilation != ALTERNATE:
+            return self
+        if slot.index % 2 == 0:
+            return dataclasses.replace(self, dilation=1)
+        if slot.resolution is None:
+            raise UserError(
+                f"op.region.dilation={ALTERNATE} needs to know the map: odd blocks have the largest dilation "
+                "that fits",
+                "give resolution=(height, width), or a number",
+            )
+        return dataclasses.replace(self, dilation=max(min(slot.resolution) // self.kernel, 1))
 
     def taps(self, slot: Slot) -> int:
         """K²."""
@@ -52,7 +74,9 @@ class NeighborhoodConfig(RegionConfig):
 
     def describe(self, normalized: bool) -> str:
         """Size and border; without a norm all taps outside of the map are lost alike."""
-        return f"neighborhood {self.kernel}×{self.kernel}" + (f", border {self.border}" if normalized else "")
+        size = f"neighborhood {self.kernel}×{self.kernel}"
+        size += ", dilated in odd blocks" if self.dilation == ALTERNATE else ""
+        return size + (f", border {self.border}" if normalized else "")
 
     @property
     def strides_itself(self) -> bool:
@@ -74,12 +98,17 @@ class NeighborhoodRegion(Region):
     and bottom, as in NAT (Hassani et al., 2023); the filling takes part. A dilated kernel must fit.
     """
 
+    positions, head_dimension = (1, 2), 3
+
     def __init__(self, config: NeighborhoodConfig, stride: int = 1, path: str = "op.region") -> None:
+        assert isinstance(config.dilation, int)  # as it is in the slot
         self.config, self.path = config, path
         self.kernel, self.dilation, self.border = config.kernel, config.dilation, config.border
         self.stride = stride
         self.neighborhood = Neighborhood(config.kernel, config.dilation, config.border, stride)
         self.taps, self.offsets = self.neighborhood.taps, self.neighborhood.offsets
+        side = 2 * config.kernel - 1 if config.border == "inside" else config.kernel
+        self.sides = (side, side)
 
     def prepare(self, x: Tensor) -> Tensor:
         """The map, filled up to K positions a side where border `inside` needs them.
@@ -210,6 +239,7 @@ def check_neighborhood(
     Raises:
         UserError: see `checks.kernel_fits`.
     """
+    assert isinstance(region.dilation, int)
     kernel_fits(
         f"{path}.kernel",
         region.kernel,

@@ -88,10 +88,13 @@ class GlobalConfig(RegionConfig):
 class AllPairsRegion(Region):
     """Every position of a group meets every other: windows, and the whole map as one window."""
 
+    positions, head_dimension = (2,), 1
+
     def __init__(self, height: int, width: int) -> None:
         self.height, self.width = height, width
         self.taps = height * width
-        self.offsets = (2 * height - 1) * (2 * width - 1)
+        self.sides = (2 * height - 1, 2 * width - 1)
+        self.offsets = self.sides[0] * self.sides[1]
 
     def content(
         self,
@@ -166,7 +169,7 @@ class AllPairsRegion(Region):
             mask = mask.masked_fill(~valid, float("-inf"))
         q, k, v = (split_heads(x.to(query.dtype), heads) for x in (query, key, values))
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)
-        return y.transpose(1, 2).reshape(values.shape)
+        return y.transpose(1, 2).reshape(query.shape)
 
     def _static(self, add: Tensor, values: Tensor, shape: torch.Size) -> Tensor:
         """The sum with one filter per channel for all groups: (C, L, T), (N, T, C) → (N, L, C)."""
