@@ -216,12 +216,12 @@ def test_the_time_limit_is_met_with_a_checkpoint_and_the_way_back_into_the_queue
 ) -> None:
     """SLURM's signal reaches nobody where it comes before the job has started its processes."""
     study.armed.touch()
-    limit = ["infra.launcher.time=1", "infra.launcher.signal_seconds=45"]
+    limit = ["infra.launcher.time=1", "infra.launcher.signal_seconds=30"]
     if not signalled:
         limit.append("+infra.launcher.sbatch.signal=USR1@1")
     study.run(study.train(*LONG[:2], "recipe.epochs=8", *limit))
     folder = study.under_way()
-    # about 15 seconds an attempt, of which a busy machine needs most to import PyTorch
+    # about 30 seconds an attempt, of which a busy machine needs ten to import PyTorch
     ended = study.wait(lambda overview: not overview.active, seconds=450)
     log = next(study.runs_dir.rglob("*_log.out")).read_text()
     assert ended.counts == {"finished": 1}, log
