@@ -133,7 +133,7 @@ def test_three_ways_to_see_the_whole_map(side: int, weights: str, terms: list[st
 @settings(max_examples=8, deadline=None)
 @given(st.sampled_from([1, 3]), st.integers(1, 3))
 def test_dinat_in_odd_blocks_attends_to_whole_residue_classes(kernel: int, dilation: int) -> None:
-    """Where K · δ is the side of the map: δ² dense attentions, each over every δ-th row and column."""
+    """δ² dense attentions, each over every δ-th row and column, if K · δ is the side of the map."""
     size = (kernel * dilation, kernel * dilation)
     odd = drawn(build("dinat", resolution=size, index=1, region={"kernel": kernel}))
     dense = build("na", resolution=size, region={"kernel": kernel}).double()

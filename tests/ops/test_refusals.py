@@ -53,7 +53,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
         "lsa",
         {"region": "sampled"},
         {},
-        "use op.weights.terms=[query_position,bias]",
+        "op.weights.terms=[query_position,bias]",
     ),
     "keys of positions between": ("elsa_equation", {"region": "sampled"}, {}, "key_position needs the key"),
     "groups through heads": (

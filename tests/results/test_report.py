@@ -201,7 +201,7 @@ def test_a_large_study_has_a_light_page_soon(shape, tmp_path):
     study.save(tmp_path)
     for run in runs:
         fabricate_run(tmp_path, run, float(found[int(run.factors["op"][2:]), run.seed]))
-    start = time.process_time()  # not of the clock: other work beside it is no fault of the report's
+    start = time.process_time()  # other work on the machine does not count
     page = report(tmp_path, "large")[0]
     assert time.process_time() - start < 30
     assert page.stat().st_size < 3_000_000

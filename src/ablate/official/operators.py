@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from ablate.ops import LocalOperator
 from ablate.ops.axes.learned_query import LearnedQueryWeights
+from ablate.ops.axes.pairs import PairwiseWeights
 from ablate.ops.axes.weights import (
     BottleneckWeights,
     HadamardConvWeights,
-    PairwiseWeights,
     PooledWeights,
     StaticWeights,
 )

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from ablate.kernels.layout import average_pool
-from ablate.ops.axes import OperatorConfig, norms, weights
+from ablate.ops.axes import OperatorConfig, norms
 from ablate.ops.axes.channel import BatchNormSkip, GhostHead, projection, resolve_heads
 from ablate.ops.axes.hadamard_gate import HadamardGateWeights, gated
 from ablate.ops.axes.learned_query import LearnedQueryConfig, LearnedQueryWeights
+from ablate.ops.axes.pairs import HadamardConfig, PairwiseConfig, PairwiseWeights
 from ablate.ops.axes.regions import SampledRegion
-from ablate.ops.axes.weights import HadamardConfig, PairwiseConfig, StaticConfig
+from ablate.ops.axes.weights import StaticConfig
 from ablate.ops.slot import Slot
 
 
@@ -41,7 +42,7 @@ class LocalOperator(nn.Module):
         region = config.region.at(slot)
         region = region.without_norm() if config.norm.name in norms.ELEMENTWISE else region
         self.region = region.build(slot, stride)
-        self.weights = weights.build(config.weights, slot, self.heads, self.region)
+        self.weights = config.weights.build(slot, self.heads, self.region)
         filters, self.recomputes = self.heads, False
         if isinstance(self.weights, LearnedQueryWeights):
             filters = self.weights.generated
@@ -64,7 +65,7 @@ class LocalOperator(nn.Module):
         """(B, H, W, C) → (B, H', W', C), H' = ⌈H / stride⌉."""
         groups = self.region.prepare(x)
         if self.attends and self.region.attends(groups):
-            assert isinstance(self.weights, weights.PairwiseWeights)
+            assert isinstance(self.weights, PairwiseWeights)
             y = self.weights.attend(groups, self.value(groups), self.region, x.shape)
         elif self.recomputes and torch.is_grad_enabled() and not torch.compiler.is_compiling():
             assert isinstance(self.weights, LearnedQueryWeights)

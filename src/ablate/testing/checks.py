@@ -25,7 +25,7 @@ HALF = (torch.bfloat16, torch.float16)
 ROUNDINGS = 3  # times the error that rounding an operator's weights and input makes, which half precision may
 PRODUCTS = {"aten::mm": "mm", "aten::addmm": "mm", "aten::bmm": "bmm", "aten::baddbmm": "bmm"}
 COMPUTING = ("ablate::", "aten::convolution")
-MARGIN, STEPS = 4, 3  # positions at the border that are not compared; steps without a claimed property
+MARGIN, STEPS = 4, 3  # least positions at the border that are not compared; steps without a claimed property
 
 
 class SkippedError(Exception):
@@ -186,7 +186,8 @@ def meta(subject: Subject) -> None:
 
 def equivariance(subject: Subject) -> None:
     """Away from borders the output moves with the input by the steps that the registration claims."""
-    height, width = 15, 16
+    margin = max(MARGIN, subject.reach)
+    height, width = 2 * margin + 7, 2 * margin + 8
     try:
         operator = drawn(replace(subject, resolution=(height, width)).build()).eval()
     except UserError as error:
@@ -198,8 +199,8 @@ def equivariance(subject: Subject) -> None:
     def moves_alike(by: int) -> bool:
         here, there = (operator(whole[:, at : at + height, at : at + width]) for at in (0, by))
         assert here.shape[1:3] == (height, width), "the output has another shape than the input"
-        here = here[:, MARGIN + by : height - MARGIN, MARGIN + by : width - MARGIN]
-        there = there[:, MARGIN : height - MARGIN - by, MARGIN : width - MARGIN - by]
+        here = here[:, margin + by : height - margin, margin + by : width - margin]
+        there = there[:, margin : height - margin - by, margin : width - margin - by]
         return torch.allclose(here, there, rtol=1e-10, atol=1e-10)
 
     for by in (claimed, 2 * claimed) if claimed else ():

@@ -37,6 +37,12 @@ class Subject:
         """The registry entry."""
         return ops.spec(self.name)
 
+    @property
+    def reach(self) -> int:
+        """How far a position sees by the operator's sliding kernels, one after the other."""
+        chosen = {**self.spec.defaults, **self.settings}
+        return sum(int(chosen[setting]) // 2 for setting in self.spec.sliding)
+
     def build(self, seed: int = 0) -> nn.Module:
         """Build the operator, in float32, with weights drawn from a seed."""
         torch.manual_seed(seed)

@@ -23,7 +23,9 @@ from ablate.ops.axes import channel, norms, regions, weights
 from ablate.ops.axes.channel import INITIALIZATIONS, OUTPUTS, PROJECTIONS, Channel, resolve_heads
 from ablate.ops.axes.hadamard_gate import HadamardGateConfig
 from ablate.ops.axes.learned_query import GAINS, LearnedQueryConfig
+from ablate.ops.axes.level import WeightsConfig
 from ablate.ops.axes.norms import ELEMENTWISE, NormConfig
+from ablate.ops.axes.pairs import TERMS, HadamardConfig, PairwiseConfig
 from ablate.ops.axes.pooled_affinity import PooledAffinityConfig
 from ablate.ops.axes.regions import (
     ALTERNATE,
@@ -35,15 +37,11 @@ from ablate.ops.axes.regions import (
     WindowConfig,
 )
 from ablate.ops.axes.weights import (
-    TERMS,
     BottleneckConfig,
-    HadamardConfig,
     HadamardConvConfig,
     LinearConfig,
-    PairwiseConfig,
     PooledConfig,
     StaticConfig,
-    WeightsConfig,
 )
 from ablate.ops.axes.wide_conv import WideConvConfig
 from ablate.ops.slot import Slot
@@ -86,7 +84,11 @@ __all__ = [
 ]
 
 AXES = ("channel", "weights", "norm", "region")
-LEVELS = {"region": regions.LEVELS, "weights": weights.LEVELS, "norm": norms.LEVELS}
+LEVELS: dict[str, Mapping[str, type]] = {
+    "region": regions.LEVELS,
+    "weights": weights.LEVELS,
+    "norm": norms.LEVELS,
+}
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ def parse(config: Mapping[str, Any]) -> OperatorConfig:
     )
     channel.check_values(parsed.channel)
     parsed.region.check_values()
-    weights.check_values(parsed.weights)
+    parsed.weights.check_values()
     return parsed
 
 

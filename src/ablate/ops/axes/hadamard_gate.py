@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ablate.errors import UserError
+from ablate.ops.axes.level import WeightsConfig
 from ablate.ops.axes.norms import NormConfig, identity
 from ablate.ops.axes.regions import Region
 from ablate.ops.checks import odd_kernel
@@ -16,10 +17,9 @@ from ablate.ops.slot import Slot
 
 
 @dataclass(frozen=True)
-class HadamardGateConfig:
+class HadamardGateConfig(WeightsConfig):
     """M(q_i⊙k_i), with M = 1×1, SiLU, 1×1: the same weight for all taps of a position (CloFormer)."""
 
-    name: str
     kernel: int
     scale: float | None
 
@@ -40,6 +40,10 @@ class HadamardGateConfig:
                 f"weight, of which this norm makes {left[norm.name]}",
                 "use op/norm=tanh, identity or group_norm",
             )
+
+    def build(self, slot: Slot, heads: int, region: Region) -> HadamardGateWeights:
+        """Build the generator."""
+        return HadamardGateWeights(self, slot.dim, heads, slot)
 
 
 class GatedProduct(nn.Module):

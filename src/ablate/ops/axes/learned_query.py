@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -11,27 +12,38 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ablate.errors import unknown
+from ablate.ops.axes.level import WeightsConfig
 from ablate.ops.axes.regions import Region
 from ablate.ops.checks import positive
+from ablate.ops.slot import Slot
 
 GAINS = ("per_tap", "per_query", "none")
 KEPT = 4  # filter entries per channel and position that are kept for the backward pass
 
 
 @dataclass(frozen=True)
-class LearnedQueryConfig:
+class LearnedQueryConfig(WeightsConfig):
     """Keys against queries that are parameters; the filters of a head's queries are mixed by static gains."""
 
-    name: str
     queries: int
     normalized: bool
     gains: str
+    pointwise: ClassVar[bool] = True
+
+    @property
+    def at_keys(self) -> tuple[str, ...]:
+        """Every weight."""
+        return ("its product",)
 
     def check_values(self) -> None:
         """Refuse a number of queries below 1, unknown gains."""
         positive("op.weights.queries", self.queries)
         if self.gains not in GAINS:
             raise unknown("op.weights.gains", self.gains, GAINS)
+
+    def build(self, slot: Slot, heads: int, region: Region) -> LearnedQueryWeights:
+        """Build the generator."""
+        return LearnedQueryWeights(self, slot.dim, heads, region)
 
 
 class LearnedQueryWeights(nn.Module):

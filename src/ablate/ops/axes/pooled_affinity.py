@@ -8,15 +8,25 @@ import torch
 from torch import Tensor, nn
 
 from ablate.kernels.layout import pool_cells
+from ablate.ops.axes.level import WeightsConfig
 from ablate.ops.axes.regions import Region
+from ablate.ops.checks import positive
+from ablate.ops.slot import Slot
 
 
 @dataclass(frozen=True)
-class PooledAffinityConfig:
+class PooledAffinityConfig(WeightsConfig):
     """Affinities of the centre to S×S pooled keys, mapped to the taps (ContMix)."""
 
-    name: str
     pooled: int
+
+    def check_values(self) -> None:
+        """Refuse fewer than one region."""
+        positive("op.weights.pooled", self.pooled)
+
+    def build(self, slot: Slot, heads: int, region: Region) -> PooledAffinityWeights:
+        """Build the generator."""
+        return PooledAffinityWeights(self, slot.dim, heads, region)
 
 
 class PooledAffinityWeights(nn.Module):

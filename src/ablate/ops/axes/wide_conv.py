@@ -7,29 +7,33 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from ablate.errors import UserError
-from ablate.ops.axes.regions import Region
+from ablate.ops.axes.level import WeightsConfig
+from ablate.ops.axes.regions import Region, RegionConfig
 from ablate.ops.checks import odd_kernel
 from ablate.ops.slot import Slot
 
 
 @dataclass(frozen=True)
-class WideConvConfig:
+class WideConvConfig(WeightsConfig):
     """The surroundings through a depthwise convolution of half the channels (LS convolution)."""
 
-    name: str
     kernel: int
 
     def check_values(self) -> None:
         """Refuse an even kernel."""
         odd_kernel("op.weights.kernel", self.kernel)
 
-    def check(self, slot: Slot) -> None:
+    def check(self, region: RegionConfig, slot: Slot) -> None:
         """Refuse an odd number of channels, which has no half."""
         if slot.dim % 2:
             raise UserError(
                 f"op/weights=wide_conv computes with half of the {slot.dim} channels of this slot",
                 "use an even number of channels",
             )
+
+    def build(self, slot: Slot, heads: int, region: Region) -> WideConvWeights:
+        """Build the generator."""
+        return WideConvWeights(self, slot.dim, heads, region)
 
 
 class WideConvWeights(nn.Module):

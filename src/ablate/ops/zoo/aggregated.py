@@ -8,14 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ablate.errors import UserError
 from ablate.kernels.geometry import constant
 from ablate.kernels.layout import merge_heads, pool_cells, split_heads
 from ablate.ops.axes import NeighborhoodConfig
 from ablate.ops.axes.regions import NeighborhoodRegion
 from ablate.ops.checks import odd_kernel
 from ablate.ops.registry import register
-from ablate.ops.zoo.reduction import reduced
+from ablate.ops.zoo.reduction import reduced, refuse_smaller
 
 HIDDEN = 512  # channels of the position bias's hidden layer
 
@@ -106,11 +105,7 @@ class AggregatedAttention(nn.Module):
         """
         height, width = x.shape[1:3]
         grid = height // self.reduction, width // self.reduction
-        if not all(grid):
-            raise UserError(
-                f"op.reduction={self.reduction} leaves no token of a map of {height}×{width}",
-                f"use op.reduction={min(height, width)} or less",
-            )
+        refuse_smaller(x.shape, self.reduction, "token")
         query = _unit(self.query(x), self.heads)  # (B, H, W, heads, d)
         key, value = self.key_value(x).chunk(2, -1)
         key = _unit(key, self.heads).flatten(-2)

@@ -137,7 +137,7 @@ class ContMix(nn.Module):
         found = torch.cat([kernels.aggregate(v, f, kernel=k, border="inside") for v, f, k in parts], -1)
         if found.shape[1:3] == (height, width):
             return found
-        return F.adaptive_avg_pool2d(found.permute(0, 3, 1, 2), (height, width)).permute(0, 2, 3, 1)
+        return pool_cells(found, (height, width))
 
     def filters(self, x: Tensor) -> list[Tensor]:
         """Filters of both sizes: (B, H, W, C) → (B, H, W, G, k²) and (B, H, W, G, K²)."""

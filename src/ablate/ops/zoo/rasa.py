@@ -13,7 +13,7 @@ from ablate.errors import UserError
 from ablate.kernels.layout import merge_heads, split_heads
 from ablate.ops.checks import odd_kernel, positive
 from ablate.ops.registry import register
-from ablate.ops.zoo.reduction import reduced
+from ablate.ops.zoo.reduction import reduced, refuse_smaller
 
 
 @register(
@@ -89,11 +89,7 @@ class RecursiveAtrousSelfAttention(nn.Module):
         Raises:
             UserError: a map smaller than the reduction.
         """
-        if min(x.shape[1:3]) < self.reduction:
-            raise UserError(
-                f"op.reduction={self.reduction} leaves no key of a map of {x.shape[1]}×{x.shape[2]}",
-                f"use op.reduction={min(x.shape[1:3])} or less",
-            )
+        refuse_smaller(x.shape, self.reduction, "key")
         if self.depth == 1:
             return self.attend(x)
         y = F.silu(self.attend(x))

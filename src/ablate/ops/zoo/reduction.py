@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from ablate.errors import UserError
 from ablate.ops.checks import positive
@@ -32,3 +33,17 @@ def reduced(reduction: int | str, resolution: tuple[int, int] | None) -> int:
             f"use op.reduction={min(resolution)} or less",
         )
     return int(reduction)
+
+
+def refuse_smaller(shape: Sequence[int], reduction: int, left: str) -> None:
+    """Refuse a map (B, H, W, C) that is smaller than the reduction; `left` is what it would leave none of.
+
+    Raises:
+        UserError: names the largest reduction that fits.
+    """
+    height, width = shape[1:3]
+    if min(height, width) < reduction:
+        raise UserError(
+            f"op.reduction={reduction} leaves no {left} of a map of {height}×{width}",
+            f"use op.reduction={min(height, width)} or less",
+        )

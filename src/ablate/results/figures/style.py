@@ -22,7 +22,8 @@ PLACES = (
     *("conv", "lesa", "outlook", "involution", "ddf", "sasa"),
     *("elsa_equation", "lesa_qr", "csa", "d_dwconv", "i_d_dwconv", "slide"),
     *("san_pairwise", "san_patchwise", "condconv", "dynamic_conv", "carafe", "lesa_window"),
-    *("dinat", "ls_conv", "qna", "attn_conv", "manhattan"),
+    *("dinat", "ls_conv", "qna", "attn_conv", "manhattan", "focal"),
+    *("aggregated", "dilated_reparam", "dcnv3", "dcnv4", "contmix", "rasa", "plg"),
 )
 FACTORS = {  # place of a factor's colour: warm and cold by turns, the two axes side by side
     **{"op": 0, "heads": 1, "channel": 4, "ghost_lambda": 3, "ghost_gamma": 4},

@@ -110,7 +110,13 @@ class SampledRegion(nn.Module, NeighborhoodRegion):
         for tap in range(self.taps):
             factors = None if multiply is None else multiply[:, tap], None if add is None else add[:, tap]
             one = checkpoint(
-                self._tap, values, filters[..., tap], places[..., tap, :], *factors, use_reentrant=False
+                self._tap,
+                values,
+                filters[..., tap],
+                places[..., tap, :],
+                *factors,
+                use_reentrant=False,
+                preserve_rng_state=False,  # nothing is drawn
             )
             y = one if y is None else y + one
         assert y is not None
