@@ -53,11 +53,12 @@ slurm: $(INSTALLED)  ## inject faults into four SLURMs of one node each, started
 soak: $(INSTALLED)  ## strike a study with random faults for ten minutes (SOAK="--minutes 60 --seed 1 --slurm")
 	@$(BIN)/python -m tests.soak $(SOAK)
 
-lint: $(INSTALLED)  ## check style, formatting, types and the layers of the packages
+lint: $(INSTALLED)  ## check style, formatting, types, the layers of the packages and the prose
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python -m pytest --quiet tests/test_prose.py
 
 format: $(INSTALLED)  ## format, and fix what can be fixed
 	@$(BIN)/ruff check --fix .

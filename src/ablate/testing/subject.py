@@ -39,7 +39,7 @@ class Subject:
 
     @property
     def reach(self) -> int:
-        """How far a position sees by the operator's sliding kernels, one after the other."""
+        """Positions to either side that the operator's sliding kernels, one after the other, reach."""
         chosen = {**self.spec.defaults, **self.settings}
         return sum(int(chosen[setting]) // 2 for setting in self.spec.sliding)
 

@@ -26,7 +26,7 @@ class WeightsConfig(ABC):
 
     @property
     def at_keys(self) -> tuple[str, ...]:
-        """What needs the key at each tap."""
+        """Parts of the weights that need the key at each tap."""
         return ()
 
     def check_values(self) -> None:  # noqa: B027 - most levels refuse nothing
