@@ -377,12 +377,19 @@ def _resolved(base: str, name: str) -> str | None:
     path = _file(base)
     if path is None or path.name != "__init__.py":
         return None if path is None else base
+    passed_on = _passed_on(base, path).get(name)
+    return base if passed_on is None else _resolved(*passed_on)
+
+
+@cache
+def _passed_on(package: str, path: Path) -> dict[str, tuple[str, str]]:
+    """Return by the names that a package imports from elsewhere the module, and the name there."""
+    found: dict[str, tuple[str, str]] = {}
     for node in ast.walk(_tree(path)):
-        if isinstance(node, ast.ImportFrom):
+        if isinstance(node, ast.ImportFrom) and (base := _base(node, package)) != package:
             for alias in node.names:
-                if (alias.asname or alias.name) == name and _base(node, base) != base:
-                    return _resolved(_base(node, base), alias.name)
-    return base
+                found.setdefault(alias.asname or alias.name, (base, alias.name))
+    return found
 
 
 def _is_package(name: str) -> bool:
