@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
 import runpy
-import subprocess
-import sys
 from pathlib import Path
 
 import jupytext
 import matplotlib
 import pytest
+from tests import command
 
 from ablate.ops import table
 from generate import markdown, zoo
@@ -76,7 +74,6 @@ def test_links_of_the_readme_and_other_pages_lead_somewhere() -> None:
 def test_the_readmes_operator_in_one_file_trains(tmp_path: Path) -> None:
     (block,) = re.findall(r"```python\n(.*?@ops\.register.*?)```", README, re.DOTALL)
     (tmp_path / "pooling.py").write_text(block, encoding="utf-8")
-    environment = {**os.environ, "XDG_CONFIG_HOME": str(tmp_path)}
     overrides = [
         "infra.plugins=pooling.py",
         "op=pooling",
@@ -85,14 +82,7 @@ def test_the_readmes_operator_in_one_file_trains(tmp_path: Path) -> None:
         "data=synthetic",
         "infra.tracking=none",
     ]
-    done = subprocess.run(
-        [sys.executable, "-m", "ablate", "train", *overrides],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = command.run("train", *overrides, folder=tmp_path, environment={"XDG_CONFIG_HOME": str(tmp_path)})
     assert done.returncode == 0, done.stderr
     assert "test top-1" in done.stderr
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests import command
 from tests.execution.wandb_double import Double
 
 from ablate.store.folder import RunFolder
@@ -27,19 +28,14 @@ def server() -> Iterator[Double]:
     double.close()
 
 
+def environment(server: Double) -> dict[str, str]:
+    return {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY, "COLUMNS": "200"}
+
+
 @pytest.fixture
 def ablate(server: Double, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    environment = {**os.environ, "WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY, "COLUMNS": "200"}
-
-    def run(*arguments: str, program: tuple[str, ...] = ("-m", "ablate")) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, *program, *arguments],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=200,
-        )
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return command.run(*arguments, folder=tmp_path, environment=environment(server))
 
     return run
 
@@ -61,7 +57,14 @@ def test_a_study_is_sent_once_and_what_is_new_later(ablate: Callable, server: Do
     impatient = (
         "from ablate.cli import main; from ablate.studies import sync; sync.UPLOAD_SECONDS = 5; main()"
     )
-    lost = ablate("sync", "small", program=("-c", impatient))
+    lost = subprocess.run(
+        [sys.executable, "-c", impatient, "sync", "small"],
+        cwd=tmp_path,
+        env={**os.environ, **environment(server)},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
     assert lost.returncode == 2
     assert (
         "W&B did not take all of it" in lost.stderr

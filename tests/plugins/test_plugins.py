@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tests import command
 from tests.plugins import laboratory
 from tests.plugins.laboratory import FILE, TINY, file_with_configuration, importable
 
@@ -28,20 +29,11 @@ def typed(tmp_path: Path) -> Typed:
         *arguments: str, code: int | None = 0, folder: Path = tmp_path, **variables: str
     ) -> tuple[int, str]:
         environment = {
-            **{name: value for name, value in os.environ.items() if name != "ABLATE_PLUGINS"},
+            "ABLATE_PLUGINS": "",
             "XDG_CONFIG_HOME": str(tmp_path / "config"),
             "COLUMNS": "250",
-            "OMP_NUM_THREADS": "1",
         }
-        done = subprocess.run(
-            [sys.executable, "-m", "ablate", *arguments],
-            cwd=folder,
-            env={**environment, **variables},
-            capture_output=True,
-            text=True,
-            timeout=600,
-            check=False,
-        )
+        done = command.run(*arguments, folder=folder, environment={**environment, **variables}, timeout=600)
         said = done.stdout + done.stderr
         assert "Traceback" not in said, said
         assert code is None or done.returncode == code, said

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tests import command
 
 from ablate.execution.attempts import set_aside
 from ablate.execution.environment import code_of
@@ -44,15 +42,8 @@ def typed(tmp_path: Path) -> object:
     """Run `ablate` as a user types it, in a process of its own; return its exit code and output."""
 
     def run(*arguments: str) -> tuple[int, str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "ablate", *arguments],
-            cwd=tmp_path,
-            env={**os.environ, "ABLATE_OPERATORS": "mine", "PYTHONPATH": str(tmp_path), "COLUMNS": "200"},
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        environment = {"ABLATE_OPERATORS": "mine", "PYTHONPATH": str(tmp_path), "COLUMNS": "200"}
+        done = command.run(*arguments, folder=tmp_path, environment=environment)
         assert "Traceback" not in done.stderr, done.stderr
         return done.returncode, done.stdout + done.stderr
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests import command
 
 from ablate import ops, testing
 from ablate.errors import UserError
@@ -205,15 +204,7 @@ def test_a_broken_plug_in_is_one_line_and_breaks_nothing_else(tmp_path: Path) ->
 
     def run(*arguments: str) -> tuple[int, str]:
         environment = {"ABLATE_OPERATORS": "half, nowhere", "PYTHONPATH": str(tmp_path), "COLUMNS": "300"}
-        done = subprocess.run(
-            [sys.executable, "-m", "ablate", *arguments],
-            cwd=tmp_path,
-            env={**os.environ, **environment},
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        done = command.run(*arguments, folder=tmp_path, environment=environment)
         return done.returncode, done.stdout + done.stderr
 
     lines = (

@@ -19,6 +19,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from tests import command
 from torch import nn
 
 from ablate.compose.request import Request
@@ -53,11 +54,14 @@ EVERYTHING = (
 
 
 def train(folder: Path, *overrides: str, launcher: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
-    program = [*(launcher or (sys.executable, "-m")), "ablate", "train"]
     flags = [override for override in overrides if override.startswith("-")]
     settings = [override for override in overrides if override not in flags]
-    command = [*program, *flags, *TRAIN, f"infra.runs_dir={folder}", *settings]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=folder.parent)
+    arguments = ["train", *flags, *TRAIN, f"infra.runs_dir={folder}", *settings]
+    if not launcher:
+        return command.run(*arguments, folder=folder.parent)
+    return subprocess.run(
+        [*launcher, "ablate", *arguments], capture_output=True, text=True, timeout=300, cwd=folder.parent
+    )
 
 
 def only(folder: Path) -> RunFolder:
@@ -219,6 +223,7 @@ def test_shares_are_equal_complete_and_closed_under_mirroring(images: int, world
 def test_pytorch_keeps_its_threads_when_the_loops_start() -> None:
     program = """
 import torch
+from tests import command
 from ablate.ops import kernels
 torch.set_num_threads(1)
 kernels.aggregate(torch.randn(1, 8, 8, 16), torch.randn(1, 8, 8, 1, 9), kernel=3, border="zero")
