@@ -17,7 +17,10 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-LIBRARIES = ["torch._dynamo", "torch.utils.flop_counter", "timm", "torchvision", "hydra.main", "submitit"]
+LIBRARIES = [
+    *("torch._dynamo", "torch.utils.flop_counter", "timm", "torchvision", "hydra.main", "submitit"),
+    *("pandas", "scipy.optimize", "matplotlib.figure"),
+]
 _started: list[ForkServerContext] = []
 
 
