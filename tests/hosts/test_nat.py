@@ -2,94 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import timm
 import torch
-import torch.nn.functional as F
-from tests.ops.definition import sliding
+from tests.hosts import restated_nat as restated
 from timm.models._manipulate import group_with_matcher
-from torch import Tensor, nn
+from torch import nn
 
 import ablate.models  # noqa: F401 (registers the networks with timm)
 from ablate import hosts, official, ops
 from ablate.hosts.features import Features
 from ablate.ops import configs, costs
 
-DEPTHS, DIM, HEAD_WIDTH, RATIO, KERNEL = (2, 3), 16, 8, 2, 3
-SMALL = {"in_chans": 2, "num_classes": 5, "embed_dim": DIM, "depths": DEPTHS, "head_width": HEAD_WIDTH}
 SIZES = ("mini", "tiny", "small", "base")
-
-
-def shapes(scaled: bool) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Names and shapes of the authors' checkpoint of a small NAT."""
-
-    def layer(name: str, *weight: int, bias: bool = True) -> Iterator[tuple[str, tuple[int, ...]]]:
-        yield f"{name}.weight", weight
-        if bias:
-            yield f"{name}.bias", weight[:1]
-
-    yield from layer("patch_embed.proj.0", DIM // 2, 2, 3, 3)
-    yield from layer("patch_embed.proj.1", DIM, DIM // 2, 3, 3)
-    yield from layer("patch_embed.norm", DIM)
-    for level, depth in enumerate(DEPTHS):
-        dim = DIM * 2**level
-        for index in range(depth):
-            block = f"levels.{level}.blocks.{index}"
-            yield from layer(f"{block}.norm1", dim)
-            yield f"{block}.attn.rpb", (dim // HEAD_WIDTH, 2 * KERNEL - 1, 2 * KERNEL - 1)
-            yield from layer(f"{block}.attn.qkv", 3 * dim, dim)
-            yield from layer(f"{block}.attn.proj", dim, dim)
-            yield from layer(f"{block}.norm2", dim)
-            yield from layer(f"{block}.mlp.fc1", RATIO * dim, dim)
-            yield from layer(f"{block}.mlp.fc2", dim, RATIO * dim)
-            yield from ((f"{block}.gamma{branch}", (dim,)) for branch in (1, 2) if scaled)
-        if level < len(DEPTHS) - 1:
-            yield from layer(f"levels.{level}.downsample.reduction", 2 * dim, dim, 3, 3, bias=False)
-            yield from layer(f"levels.{level}.downsample.norm", 2 * dim)
-    yield from layer("norm", dim)
-    yield from layer("head", 5, dim)
-
-
-def restated(weights: dict[str, Tensor], images: Tensor, dilations: list[list[int]]) -> Tensor:
-    """The network written out, with the neighbors of each position from their definition."""
-
-    def linear(name: str, x: Tensor) -> Tensor:
-        return x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
-
-    def norm(name: str, x: Tensor) -> Tensor:
-        x = (x - x.mean(-1, keepdim=True)) / (x.var(-1, correction=0, keepdim=True) + 1e-5).sqrt()
-        return x * weights[f"{name}.weight"] + weights[f"{name}.bias"]
-
-    def convolution(name: str, x: Tensor) -> Tensor:
-        return F.conv2d(x, weights[f"{name}.weight"], weights.get(f"{name}.bias"), stride=2, padding=1)
-
-    def attention(name: str, x: Tensor, dilation: int) -> Tensor:
-        _, height, width, dim = x.shape
-        taps = sliding(height, width, KERNEL, dilation=dilation, border="inside")
-        neighbor = torch.tensor([[y * width + x for (y, x), _ in met] for met in taps.values()])
-        offset = torch.tensor([[entry for _, entry in met] for met in taps.values()])
-        parts = linear(f"{name}.qkv", x).flatten(1, 2).unflatten(-1, (3, -1, HEAD_WIDTH))
-        query, key, value = parts.permute(2, 0, 3, 1, 4)  # (B, heads, L, d)
-        logits = torch.einsum("bhld,bhltd->bhlt", query / HEAD_WIDTH**0.5, key[:, :, neighbor])
-        logits = logits + weights[f"{name}.rpb"].flatten(1)[:, offset]
-        mixed = torch.einsum("bhlt,bhltd->blhd", logits.softmax(-1), value[:, :, neighbor])
-        return linear(f"{name}.proj", mixed.reshape(len(x), height, width, dim))
-
-    x = convolution("patch_embed.proj.1", convolution("patch_embed.proj.0", images))
-    x = norm("patch_embed.norm", x.permute(0, 2, 3, 1))
-    for level, of_level in enumerate(dilations):
-        for index, dilation in enumerate(of_level):
-            block = f"levels.{level}.blocks.{index}"
-            first, second = (weights.get(f"{block}.gamma{branch}", 1) for branch in (1, 2))
-            x = x + first * attention(f"{block}.attn", norm(f"{block}.norm1", x), dilation)
-            hidden = F.gelu(linear(f"{block}.mlp.fc1", norm(f"{block}.norm2", x)))
-            x = x + second * linear(f"{block}.mlp.fc2", hidden)
-        if level < len(dilations) - 1:
-            x = convolution(f"levels.{level}.downsample.reduction", x.permute(0, 3, 1, 2))
-            x = norm(f"levels.{level}.downsample.norm", x.permute(0, 2, 3, 1))
-    return linear("head", norm("norm", x).mean((1, 2)))
 
 
 @pytest.mark.parametrize(
@@ -101,17 +26,19 @@ def test_a_checkpoint_of_the_authors_gives_their_logits(
     op: str, layer_scale: float | None, dilations: list[list[int]]
 ) -> None:
     """On maps of 11×13 and 6×7, where classes of a dilation differ in length."""
-    draw = torch.Generator().manual_seed(0)
-    scaled = layer_scale is not None
-    weights = {name: torch.randn(shape, generator=draw) * 0.3 for name, shape in shapes(scaled)}
-    images = torch.randn(2, 2, 42, 50, generator=draw)
-    config = configs.override(ops.spec(op).defaults, {"region": {"kernel": KERNEL}})
-    settings = {**SMALL, "mlp_ratio": RATIO, "layer_scale": layer_scale, "stem_strides": (2, 2)}
-    model = hosts.create("nat_micro", config, **settings, img_size=(42, 50)).eval()
+    width = restated.DIM * 2 ** (len(restated.DEPTHS) - 1)
+    end = (*restated.layer("norm", width), *restated.layer("head", 5, width))
+    weights = restated.drawn((*restated.shapes(2, scaled=layer_scale is not None), *end))
+    config = configs.override(ops.spec(op).defaults, {"region": {"kernel": restated.KERNEL}})
+    settings = {**restated.HOST, "in_chans": 2, "num_classes": 5, "img_size": (42, 50)}
+    model = hosts.create("nat_micro", config, **settings, layer_scale=layer_scale).eval()
     assert [[block.attn.region.dilation for block in level.blocks] for level in model.levels] == dilations
     official.load(model, weights)
+    images = torch.randn(2, 2, 42, 50)
+    *_, last = restated.maps(weights, images, dilations)
+    expected = restated.linear(weights, "head", restated.norm(weights, "norm", last).mean((1, 2)))
     with torch.no_grad():
-        torch.testing.assert_close(model(images), restated(weights, images, dilations), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(model(images), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
