@@ -16,7 +16,8 @@ from generate.files import link
 from generate.markdown import fence, plain, table, toctree
 
 REFERENCE_SHAPE = "96 channels, 3 heads and a map of 56×56, the first stage of Swin-T at 224×224"
-OWN = {"swin": "lsa", "resnet": "conv", "volo": "outlook", "convnext": "dwconv"}  # what hosts have themselves
+# what hosts have themselves
+OWN = {"swin": "lsa", "resnet": "conv", "volo": "outlook", "convnext": "dwconv", "nat": "na"}
 INTRODUCTION = f"""# The zoo
 
 {{count}} operators. Each has a page with its equation, its place on the two axes, a picture, its settings and

@@ -78,6 +78,8 @@ def test_checkpointing_changes_no_bit_and_autocast_is_alike_everywhere(host: str
 SIZES: dict[str, tuple[int, int]] = {
     "convnext_micro": (29, 47),
     "convnext_tiny": (70, 101),
+    "nat_micro": (29, 47),
+    "nat_tiny": (225, 250),
     "resnet50": (225, 250),
     "resnet_micro": (27, 34),
     "swin_micro": (30, 36),
@@ -113,6 +115,8 @@ def test_every_slot_takes_part_once_on_the_map_that_it_says(host: str) -> None:
         ("swin_tiny", {"stages": [1, 2, 3]}, 10),
         ("swin_tiny", {"stages": [4]}, 2),
         ("convnext_tiny", {}, 18),
+        ("nat_mini", {}, 18),
+        ("nat_base", {"stages": [1, 2, 3]}, 25),
         ("convnext_tiny", {"stages": [3]}, 9),
         ("resnet50", {}, 16),
         ("resnet50", {"strided": "keep"}, 13),
@@ -128,8 +132,7 @@ def test_every_slot_takes_part_once_on_the_map_that_it_says(host: str) -> None:
 )
 def test_the_slots_asked_for_are_filled(host: str, settings: dict, count: int) -> None:
     model = on_meta(host, "dwconv", **settings)
-    filled = [module for module in model.modules() if isinstance(module, ops.LocalOperator)]
-    assert len(filled) == len(hosts.slots(host, **settings)) == count
+    assert len([*hosts.operators(model)]) == len(hosts.slots(host, **settings)) == count
 
 
 @pytest.mark.parametrize(
@@ -160,7 +163,7 @@ def test_other_image_sizes_run_where_the_host_can_be_built_for_them(host: str) -
     assert model(torch.randn(2, 1, 20, 44)).shape == (2, 10)
 
 
-@pytest.mark.parametrize("host", ["convnext_micro", "resnet_micro"])
+@pytest.mark.parametrize("host", ["convnext_micro", "nat_micro", "resnet_micro"])
 def test_a_network_of_any_size_is_bound_to_one_by_its_operator_alone(host: str) -> None:
     x = torch.randn(2, 1, 34, 31)
     assert hosts.create(host, "elsa", **SMALL)(x).shape == (2, 10)
@@ -179,6 +182,9 @@ def test_a_network_of_any_size_is_bound_to_one_by_its_operator_alone(host: str) 
         ({"name": "resnet_micro", "strided": "kep"}, "did you mean 'keep'"),
         ({"name": "resnet_micro", "last_stride": 3}, "use 2 or 1"),
         ({"name": "resnet_micro", "stages": []}, "leaves no slot"),
+        ({"name": "nat_micro", "head_width": 24}, r"32 channels .* heads of 24"),
+        ({"name": "nat_micro", "global_pool": "max"}, r"global_pool.*'max'"),
+        ({"name": "nat_mini", "layer_scle": 1}, "did you mean 'layer_scale'"),
         ({"name": "swin_micro", "img_size": 29}, "use for example 28×28"),
         ({"name": "volo_d1", "img_size": (224, 220)}, "use for example 224×216"),
         ({"name": "volo_d1", "img_size": 8}, "16×16 pixels or more, not 8×8"),

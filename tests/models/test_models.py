@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import timm
 import torch
 from timm.models._features_fx import create_feature_extractor, get_graph_node_names
+from torch import nn
 
 import ablate.models
 from ablate import ops
@@ -19,12 +22,14 @@ FAMILIES = [  # the smallest of each
     "d_dwnet_tiny",
     "ddf_add_resnet50",
     "ddf_mul_resnet50",
+    "dinat_mini",
     "dwnet_tiny",
     "elsa_swin_tiny",
     "elsa_volo_d1",
     "i_d_dwnet_tiny",
     "lesa_resnet50",
     "na_swin_tiny",
+    "nat_mini",
     "rednet26",
     "slide_swin_tiny",
 ]
@@ -58,11 +63,11 @@ def test_every_hybrid_gives_features(name: str) -> None:
 
 
 def test_every_family_is_tried() -> None:
-    assert {name.rstrip("0123456789") for name in FAMILIES} == {
-        name.rstrip("0123456789")
-        for name in ablate.models.names()
-        if not name.endswith(("_small", "_base", "_d2", "_d3", "_d4", "_d5")) and "wide" not in name
-    }
+    def family(name: str) -> str:
+        return re.sub(r"(_mini|_tiny|_small|_base|_d\d|\d+)$", "", name)
+
+    networks = [name for name in ablate.models.names() if "wide" not in name]
+    assert {family(name) for name in FAMILIES} == {family(name) for name in networks}
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -108,6 +113,9 @@ def test_channels_and_classifier_change_as_in_timm(name: str) -> None:
         assert model(torch.empty(2, 1, 224, 224)).shape == (2, 5)
         model.set_grad_checkpointing()
     config = model.default_cfg
+    heads = [config["classifier"]] if isinstance(config["classifier"], str) else config["classifier"]
+    assert isinstance(model.get_submodule(config["first_conv"]), nn.Conv2d)  # what timm adapts
+    assert all(isinstance(model.get_submodule(head), nn.Linear) for head in heads)
     assert config["fixed_input_size"] == any(kind in name for kind in ("lesa", "swin", "volo", "dwnet"))
     assert timm.data.resolve_model_data_config(model, use_test_size=True)["input_size"] == (3, 224, 224)
     assert not config.get("origin_url") and not config.get("paper_ids")

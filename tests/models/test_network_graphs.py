@@ -26,10 +26,11 @@ SHALLOW = {  # what a graph of a deeper network repeats
     "lesa": {"layers": (1, 1, 2, 1), "img_size": 32},
     "ddf": {"layers": (1, 1, 1, 1)},
     "rednet": {},
+    "nat": {"depths": (2, 1, 1, 1), "img_size": 32},
 }
 
 
-ONE_PER_HOST = ("elsa_swin_tiny", "elsa_volo_d1", "lesa_resnet50")
+ONE_PER_HOST = ("elsa_swin_tiny", "elsa_volo_d1", "lesa_resnet50", "nat_mini")
 
 Build = Callable[..., nn.Module]
 

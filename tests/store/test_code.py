@@ -76,7 +76,7 @@ def test_an_edit_of_one_kernel_makes_runs_of_others_no_other_code() -> None:
 def test_the_code_of_a_host_is_its_family(name: str) -> None:
     spec = hosts.spec(name)
     found = code.collect({spec.slots.__module__, spec.fill.__module__}).digests
-    families = {f"ablate.hosts.{family}" for family in ("swin", "resnet", "convnext", "volo")}
+    families = {f"ablate.hosts.{family}" for family in ("swin", "resnet", "convnext", "volo", "nat")}
     assert len(families & set(found)) == 1
 
 

@@ -50,7 +50,7 @@ def training_loss(task: str, model: torch.nn.Module, config: dict[str, Any]) -> 
     return objective(model.train(), next(iter(splits.train.epoch(0))), torch.contiguous_format)
 
 
-@pytest.mark.parametrize("host", ["swin_micro", "resnet_micro", "convnext_micro"])
+@pytest.mark.parametrize("host", ["swin_micro", "resnet_micro", "convnext_micro", "nat_micro"])
 @pytest.mark.parametrize("task", TINY)
 def test_runs_of_one_seed_are_true_pairs_with_the_heads_and_every_weight_learns(task: str, host: str) -> None:
     configs = [tiny(task, f"op={op}", f"host={host}") for op in ("dwconv", "elsa")]

@@ -36,15 +36,19 @@ from ablate.tasks.detection.pyramid import Regions, level_of
 from ablate.tasks.detection.settings import Settings
 
 AREAS = (150, 400)
-PUBLISHED = {  # millions of parameters with 80 classes, and Swin's multiply-accumulates at 1280×800, in 10⁹
+PUBLISHED = {  # millions of parameters with 80 classes, and multiply-accumulates at 1280×800, in 10⁹
     ("mask_rcnn", "lsa", "swin_tiny"): (48, 267),
     ("mask_rcnn", "elsa", "swin_tiny"): (49, None),
     ("mask_rcnn", "lsa", "swin_small"): (69, 359),
     ("mask_rcnn", "elsa", "swin_small"): (72, None),
+    ("mask_rcnn", "na", "nat_mini"): (40, 225),
+    ("mask_rcnn", "na", "nat_small"): (70, 330),
     ("cascade_rcnn", "lsa", "swin_tiny"): (86, 745),
     ("cascade_rcnn", "elsa", "swin_tiny"): (87, None),  # printed as 86, the same as Swin's
     ("cascade_rcnn", "lsa", "swin_small"): (107, 838),
     ("cascade_rcnn", "elsa", "swin_small"): (110, None),
+    ("cascade_rcnn", "na", "nat_tiny"): (85, 737),
+    ("cascade_rcnn", "na", "nat_base"): (147, 931),
 }
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tests.hosts import restated_nat
 from tests.tasks import mmdetection as theirs
 from tests.tasks.configured import configure
 from torch import Tensor, nn
@@ -116,6 +118,28 @@ def test_a_whole_segmenter_computes_what_theirs_does() -> None:
     auxiliary = there.auxiliary_head
     close(here.auxiliary(maps[0]), auxiliary.conv_seg(auxiliary.convs[0](maps[0])))
     assert int(here.head.fusion[1].num_batches_tracked) == 7
+
+
+@torch.no_grad()
+def test_a_segmenter_on_nat_has_the_maps_that_its_authors_have() -> None:
+    widths = [restated_nat.DIM * 2**level for level in range(len(restated_nat.DEPTHS))]
+    norms = (restated_nat.layer(f"norm{level}", width) for level, width in enumerate(widths))
+    weights = restated_nat.drawn((*restated_nat.shapes(1), *chain(*norms)))
+    heads = theirs.Container(
+        decode_head=theirs.UPerHead(widths, 8, (1, 2, 3, 6), CLASSES + 1),
+        auxiliary_head=theirs.fcn_head(widths[0], 6, CLASSES + 1),
+    )
+    state = {f"backbone.{name}": value for name, value in weights.items()} | loud(heads).state_dict()
+    settings = (f"+host.{name}={value}" for name, value in restated_nat.HOST.items() if name != "mlp_ratio")
+    host = ("host=nat_micro", "host.stages=null", *(text.replace(" ", "") for text in settings))
+    region = f"op.region.kernel={restated_nat.KERNEL}"
+    config = configure("op=na", region, *SEGMENTATION[len(HOST) :], *host)
+    model = tasks.of_run(config).build(config).eval()
+    model.load_state_dict(dense.convert(model, state))
+    images = torch.randn(2, 1, 50, 76)
+    maps = restated_nat.maps(weights, images, [[1] * depth for depth in restated_nat.DEPTHS])
+    for level, (found, expected) in enumerate(zip(model.features(images), maps, strict=True)):
+        close(found.permute(0, 2, 3, 1), restated_nat.norm(weights, f"norm{level}", expected))
 
 
 def test_elsas_backbone_keeps_its_names_within_a_detector() -> None:

@@ -25,11 +25,11 @@ GHOST = {"λ=1 γ=1": {"ghost_lambda": 1}, "λ=0 γ=0": {"ghost_gamma": 0.0}}
 def catalogue() -> dict[str, Callable[[], nn.Module]]:
     """Name → what builds it: hybrids, hosts as timm has them, and variants whose counts are known."""
     found: dict[str, Callable[[], nn.Module]] = {}
-    for name in ablate.models.names():
-        found[name] = _hybrid(name)
     for name in hosts.names():
         if not name.endswith("_micro"):
             found[name] = _host(name)
+    for name in ablate.models.names():  # some are hosts as they are, under the same name
+        found[name] = _hybrid(name)
     for size in ("tiny", "small", "base"):
         for variant, channel in GHOST.items():
             found[f"elsa_swin_{size} {variant}"] = _hybrid(f"elsa_swin_{size}", op={"channel": channel})

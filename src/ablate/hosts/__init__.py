@@ -1,7 +1,7 @@
-"""Networks from timm with slots for an operator.
+"""Networks from timm, and NAT, with slots for an operator.
 
-`slots` is what hosts have in common; `swin`, `resnet`, `convnext` and `volo` are the families, one
-published network or more and one for 28×28 images each. A host's parameters outside its slots are
+`slots` is what hosts have in common; `swin`, `resnet`, `convnext`, `volo` and `nat` are the families,
+one published network or more and one for 28×28 images each. A host's parameters outside its slots are
 drawn before any operator's, so that runs with one seed start from the same bits whatever the
 operator. May import `ablate.ops`; used by `models`, `training`, `compose.check` and `bench`. Start
 reading in `create` below.
@@ -21,7 +21,7 @@ from torch import nn
 
 from ablate import ops
 from ablate.errors import UserError, place_of, unknown
-from ablate.hosts import convnext, resnet, swin, volo
+from ablate.hosts import convnext, nat, resnet, swin, volo
 from ablate.hosts import slots as places
 from ablate.hosts.features import Level, levels
 from ablate.hosts.slots import SLOT, ChannelsFirst, HostSpec, PlacedSlot, operators
@@ -47,7 +47,7 @@ Build = TypeVar("Build", bound=Callable[..., nn.Module])
 
 
 def _own() -> None:
-    for family in (convnext, resnet, swin, volo):
+    for family in (convnext, nat, resnet, swin, volo):
         for host in family.specs():
             _HOSTS.add(host.name, host)
 
@@ -131,13 +131,13 @@ def create(
 ) -> nn.Module:
     """Build a host and put an operator into its slots.
 
-    ResNets and ConvNeXt run on images of any size, Swin on another one than `img_size` with
+    ResNets, ConvNeXt and NAT run on images of any size, Swin on another one than `img_size` with
     `strict_img_size=False` or after timm's `set_input_size`, VOLO on the size it was built for.
     An operator whose relative positions belong to one map says so when it sees another.
 
     Args:
         name: see `names()`.
-        op: an operator's name, a resolved `op` configuration, or None for timm's own network.
+        op: an operator's name, a resolved `op` configuration, or None for the network as it was published.
         stages: the stages to fill, counted from 1; all if None.
         strided: `fill` slots that halve the map too, or `keep` timm's layer in them. Only ResNets
             have such slots.

@@ -38,7 +38,7 @@ def require_dense(host: HostSpec) -> None:
     if not host.dense:
         raise UserError(
             f"host {host.name} gives no feature maps for dense tasks: it runs at one image size",
-            "use a Swin, ResNet or ConvNeXt host",
+            "use a Swin, NAT, ResNet or ConvNeXt host",
         )
 
 

@@ -7,11 +7,11 @@ image or window size are interpolated (`resizing`). Each family has a file; `hyb
 May import `ablate.hosts` and `ablate.ops`. Start reading in `swin`.
 """
 
-from ablate.models import dwnet, resnet, swin, volo
+from ablate.models import dwnet, nat, resnet, swin, volo
 from ablate.models.hybrid import Hybrid, register
 
 CATALOGUE: dict[str, Hybrid] = {
-    hybrid.name: hybrid for family in (swin, dwnet, resnet, volo) for hybrid in family.hybrids()
+    hybrid.name: hybrid for family in (swin, dwnet, nat, resnet, volo) for hybrid in family.hybrids()
 }
 for _hybrid in CATALOGUE.values():
     register(_hybrid)

@@ -31,6 +31,7 @@ class Hybrid:
         about: paper, and what is worth knowing about this form of it.
         features: how timm's feature extraction reads it.
         fixed: the operator belongs to one size of its map, and so does the network.
+        layers: names of its first convolution and its classifier, where they are not those of `like`.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Hybrid:
     about: str
     features: dict[str, Any] = field(default_factory=dict)
     fixed: bool = False
+    layers: dict[str, str] = field(default_factory=dict)
 
 
 def operator(name: str, *overrides: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -61,6 +63,7 @@ def register(hybrid: Hybrid) -> None:
         architecture=hybrid.name,
         fixed_input_size=theirs.fixed_input_size or hybrid.fixed,
         **dict.fromkeys([*of_weights, *of_evaluation]),
+        **hybrid.layers,
     )
     default_cfgs[hybrid.name] = DefaultCfg(tags=_tags(), cfgs={"": ours})
 

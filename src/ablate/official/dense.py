@@ -1,10 +1,11 @@
-"""Detectors and segmenters under the names of mmdetection 2.x and mmsegmentation 0.x, on Swin or ELSA-Swin.
+"""Detectors and segmenters on Swin, ELSA-Swin or NAT under the names of mmdetection 2.x, mmsegmentation 0.x.
 
-Backbones have the names of Swin's and ELSA's own repositories (`backbone.layers.0.blocks.0.attn.qkv`) or
-of mmdetection's later Swin (`backbone.stages.0.blocks.0.attn.w_msa.qkv`), which merges four neighbors
-channel by channel. Only the names of heads differ: background is the last class, boxes have four offsets
-for each class, and maps are flattened channel by channel, there as here. Weights of mmdetection 1.x, whose
-background is the first class, may have the same names and shapes, and are not recognised.
+Backbones have the names of Swin's and ELSA's own repositories (`backbone.layers.0.blocks.0.attn.qkv`), of
+NAT's (`backbone.levels.0.blocks.0.attn.qkv`), or of mmdetection's later Swin
+(`backbone.stages.0.blocks.0.attn.w_msa.qkv`), which merges four neighbors channel by channel. Only the names
+of heads differ: background is the last class, boxes have four offsets for each class, and maps are flattened
+channel by channel, there as here. Weights of mmdetection 1.x, whose background is the first class, may have
+the same names and shapes, and are not recognised.
 
 No published file has been converted yet: names and layouts are those of the authors' code.
 """

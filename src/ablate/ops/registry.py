@@ -23,7 +23,8 @@ from ablate.ops.local import LocalOperator
 from ablate.ops.settings import Settings
 from ablate.plugins import Registry
 
-SWIN, RESNET, VOLO, CONVNEXT = (f"host={family}_micro" for family in ("swin", "resnet", "volo", "convnext"))
+FAMILIES = ("swin", "resnet", "volo", "convnext", "nat")
+SWIN, RESNET, VOLO, CONVNEXT, NAT = (f"host={family}_micro" for family in FAMILIES)
 GEOMETRY = ("dim", "heads", "resolution", "stride", "index", "shift_order", "deformable", "slot")
 
 Module = TypeVar("Module", bound=type[nn.Module])

@@ -1,6 +1,6 @@
 """Presets: points of the one equation, each described in `conf/op/<name>.yaml`."""
 
-from ablate.ops.registry import CONVNEXT, RESNET, register_preset
+from ablate.ops.registry import CONVNEXT, NAT, RESNET, register_preset
 
 CONTIGUOUS = "channels belong to heads in contiguous blocks, as in the code of every paper of the zoo but SAN"
 LOST = "taps outside the map take part in the softmax with value 0: at borders part of the weight is lost"
@@ -28,6 +28,7 @@ register_preset(
     "na",
     paper="NAT, Hassani et al.",
     year=2023,
+    host=NAT,
     equation="y_i = Σ_j softmax_j( q_i·k_j/√d + r^b_{j−i} ) v_j   (j in the K×K moved into the map)",
     quirks=(
         "at borders the neighborhood moves inside, within its residue class modulo the dilation, and the "
@@ -40,6 +41,7 @@ register_preset(
     "dinat",
     paper="DiNAT, Hassani & Shi",
     year=2022,
+    host=NAT,
     equation="y_i = Σ_j softmax_j( q_i·k_j/√d + r^b_{j−i} ) v_j   (j in the K×K, δ apart, moved inside)",
     quirks=(
         "blocks alternate in each stage: even ones have δ = 1, odd ones the largest that fits the map, "
